@@ -1,0 +1,3 @@
+//! The `statefun` command.
+
+fn main() {}
