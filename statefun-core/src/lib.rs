@@ -1,4 +1,78 @@
 //! Stateful functions with exactly-once state and messaging: the SDK and the runtime.
 
+pub mod clock;
+pub mod engine;
+pub mod id;
+pub mod io;
 pub mod module;
+pub mod rand;
+pub mod sdk;
 pub mod shape;
+pub mod state;
+
+/// What an author of functions needs in scope.
+pub mod prelude {
+    pub use std::time::Duration;
+
+    pub use serde::{Deserialize, Serialize};
+    pub use statefun_macros::{Message, persisted, router, stateful_function};
+
+    pub use crate::id::{Address, TypeName};
+    pub use crate::sdk::async_result::{AsyncOutcome, AsyncResult};
+    pub use crate::sdk::context::Context;
+    pub use crate::sdk::egress::EgressId;
+    pub use crate::sdk::error::{HandlerError, HandlerResult, RouterError, RouterResult};
+    pub use crate::sdk::function::{Handle, StatefulFunction};
+    pub use crate::sdk::message::{Message, TypedValue};
+    pub use crate::sdk::module::{Binder, GlobalConfiguration, Module};
+    pub use crate::sdk::router::Downstream;
+    pub use crate::sdk::state::{PersistedBuffer, PersistedRegistry, PersistedTable, PersistedValue};
+}
+
+/// What generated code calls. No part of the public interface.
+#[doc(hidden)]
+pub mod __private {
+    pub use inventory;
+    pub use prost;
+    pub use serde;
+
+    pub use crate::id::{FunctionTypeId, LazyTypeName, MessageTypeId, TypeName};
+    pub use crate::module::description::{EgressUse, Expiration, MessageFormat, StateDescription, StateKind};
+    pub use crate::sdk::context::Context;
+    pub use crate::sdk::egress::EgressId;
+    pub use crate::sdk::error::{HandlerResult, RouterResult};
+    pub use crate::sdk::function::{
+        Accepts, FunctionDefinition, FunctionLimits, Handle, Handler, RetryPolicy, SendsDynamically, SendsTo,
+        StatefulFunction,
+    };
+    pub use crate::sdk::message::{CodecError, Message, MessageDefinition, serde_codec};
+    pub use crate::sdk::module::Registration;
+    pub use crate::sdk::router::{Downstream, RouterDefinition, route_typed};
+    pub use crate::sdk::state::{PersistedState, StateVisitor};
+    pub use crate::shape::{Field, OpaqueShape, Shape, ShapeProbe, ShapeScope, Shaped, Variant};
+
+    /// Finds the `Default` of any type, where it has one. Only for generated code, where the type is concrete.
+    #[derive(Debug, Clone, Copy, Default)]
+    pub struct DefaultProbe<T>(std::marker::PhantomData<T>);
+
+    impl<T> DefaultProbe<T> {
+        pub const fn new() -> Self {
+            Self(std::marker::PhantomData)
+        }
+    }
+
+    impl<T: Default> DefaultProbe<T> {
+        pub fn default_value(self) -> Option<T> {
+            Some(T::default())
+        }
+    }
+
+    /// The answer of [`DefaultProbe`] for types without a `Default`.
+    pub trait NoDefault<T>: Sized {
+        fn default_value(self) -> Option<T> {
+            None
+        }
+    }
+
+    impl<T> NoDefault<T> for DefaultProbe<T> {}
+}

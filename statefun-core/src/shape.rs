@@ -1,5 +1,9 @@
 //! Shapes: the full structure of state and message types, stored with the data so that a change is seen before it hurts.
 
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet, LinkedList, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 /// The structure of a serialized type, as serde lays it out.
@@ -70,3 +74,166 @@ pub struct Variant {
     /// What it carries.
     pub shape: Shape,
 }
+
+/// The enclosing types while a shape is built, so that a recursive one ends.
+#[derive(Debug, Default)]
+pub struct ShapeScope {
+    open: Vec<(std::any::TypeId, &'static str)>,
+}
+
+impl ShapeScope {
+    /// Builds the shape of the struct or enum `T`, or names it when it is open already.
+    pub fn named<T: 'static>(&mut self, name: &'static str, build: impl FnOnce(&mut Self) -> Shape) -> Shape {
+        let id = std::any::TypeId::of::<T>();
+        if self.open.iter().any(|(open, _)| *open == id) {
+            return Shape::Recursive(name.to_owned());
+        }
+        self.open.push((id, name));
+        let shape = build(self);
+        self.open.pop();
+        shape
+    }
+}
+
+/// A type whose serialized structure is known. `#[derive(Message)]` and `#[persisted]` implement it.
+pub trait Shaped: 'static {
+    /// The shape, seen from inside the types of `scope`.
+    fn shape_in(scope: &mut ShapeScope) -> Shape;
+
+    /// The shape.
+    fn shape() -> Shape
+    where
+        Self: Sized,
+    {
+        Self::shape_in(&mut ShapeScope::default())
+    }
+}
+
+/// Finds the shape of any type: its own where it is [`Shaped`], an opaque one elsewhere.
+///
+/// Only for generated code, where the type is concrete: the inherent method is chosen where its bound holds.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ShapeProbe<T>(std::marker::PhantomData<T>);
+
+impl<T> ShapeProbe<T> {
+    /// A probe of `T`.
+    pub const fn new() -> Self {
+        Self(std::marker::PhantomData)
+    }
+}
+
+impl<T: Shaped> ShapeProbe<T> {
+    /// The type's own shape.
+    pub fn shape_in(self, scope: &mut ShapeScope) -> Shape {
+        T::shape_in(scope)
+    }
+}
+
+/// The answer of [`ShapeProbe`] for types that nothing is known of.
+#[doc(hidden)]
+pub trait OpaqueShape: Sized {
+    /// An opaque shape with the type's name.
+    fn shape_in(self, scope: &mut ShapeScope) -> Shape;
+}
+
+impl<T> OpaqueShape for ShapeProbe<T> {
+    fn shape_in(self, _scope: &mut ShapeScope) -> Shape {
+        Shape::Opaque(std::any::type_name::<T>().to_owned())
+    }
+}
+
+macro_rules! shaped {
+    ($($type:ty => $shape:expr;)*) => {
+        $(impl Shaped for $type {
+            fn shape_in(_scope: &mut ShapeScope) -> Shape { $shape }
+        })*
+    };
+}
+
+shaped! {
+    () => Shape::Unit;
+    bool => Shape::Bool;
+    i8 => Shape::Int(8);
+    i16 => Shape::Int(16);
+    i32 => Shape::Int(32);
+    i64 => Shape::Int(64);
+    i128 => Shape::Int(128);
+    isize => Shape::Int(64);
+    u8 => Shape::Uint(8);
+    u16 => Shape::Uint(16);
+    u32 => Shape::Uint(32);
+    u64 => Shape::Uint(64);
+    u128 => Shape::Uint(128);
+    usize => Shape::Uint(64);
+    f32 => Shape::Float(32);
+    f64 => Shape::Float(64);
+    char => Shape::Char;
+    String => Shape::String;
+    Box<str> => Shape::String;
+    std::sync::Arc<str> => Shape::String;
+    compact_str::CompactString => Shape::String;
+    std::path::PathBuf => Shape::String;
+    std::time::Duration => Shape::Struct {
+        name: "Duration".to_owned(),
+        fields: vec![
+            Field { name: "secs".to_owned(), shape: Shape::Uint(64), optional: false },
+            Field { name: "nanos".to_owned(), shape: Shape::Uint(32), optional: false },
+        ],
+    };
+    crate::clock::Timestamp => Shape::Uint(64);
+    crate::id::TypeName => Shape::String;
+    bytes::Bytes => Shape::Bytes;
+    crate::id::Address => Shape::Struct {
+        name: "Address".to_owned(),
+        fields: vec![
+            Field { name: "function".to_owned(), shape: Shape::String, optional: false },
+            Field { name: "id".to_owned(), shape: Shape::String, optional: false },
+        ],
+    };
+}
+
+macro_rules! shaped_containers {
+    ($($type:ident<$($arg:ident),+ $(; $hasher:ident)?> => $shape:expr;)*) => {
+        $(impl<$($arg: Shaped,)+ $($hasher: 'static)?> Shaped for $type<$($arg,)+ $($hasher)?> {
+            fn shape_in(scope: &mut ShapeScope) -> Shape {
+                let shape: fn(&mut ShapeScope) -> Shape = $shape;
+                shape(scope)
+            }
+        })*
+    };
+}
+
+shaped_containers! {
+    Option<T> => |scope| Shape::Option(Box::new(T::shape_in(scope)));
+    Box<T> => |scope| T::shape_in(scope);
+    Rc<T> => |scope| T::shape_in(scope);
+    Arc<T> => |scope| T::shape_in(scope);
+    Vec<T> => |scope| Shape::Seq(Box::new(T::shape_in(scope)));
+    VecDeque<T> => |scope| Shape::Seq(Box::new(T::shape_in(scope)));
+    LinkedList<T> => |scope| Shape::Seq(Box::new(T::shape_in(scope)));
+    BinaryHeap<T> => |scope| Shape::Seq(Box::new(T::shape_in(scope)));
+    BTreeSet<T> => |scope| Shape::Seq(Box::new(T::shape_in(scope)));
+    HashSet<T; S> => |scope| Shape::Seq(Box::new(T::shape_in(scope)));
+    BTreeMap<K, V> => |scope| Shape::Map(Box::new(K::shape_in(scope)), Box::new(V::shape_in(scope)));
+    HashMap<K, V; S> => |scope| Shape::Map(Box::new(K::shape_in(scope)), Box::new(V::shape_in(scope)));
+}
+
+impl<T: Shaped, const N: usize> Shaped for [T; N] {
+    fn shape_in(scope: &mut ShapeScope) -> Shape {
+        let element = T::shape_in(scope);
+        Shape::Tuple(vec![element; N])
+    }
+}
+
+macro_rules! shaped_tuples {
+    ($(($($arg:ident),+))*) => {
+        $(impl<$($arg: Shaped),+> Shaped for ($($arg,)+) {
+            fn shape_in(scope: &mut ShapeScope) -> Shape {
+                Shape::Tuple(vec![$($arg::shape_in(scope)),+])
+            }
+        })*
+    };
+}
+
+shaped_tuples! { (A) (A, B) (A, B, C) (A, B, C, D) (A, B, C, D, E) (A, B, C, D, E, F) }

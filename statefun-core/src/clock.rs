@@ -1,0 +1,75 @@
+//! The only door to time. The engine reads no clock by itself: it is told the time, so that a simulation is exact.
+
+use std::fmt;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// A point in time: milliseconds since 1970-01-01 UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    /// Milliseconds since 1970-01-01 UTC.
+    pub fn as_ms(self) -> u64 {
+        self.0
+    }
+
+    /// So much later; a duration below a millisecond counts as one, so that "later" is never "now".
+    pub fn after(self, delay: Duration) -> Self {
+        let rounded = delay.as_nanos().div_ceil(1_000_000);
+        Self(self.0.saturating_add(u64::try_from(rounded).unwrap_or(u64::MAX)))
+    }
+
+    /// How long it is from `earlier` to here; zero when `earlier` lies later.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = UNIX_EPOCH + Duration::from_millis(self.0);
+        write!(f, "{}", humantime::format_rfc3339_millis(time))
+    }
+}
+
+/// The wall clock, never running backwards: `max(wall clock, what it said before)`.
+#[derive(Debug, Default)]
+pub struct WallClock {
+    last: Mutex<Timestamp>,
+}
+
+impl WallClock {
+    /// A clock that never says less than `floor`, the last time that was logged.
+    pub fn not_before(floor: Timestamp) -> Self {
+        Self { last: Mutex::new(floor) }
+    }
+
+    /// The time.
+    #[expect(clippy::disallowed_methods, reason = "this is the door to the wall clock")]
+    pub fn now(&self) -> Timestamp {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = (*last).max(Timestamp(wall.as_millis() as u64));
+        *last
+    }
+}
+
+/// A stopwatch for measurements that decide nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// Starts it.
+    #[expect(clippy::disallowed_methods, reason = "this is the door to the monotonic clock")]
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// The time since the start.
+    pub fn elapsed(self) -> Duration {
+        self.0.elapsed()
+    }
+}

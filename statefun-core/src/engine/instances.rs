@@ -1,0 +1,593 @@
+//! The instances of one function type that a worker holds in memory, as decoded values.
+//!
+//! An instance stays while its rows are not in the state store yet; beyond the cache budget, those not used lately go.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+
+use crate::clock::Timestamp;
+use crate::engine::index::{Index, prefetch};
+use crate::engine::rows::SharedRows;
+use crate::id::{Address, KeyGroups};
+use crate::module::description::Expiration;
+use crate::sdk::context::{Context, InvocationScope};
+use crate::sdk::error::HandlerError;
+use crate::sdk::function::{Factory, FunctionDefinition, Handler, MissingFactory, StatefulFunction};
+use crate::sdk::message::{AnyMessage, Message, TypedValue};
+use crate::sdk::state::{
+    Flush, PersistedState, RowBytes, RowValue, StateSite, StateVisitor, schema_id, state_id,
+};
+use crate::state::StateError;
+use crate::state::keys::{Space, push_address};
+
+/// How an invocation ended.
+#[doc(hidden)]
+#[derive(Debug)]
+pub enum Invoked {
+    /// Its changes are kept, its effects are to be carried out.
+    Done,
+    /// Nothing of it remains.
+    Failed(HandlerError),
+}
+
+/// What a cut took from a table.
+#[doc(hidden)]
+#[derive(Debug, Default, Clone, Copy)]
+pub struct TableCut {
+    /// Rows written.
+    pub rows: usize,
+}
+
+/// The number of an instance within its table.
+pub(crate) type SlotId = u32;
+
+/// The instances of one function type on one worker; the engine's view, without the Rust type.
+#[doc(hidden)]
+pub trait FunctionTable {
+    /// Brings the index entry of an address into the cache.
+    fn prefetch_index(&self, hash: u64);
+    /// Brings the instance into the cache, once its index entry is there.
+    fn prefetch_instance(&self, hash: u64);
+    /// The slot of an address.
+    fn find(&self, address: &Address) -> Option<SlotId>;
+    /// A slot for an address that has none; it is busy until it is loaded.
+    fn insert(&mut self, address: &Address) -> SlotId;
+    /// Fills an instance from its stored rows, in the order of [`row_states`](Self::row_states).
+    fn load(&mut self, slot: SlotId, rows: &[Option<Vec<u8>>]) -> Result<(), StateError>;
+    /// The numbers of the states that have a row of their own.
+    fn row_states(&self) -> &[u32];
+    /// Whether messages to the instance must wait.
+    fn is_busy(&self, slot: SlotId) -> bool;
+    /// Makes messages to the instance wait, or not.
+    fn set_busy(&mut self, slot: SlotId, busy: bool);
+    /// Runs a handler.
+    fn invoke(&mut self, slot: SlotId, body: &dyn AnyMessage, scope: InvocationScope<'_>) -> Invoked;
+    /// Writes the rows that changed since the last cut.
+    fn cut(&mut self, epoch: u64, section: &mut Vec<u8>) -> Result<TableCut, StateError>;
+    /// Whether anything changed since the last cut.
+    fn is_dirty(&self) -> bool;
+    /// What the instances occupy, roughly, in bytes.
+    fn bytes(&self) -> usize;
+    /// What the instances that cannot go occupy, roughly, in bytes: not cut, or not applied.
+    fn instances(&self) -> usize;
+    /// Lets instances go that were not used lately, until `goal_bytes` are free or nothing more can go.
+    fn evict(&mut self, applied: u64, goal_bytes: usize) -> usize;
+    /// Lets one instance go; false when it must stay.
+    fn remove(&mut self, slot: SlotId, applied: u64) -> bool;
+    /// For tests and the harness: the instance itself, as `F`.
+    fn instance(&mut self, slot: SlotId) -> Option<&mut dyn std::any::Any>;
+}
+
+struct Slot<F> {
+    address: Address,
+    function: Option<F>,
+    /// The last epoch that wrote rows of it.
+    written: u64,
+    /// Bytes of its own rows at the last cut: what stands for its heap.
+    row_bytes: u32,
+    busy: bool,
+    dirty: bool,
+    used: bool,
+}
+
+struct StateInfo {
+    id: u32,
+    schema: u32,
+    expiration: Expiration,
+    name: Rc<str>,
+}
+
+/// See the module's page.
+pub(crate) struct InstanceTable<F: StatefulFunction> {
+    index: Index,
+    slots: Vec<Slot<F>>,
+    free: Vec<SlotId>,
+    dirty: Vec<SlotId>,
+    handlers: Vec<Handler<F>>,
+    states: Vec<StateInfo>,
+    row_states: Vec<u32>,
+    watch_states: bool,
+    factory: Option<Factory>,
+    rows: SharedRows,
+    key_groups: KeyGroups,
+    fan_out: usize,
+    state_bytes: usize,
+    heap_bytes: usize,
+    hand: usize,
+    prefix: Vec<u8>,
+}
+
+/// What a table needs of its worker.
+#[doc(hidden)]
+#[derive(Clone)]
+pub struct TableSite {
+    pub(crate) rows: SharedRows,
+    pub(crate) key_groups: KeyGroups,
+}
+
+impl std::fmt::Debug for TableSite {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TableSite")
+    }
+}
+
+#[derive(Default)]
+struct Facts {
+    has_row: Vec<bool>,
+    needs_site: bool,
+}
+
+impl StateVisitor for Facts {
+    fn visit<S: PersistedState>(&mut self, _index: usize, _state: &mut S) {
+        self.has_row.push(S::HAS_ROW);
+        self.needs_site |= S::NEEDS_SITE;
+    }
+}
+
+impl<F: StatefulFunction> InstanceTable<F> {
+    /// Builds the table; what [`FunctionDefinition::make_table`] points to.
+    pub(crate) fn make(
+        definition: &FunctionDefinition,
+        factory: Option<&Factory>,
+        site: TableSite,
+    ) -> Result<Box<dyn FunctionTable>, MissingFactory> {
+        let factory = factory.cloned();
+        let missing = || MissingFactory {
+            function: definition.typename,
+            field: F::field_without_default().unwrap_or("?"),
+        };
+        let mut sample = make_instance::<F>(factory.as_ref()).ok_or_else(missing)?;
+        let mut facts = Facts::default();
+        sample.visit_states(&mut facts);
+        let states: Vec<StateInfo> = definition
+            .states
+            .iter()
+            .map(|state| StateInfo {
+                id: state_id(&state.name),
+                schema: schema_id(&state.shape),
+                expiration: state.expiration,
+                name: state.name.as_str().into(),
+            })
+            .collect();
+        let row_states =
+            states.iter().zip(&facts.has_row).filter(|(_, has)| **has).map(|(state, _)| state.id).collect();
+        let expires = states.iter().any(|state| state.expiration != Expiration::None);
+        Ok(Box::new(Self {
+            index: Index::new(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            dirty: Vec::new(),
+            handlers: F::handlers(),
+            states,
+            row_states,
+            watch_states: expires || facts.needs_site,
+            factory,
+            rows: site.rows,
+            key_groups: site.key_groups,
+            fan_out: definition.limits.fan_out as usize,
+            state_bytes: definition.limits.state_bytes as usize,
+            heap_bytes: 0,
+            hand: 0,
+            prefix: Vec::new(),
+        }))
+    }
+
+    #[inline]
+    fn slot(&mut self, slot: SlotId) -> Option<&mut Slot<F>> {
+        self.slots.get_mut(slot as usize)
+    }
+
+    /// The handler of a message, and the message in its Rust type when it came as a dynamic value.
+    fn handler(&self, body: &dyn AnyMessage) -> Result<(&Handler<F>, Option<Box<dyn AnyMessage>>), HandlerError> {
+        let type_id = body.message_type();
+        let exact = self.handlers.iter().find(|handler| handler.message.type_id == type_id);
+        let Some(dynamic) = body.as_any().downcast_ref::<TypedValue>() else {
+            if let Some(handler) = exact {
+                return Ok((handler, None));
+            }
+            // A function that takes any value takes a typed one in its dynamic form.
+            let any = self.handlers.iter().find(|handler| handler.message.type_id == TypedValue::TYPE_ID);
+            let handler = any.ok_or_else(|| not_accepted::<F>(body.message_type_name()))?;
+            let mut value = Vec::new();
+            body.encode_any(&mut value).map_err(HandlerError::permanent)?;
+            let typename = body.message_type_name().into();
+            return Ok((handler, Some(Box::new(TypedValue { typename, value: value.into() }))));
+        };
+        let inner = dynamic.type_id();
+        if let Some(handler) = self.handlers.iter().find(|handler| handler.message.type_id == inner) {
+            let typed = (handler.message.decode)(&dynamic.value).map_err(HandlerError::permanent)?;
+            return Ok((handler, Some(typed)));
+        }
+        exact.map(|handler| (handler, None)).ok_or_else(|| not_accepted::<F>(&dynamic.typename))
+    }
+
+    fn free_slot(&mut self, slot: SlotId) {
+        let Some(entry) = self.slots.get_mut(slot as usize) else { return };
+        let hash = entry.address.hash();
+        entry.function = None;
+        self.heap_bytes -= entry.row_bytes as usize;
+        entry.row_bytes = 0;
+        let slots = &self.slots;
+        self.index.remove(hash, slot, |slot| slots.get(slot as usize).map_or(0, |slot| slot.address.hash()));
+        self.free.push(slot);
+    }
+}
+
+fn not_accepted<F: StatefulFunction>(message: &str) -> HandlerError {
+    HandlerError::permanent(format_args!("`{}` does not accept `{message}`", F::TYPENAME))
+}
+
+fn make_instance<F: StatefulFunction>(factory: Option<&Factory>) -> Option<F> {
+    match factory {
+        Some(factory) => factory.make::<F>(),
+        None => F::create(),
+    }
+}
+
+struct Load<'a> {
+    rows: std::slice::Iter<'a, Option<Vec<u8>>>,
+    states: &'a [StateInfo],
+    site: &'a SharedRows,
+    address: &'a Address,
+    prefix: &'a [u8],
+    error: Option<StateError>,
+}
+
+impl StateVisitor for Load<'_> {
+    fn visit<S: PersistedState>(&mut self, index: usize, state: &mut S) {
+        let Some(info) = self.states.get(index) else { return };
+        let site = StateSite {
+            rows: self.site.clone(),
+            key: [self.prefix, &info.id.to_be_bytes()].concat(),
+            schema: info.schema,
+            expiration: info.expiration,
+            name: info.name.clone(),
+            address: self.address.clone(),
+        };
+        let row = if S::HAS_ROW { self.rows.next().and_then(Option::as_deref) } else { None };
+        let parsed = row.map(RowValue::parse);
+        let loaded = match parsed {
+            Some(None) => Err("the row is too short".to_owned()),
+            parsed => {
+                let row = parsed.flatten().map(RowBytes);
+                // What has no further rows needs no site; most states are of this kind.
+                state.load(row, S::NEEDS_SITE.then(|| site.clone()))
+            }
+        };
+        if let Err(problem) = loaded
+            && self.error.is_none()
+        {
+            self.error = Some(site.decode_error(problem));
+        }
+    }
+}
+
+struct Expire(Timestamp, bool);
+impl StateVisitor for Expire {
+    #[inline]
+    fn visit<S: PersistedState>(&mut self, _index: usize, state: &mut S) {
+        self.1 |= state.expire(self.0);
+    }
+}
+
+struct Commit<'a> {
+    now: Timestamp,
+    states: &'a [StateInfo],
+    dirty: bool,
+}
+impl StateVisitor for Commit<'_> {
+    #[inline]
+    fn visit<S: PersistedState>(&mut self, index: usize, state: &mut S) {
+        let expiration = self.states.get(index).map_or(Expiration::None, |state| state.expiration);
+        self.dirty |= state.commit(self.now, expiration);
+    }
+}
+
+struct Rollback;
+impl StateVisitor for Rollback {
+    fn visit<S: PersistedState>(&mut self, _index: usize, state: &mut S) {
+        state.rollback();
+    }
+}
+
+struct FlushAll<'a> {
+    section: &'a mut Vec<u8>,
+    prefix: &'a [u8],
+    states: &'a [StateInfo],
+    address: &'a Address,
+    rows: usize,
+    bytes: usize,
+    error: Option<StateError>,
+}
+impl StateVisitor for FlushAll<'_> {
+    #[inline]
+    fn visit<S: PersistedState>(&mut self, index: usize, state: &mut S) {
+        let Some(info) = self.states.get(index) else { return };
+        let mut flush = Flush {
+            section: self.section,
+            prefix: self.prefix,
+            state_id: info.id,
+            schema: info.schema,
+            rows: 0,
+            bytes: 0,
+        };
+        let flushed = state.flush(&mut flush);
+        self.rows += flush.rows;
+        self.bytes += flush.bytes + state.heap_bytes();
+        if let Err(problem) = flushed
+            && self.error.is_none()
+        {
+            self.error = Some(StateError::Encode {
+                state: info.name.to_string(),
+                address: self.address.to_string(),
+                problem,
+            });
+        }
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("the handler panicked: {}", text.unwrap_or("(no message)"))
+}
+
+impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
+    #[inline]
+    fn prefetch_index(&self, hash: u64) {
+        self.index.prefetch(hash);
+    }
+
+    #[inline]
+    fn prefetch_instance(&self, hash: u64) {
+        if let Some(slot) = self.index.candidate(hash).and_then(|slot| self.slots.get(slot as usize)) {
+            prefetch(slot);
+            prefetch(&slot.busy);
+        }
+    }
+
+    #[inline]
+    fn find(&self, address: &Address) -> Option<SlotId> {
+        self.index.find(address.hash(), |slot| {
+            self.slots.get(slot as usize).is_some_and(|slot| slot.address == *address)
+        })
+    }
+
+    fn insert(&mut self, address: &Address) -> SlotId {
+        let new = Slot {
+            address: address.clone(),
+            function: None,
+            written: 0,
+            row_bytes: 0,
+            busy: true,
+            dirty: false,
+            used: true,
+        };
+        let slot = if let Some(slot) = self.free.pop() {
+            if let Some(entry) = self.slots.get_mut(slot as usize) {
+                *entry = new;
+            }
+            slot
+        } else {
+            self.slots.push(new);
+            self.slots.len() as SlotId - 1
+        };
+        let slots = &self.slots;
+        self.index.insert(address.hash(), slot, |slot| {
+            slots.get(slot as usize).map_or(0, |slot| slot.address.hash())
+        });
+        slot
+    }
+
+    fn load(&mut self, slot: SlotId, rows: &[Option<Vec<u8>>]) -> Result<(), StateError> {
+        let Some(entry) = self.slots.get_mut(slot as usize) else { return Ok(()) };
+        let Some(mut function) = make_instance::<F>(self.factory.as_ref()) else {
+            return Err(StateError::Store(format!("no instance of `{}` can be made any more", F::TYPENAME)));
+        };
+        if self.watch_states || rows.iter().any(Option::is_some) {
+            self.prefix.clear();
+            push_address(&mut self.prefix, Space::State, self.key_groups, &entry.address);
+            let mut load = Load {
+                rows: rows.iter(),
+                states: &self.states,
+                site: &self.rows,
+                address: &entry.address,
+                prefix: &self.prefix,
+                error: None,
+            };
+            function.visit_states(&mut load);
+            if let Some(error) = load.error {
+                return Err(error);
+            }
+        }
+        entry.function = Some(function);
+        entry.row_bytes = rows.iter().flatten().map(Vec::len).sum::<usize>() as u32;
+        self.heap_bytes += entry.row_bytes as usize;
+        Ok(())
+    }
+
+    fn row_states(&self) -> &[u32] {
+        &self.row_states
+    }
+
+    #[inline]
+    fn is_busy(&self, slot: SlotId) -> bool {
+        self.slots.get(slot as usize).is_some_and(|slot| slot.busy)
+    }
+
+    fn set_busy(&mut self, slot: SlotId, busy: bool) {
+        if let Some(slot) = self.slot(slot) {
+            slot.busy = busy;
+        }
+    }
+
+    fn invoke(&mut self, slot_id: SlotId, body: &dyn AnyMessage, mut scope: InvocationScope<'_>) -> Invoked {
+        let (handler, converted) = match self.handler(body) {
+            Ok((handler, converted)) => (handler.invoke, converted),
+            Err(error) => return Invoked::Failed(error),
+        };
+        let (now, watch_states, fan_out) = (scope.now, self.watch_states, self.fan_out);
+        let Some(slot) = self.slots.get_mut(slot_id as usize) else {
+            return Invoked::Failed(HandlerError::new("the instance is not in memory"));
+        };
+        let Some(function) = slot.function.as_mut() else {
+            return Invoked::Failed(HandlerError::new("the instance is not loaded"));
+        };
+        slot.used = true;
+        let mut dirty = false;
+        if watch_states {
+            let mut expire = Expire(now, false);
+            function.visit_states(&mut expire);
+            dirty = expire.1;
+        }
+        if slot.row_bytes as usize > self.state_bytes {
+            return Invoked::Failed(HandlerError::permanent(format_args!(
+                "its state has {} bytes, and the limit of `{}` is {}: raise `max_state_bytes`, or keep less",
+                slot.row_bytes,
+                F::TYPENAME,
+                self.state_bytes
+            )));
+        }
+        let message = converted.as_deref().unwrap_or(body);
+        scope.address = &slot.address;
+        let mut context = Context::<F>::new(scope);
+        let result = catch_unwind(AssertUnwindSafe(|| handler(function, message, &mut context)));
+        let effects = &mut *context.scope().effects;
+        let sent = effects.sends.len() + effects.delayed.len() + effects.egress_records as usize;
+        let error = match result {
+            Ok(Some(Ok(()))) => match effects.problem.take() {
+                None if sent <= fan_out => None,
+                None => Some(HandlerError::permanent(format_args!(
+                    "one invocation sent {sent} messages and records, and the limit of `{}` is {fan_out}: \
+                     raise `max_fan_out`, or send less",
+                    F::TYPENAME
+                ))),
+                problem => problem,
+            },
+            Ok(Some(Err(error))) => Some(error),
+            Ok(None) => Some(not_accepted::<F>(message.message_type_name())),
+            Err(panic) => Some(HandlerError::new(panic_text(&*panic))),
+        };
+        if let Some(error) = error {
+            effects.clear();
+            function.visit_states(&mut Rollback);
+            // Plain fields may have changed as well: a fresh instance takes over the persisted ones.
+            if let Some(mut fresh) = make_instance::<F>(self.factory.as_ref()) {
+                fresh.swap_states(function);
+                *function = fresh;
+            }
+            if dirty && !std::mem::replace(&mut slot.dirty, true) {
+                self.dirty.push(slot_id);
+            }
+            return Invoked::Failed(error);
+        }
+        let mut commit = Commit { now, states: &self.states, dirty };
+        function.visit_states(&mut commit);
+        if commit.dirty && !slot.dirty {
+            slot.dirty = true;
+            self.dirty.push(slot_id);
+        }
+        Invoked::Done
+    }
+
+    fn cut(&mut self, epoch: u64, section: &mut Vec<u8>) -> Result<TableCut, StateError> {
+        const AHEAD: usize = 8;
+        let mut cut = TableCut::default();
+        let dirty = std::mem::take(&mut self.dirty);
+        for (position, slot_id) in dirty.iter().enumerate() {
+            if let Some(next) = dirty.get(position + AHEAD).and_then(|next| self.slots.get(*next as usize)) {
+                prefetch(next);
+                prefetch(&next.busy);
+            }
+            let Some(slot) = self.slots.get_mut(*slot_id as usize) else { continue };
+            slot.dirty = false;
+            slot.written = epoch;
+            let Some(function) = slot.function.as_mut() else { continue };
+            self.prefix.clear();
+            push_address(&mut self.prefix, Space::State, self.key_groups, &slot.address);
+            let mut flush = FlushAll {
+                section,
+                prefix: &self.prefix,
+                states: &self.states,
+                address: &slot.address,
+                rows: 0,
+                bytes: 0,
+                error: None,
+            };
+            function.visit_states(&mut flush);
+            if let Some(error) = flush.error {
+                return Err(error);
+            }
+            cut.rows += flush.rows;
+            let bytes = flush.bytes as u32;
+            self.heap_bytes = self.heap_bytes + bytes as usize - slot.row_bytes as usize;
+            slot.row_bytes = bytes;
+        }
+        self.dirty = dirty;
+        self.dirty.clear();
+        Ok(cut)
+    }
+
+    fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    fn bytes(&self) -> usize {
+        (self.slots.len() - self.free.len()) * size_of::<Slot<F>>() + self.index.bytes() + self.heap_bytes
+    }
+
+    fn instances(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    fn evict(&mut self, applied: u64, goal_bytes: usize) -> usize {
+        let mut freed = 0;
+        let mut steps = self.slots.len() * 2;
+        while freed < goal_bytes && steps > 0 {
+            steps -= 1;
+            self.hand = if self.hand + 1 < self.slots.len() { self.hand + 1 } else { 0 };
+            let Some(slot) = self.slots.get_mut(self.hand) else { break };
+            if slot.function.is_none() || slot.busy || slot.dirty || slot.written > applied {
+                continue;
+            }
+            if std::mem::take(&mut slot.used) {
+                continue;
+            }
+            freed += size_of::<Slot<F>>() + slot.row_bytes as usize;
+            self.free_slot(self.hand as SlotId);
+        }
+        freed
+    }
+
+    fn remove(&mut self, slot_id: SlotId, applied: u64) -> bool {
+        let Some(slot) = self.slots.get(slot_id as usize) else { return false };
+        if slot.dirty || slot.written > applied {
+            return false;
+        }
+        self.free_slot(slot_id);
+        true
+    }
+
+    fn instance(&mut self, slot: SlotId) -> Option<&mut dyn std::any::Any> {
+        Some(self.slot(slot)?.function.as_mut()?)
+    }
+}

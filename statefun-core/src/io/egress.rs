@@ -1,0 +1,76 @@
+//! `Egress`: where records leave the application.
+
+use std::fmt;
+
+use bytes::Bytes;
+use thiserror::Error;
+
+/// A sink that could not take records.
+#[derive(Debug, Error)]
+#[error("egress `{egress}`: {problem}")]
+pub struct EgressError {
+    /// The egress' id.
+    pub egress: String,
+    /// What is wrong, and how to mend it.
+    pub problem: String,
+    /// Whether trying again may help; when not, the process stops.
+    pub transient: bool,
+}
+
+/// A sink of records. An author's own is bound with `Binder::egress`; those of module.yaml implement the same trait.
+///
+/// It is called on a thread of its own, so it may block. Records come in one total order (epoch, worker, sequence), each
+/// only when its epoch is durable. After a crash, all records behind the last position that [`flush`](Self::flush)
+/// returned, and the engine has logged, come again in the same order: a sink that can tell which of them it has is
+/// exactly-once; another is at-least-once.
+pub trait Egress: Send {
+    /// Opens it.
+    fn open(&mut self, context: &EgressContext) -> Result<(), EgressError>;
+
+    /// Takes the records of one epoch. When it fails with a transient error, it is called again with the same records.
+    fn deliver(&mut self, epoch: u64, records: &[EgressRecord]) -> Result<(), EgressError>;
+
+    /// Makes everything delivered so far safe, and returns the position behind it: what a restart continues from.
+    /// Called when there is nothing to deliver, now and then under load, and before a clean stop.
+    fn flush(&mut self) -> Result<Bytes, EgressError>;
+
+    /// Called once after a restart, when all that was released before it has been delivered again.
+    fn replayed(&mut self) -> Result<(), EgressError> {
+        Ok(())
+    }
+}
+
+/// What an egress is opened with.
+#[derive(Debug)]
+pub struct EgressContext {
+    /// Its id.
+    pub id: String,
+    /// What [`Egress::flush`] returned last, as far as it is logged; none at the very first start.
+    pub position: Option<Bytes>,
+    /// The lineage of the data directory: epochs of another lineage are others.
+    pub lineage: u64,
+    /// Where asynchronous work runs.
+    pub runtime: tokio::runtime::Handle,
+    /// Turns true when the process is stopping.
+    pub stopping: tokio::sync::watch::Receiver<bool>,
+}
+
+impl EgressContext {
+    /// An error after which the process stops.
+    pub fn fatal(&self, problem: impl fmt::Display) -> EgressError {
+        EgressError { egress: self.id.clone(), problem: problem.to_string(), transient: false }
+    }
+}
+
+/// One record on its way out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EgressRecord {
+    /// The worker that wrote it.
+    pub worker: u32,
+    /// Its number among that worker's records of the epoch.
+    pub sequence: u32,
+    /// The type's name, where the application declares it.
+    pub typename: &'static str,
+    /// The encoded value.
+    pub payload: Bytes,
+}

@@ -1,0 +1,340 @@
+//! `Ingress`: where records come from.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use compact_str::CompactString;
+use thiserror::Error;
+
+use crate::clock::Timestamp;
+use crate::id::{Address, MessageTypeId};
+use crate::sdk::message::{AnyMessage, CodecError, Message, MessageDefinition, TypedValue};
+
+/// An ingress that cannot go on. The process stops with this error; records that were not admitted are not acknowledged.
+#[derive(Debug, Error)]
+#[error("ingress `{ingress}`: {problem}")]
+pub struct IngressError {
+    /// The ingress' id.
+    pub ingress: String,
+    /// What is wrong, and how to mend it.
+    pub problem: String,
+}
+
+/// A source of records. An author's own is bound with `Binder::ingress`; those of module.yaml implement the same trait.
+///
+/// An ingress consists of partitions. Each is polled by one worker, on that worker's thread, and so must not block;
+/// what needs to wait runs elsewhere and hands its records over through a bounded [`channel`]. The position of the last
+/// admitted record of each named partition is part of every cut: after a restart the ingress is opened with the
+/// positions of the cut, and must continue right behind them.
+pub trait Ingress: Send {
+    /// Opens it, and returns its partitions.
+    fn open(&mut self, context: &IngressContext) -> Result<Vec<Partition>, IngressError>;
+}
+
+/// One partition of an ingress.
+pub struct Partition {
+    /// Its name, under which its position is kept; none when it has no position to return to (HTTP).
+    pub name: Option<String>,
+    /// The worker that polls it: [`IngressContext::owner`] of its name, or any for one without a name.
+    pub worker: usize,
+    /// Its records.
+    pub source: Box<dyn Source>,
+}
+
+impl fmt::Debug for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Partition").field("name", &self.name).field("worker", &self.worker).finish_non_exhaustive()
+    }
+}
+
+/// The records of one partition, in order.
+pub trait Source: Send {
+    /// Puts up to `limit` records into `batch`, and says how it goes on. Must not block.
+    fn poll(&mut self, limit: usize, batch: &mut Vec<Record>) -> Result<SourceStatus, IngressError>;
+}
+
+/// What a source will have next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceStatus {
+    /// More, perhaps at once.
+    Ready,
+    /// Nothing until its waker is called.
+    Idle,
+    /// Nothing until so long from now.
+    After(Duration),
+    /// Nothing, ever again.
+    Finished,
+}
+
+/// One record on its way in.
+#[derive(Debug)]
+pub struct Record {
+    /// Its key, as text: the id of the targets that module.yaml names.
+    pub key: Option<CompactString>,
+    /// Its headers, names in lower case.
+    pub headers: BTreeMap<String, String>,
+    /// When it was made, by the ingress' account.
+    pub timestamp: Timestamp,
+    /// Its value, or what could not be read as one.
+    pub value: Result<RecordValue, BadRecord>,
+    /// Where the partition continues behind it; opaque to the engine.
+    pub position: Option<Bytes>,
+    /// Who is told when it is durable.
+    pub ack: Option<Ack>,
+    /// Whom a reply goes to.
+    pub caller: Option<Address>,
+    /// The one address that it is for, where the record itself names it; module.yaml's targets and routers otherwise.
+    pub target: Option<Address>,
+}
+
+impl Record {
+    /// A record of that value, with nothing else known of it.
+    pub fn new<M: Message>(value: M) -> Self {
+        Self::of(Ok(RecordValue(Box::new(value))))
+    }
+
+    /// A record of bytes that a [`Decoder`] has read, or could not.
+    pub fn of(value: Result<RecordValue, BadRecord>) -> Self {
+        Self {
+            key: None,
+            headers: BTreeMap::new(),
+            timestamp: Timestamp::default(),
+            value,
+            position: None,
+            ack: None,
+            caller: None,
+            target: None,
+        }
+    }
+
+    /// With a key.
+    #[must_use]
+    pub fn with_key(mut self, key: impl Into<CompactString>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// With the position behind it.
+    #[must_use]
+    pub fn with_position(mut self, position: impl Into<Bytes>) -> Self {
+        self.position = Some(position.into());
+        self
+    }
+
+    /// With someone to be told when it is durable.
+    #[must_use]
+    pub fn with_ack(mut self, ack: Ack) -> Self {
+        self.ack = Some(ack);
+        self
+    }
+}
+
+/// A decoded value.
+pub struct RecordValue(pub(crate) Box<dyn AnyMessage>);
+
+impl fmt::Debug for RecordValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.message_type_name())
+    }
+}
+
+/// Bytes that are not of the declared type; the ingress' `onError` policy decides what becomes of them.
+#[derive(Debug, Clone)]
+pub struct BadRecord {
+    /// The bytes as they came.
+    pub bytes: Bytes,
+    /// What is wrong with them, and where (file, line and column; topic and offset).
+    pub problem: String,
+}
+
+/// What became of a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AckOutcome {
+    /// Its epoch is durable: it will take effect exactly once.
+    Durable,
+    /// It was not admitted: a router failed, or a queue is at its limit.
+    Refused(String),
+}
+
+/// Told once what became of a record; dropped untold when the process stops before that.
+pub struct Ack(Box<dyn FnOnce(AckOutcome) + Send>);
+
+impl Ack {
+    /// Calls `done`, on a thread of the engine; it must not block.
+    pub fn new(done: impl FnOnce(AckOutcome) + Send + 'static) -> Self {
+        Self(Box::new(done))
+    }
+
+    pub(crate) fn tell(self, outcome: AckOutcome) {
+        (self.0)(outcome);
+    }
+}
+
+impl fmt::Debug for Ack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Ack")
+    }
+}
+
+/// Wakes the worker that polls a partition.
+#[derive(Clone)]
+pub struct Waker(Arc<dyn Fn() + Send + Sync>);
+
+impl Waker {
+    pub(crate) fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
+        Self(Arc::new(wake))
+    }
+
+    /// Wakes it, if it sleeps.
+    pub fn wake(&self) {
+        (self.0)();
+    }
+}
+
+impl fmt::Debug for Waker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Waker")
+    }
+}
+
+/// Reads bytes as the message types that the application knows.
+#[derive(Debug, Clone, Default)]
+pub struct Decoder {
+    messages: Arc<BTreeMap<MessageTypeId, MessageDefinition>>,
+}
+
+impl Decoder {
+    pub(crate) fn new(messages: impl IntoIterator<Item = MessageDefinition>) -> Self {
+        Self { messages: Arc::new(messages.into_iter().map(|message| (message.type_id, message)).collect()) }
+    }
+
+    /// Reads bytes as the type of that name. A type that no Rust code of the application declares stays a [`TypedValue`].
+    pub fn decode(&self, type_name: &str, bytes: Bytes) -> Result<RecordValue, CodecError> {
+        match self.messages.get(&MessageTypeId::of(type_name)) {
+            Some(message) => Ok(RecordValue((message.decode)(&bytes)?)),
+            None => Ok(RecordValue(Box::new(TypedValue { typename: type_name.into(), value: bytes }))),
+        }
+    }
+}
+
+/// What an ingress is opened with.
+#[derive(Debug)]
+pub struct IngressContext {
+    /// Its id.
+    pub id: String,
+    /// How many workers there are.
+    pub workers: usize,
+    /// The position behind the last admitted record of each named partition, by name; empty at the very first start.
+    pub positions: BTreeMap<String, Bytes>,
+    /// Reads bytes as message types.
+    pub decoder: Decoder,
+    /// Where asynchronous work runs.
+    pub runtime: tokio::runtime::Handle,
+    /// Turns true when the process is stopping.
+    pub stopping: tokio::sync::watch::Receiver<bool>,
+    pub(crate) wakers: Vec<Waker>,
+    pub(crate) owner: fn(&str, &str, usize) -> usize,
+}
+
+impl IngressContext {
+    /// The worker that keeps the position of the partition of that name, and so must poll it.
+    pub fn owner(&self, partition: &str) -> usize {
+        (self.owner)(&self.id, partition, self.workers)
+    }
+
+    /// What wakes a worker; pass it to [`channel`].
+    pub fn waker(&self, worker: usize) -> Waker {
+        self.wakers.get(worker).cloned().unwrap_or_else(|| Waker::new(|| ()))
+    }
+
+    /// An error of this ingress.
+    pub fn error(&self, problem: impl fmt::Display) -> IngressError {
+        IngressError { ingress: self.id.clone(), problem: problem.to_string() }
+    }
+}
+
+/// A bounded channel from a task or thread of the ingress' own to the worker that polls its partition.
+pub fn channel(capacity: usize, waker: Waker) -> (RecordSender, impl Source) {
+    let (sender, receiver) = tokio::sync::mpsc::channel(capacity);
+    (RecordSender { sender, waker }, ChannelSource { receiver })
+}
+
+/// The sending half of [`channel`].
+#[derive(Debug, Clone)]
+pub struct RecordSender {
+    sender: tokio::sync::mpsc::Sender<Result<Record, IngressError>>,
+    waker: Waker,
+}
+
+/// The worker no longer polls the partition: the process is stopping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the application is stopping")]
+pub struct Stopping;
+
+/// The channel is full, or its worker has gone.
+#[derive(Debug)]
+pub enum TrySendError {
+    /// The worker has not admitted what was sent before; the record comes back.
+    Full(Box<Record>),
+    /// The process is stopping.
+    Stopping,
+}
+
+impl RecordSender {
+    /// Sends a record, waiting while the channel is full.
+    pub async fn send(&self, record: Record) -> Result<(), Stopping> {
+        self.sender.send(Ok(record)).await.map_err(|_| Stopping)?;
+        self.waker.wake();
+        Ok(())
+    }
+
+    /// Sends a record from a thread, waiting while the channel is full.
+    pub fn blocking_send(&self, record: Record) -> Result<(), Stopping> {
+        self.sender.blocking_send(Ok(record)).map_err(|_| Stopping)?;
+        self.waker.wake();
+        Ok(())
+    }
+
+    /// Sends a record, unless the channel is full.
+    pub fn try_send(&self, record: Record) -> Result<(), TrySendError> {
+        use tokio::sync::mpsc::error::TrySendError as Full;
+        self.sender.try_send(Ok(record)).map_err(|error| match error {
+            Full::Full(Ok(record)) => TrySendError::Full(Box::new(record)),
+            Full::Full(Err(_)) | Full::Closed(_) => TrySendError::Stopping,
+        })?;
+        self.waker.wake();
+        Ok(())
+    }
+
+    /// Ends the ingress, and the process, with an error.
+    pub fn fail(&self, error: IngressError) {
+        // When the channel is full the worker polls soon; when it is closed the process stops anyway.
+        let mut error = Err(error);
+        while let Err(tokio::sync::mpsc::error::TrySendError::Full(back)) = self.sender.try_send(error) {
+            error = back;
+            std::thread::yield_now();
+        }
+        self.waker.wake();
+    }
+}
+
+struct ChannelSource {
+    receiver: tokio::sync::mpsc::Receiver<Result<Record, IngressError>>,
+}
+
+impl Source for ChannelSource {
+    fn poll(&mut self, limit: usize, batch: &mut Vec<Record>) -> Result<SourceStatus, IngressError> {
+        use tokio::sync::mpsc::error::TryRecvError;
+        for _ in 0..limit {
+            match self.receiver.try_recv() {
+                Ok(record) => batch.push(record?),
+                Err(TryRecvError::Empty) => return Ok(SourceStatus::Idle),
+                Err(TryRecvError::Disconnected) => return Ok(SourceStatus::Finished),
+            }
+        }
+        Ok(SourceStatus::Ready)
+    }
+}

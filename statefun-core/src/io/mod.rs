@@ -1,0 +1,4 @@
+//! Connectors: the traits of ingresses and egresses, and a file per kind.
+
+pub mod egress;
+pub mod ingress;

@@ -1,0 +1,302 @@
+//! `Context`: what a handler may do beside changing its state.
+
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::time::Duration;
+
+use compact_str::CompactString;
+use thiserror::Error;
+
+use crate::clock::Timestamp;
+use crate::engine::registry::Registry;
+use crate::id::Address;
+use crate::rand::Random;
+use crate::sdk::async_result::{AsyncOutcome, AsyncResult};
+use crate::sdk::egress::EgressId;
+use crate::sdk::error::HandlerError;
+use crate::sdk::function::{Accepts, SendsDynamically, SendsTo, StatefulFunction, Target};
+use crate::sdk::message::{AnyMessage, Message, TypedValue};
+
+/// A dynamic send that cannot be delivered.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum SendError {
+    /// No function of the application has that type.
+    #[error("no function `{0}` in this application: check the type name of the address")]
+    UnknownFunction(String),
+    /// The function does not accept the type of the value.
+    #[error("`{function}` does not accept `{message}`: list it under its `accepts(…)`, or send another type")]
+    NotAccepted {
+        /// The target's function type.
+        function: String,
+        /// The type of the value.
+        message: String,
+    },
+    /// There is nobody to reply to: the message came from an ingress that takes no replies, or from a timer.
+    #[error("there is nobody to reply to: the message came from an ingress that takes no replies")]
+    NoCaller,
+}
+
+/// An operation's future, yielding the message that reports its end.
+pub(crate) type Operation = Pin<Box<dyn Future<Output = Box<dyn AnyMessage>> + Send>>;
+
+/// A message to be sent later.
+pub(crate) struct Delayed {
+    pub(crate) due: Timestamp,
+    pub(crate) to: Address,
+    pub(crate) body: Box<dyn AnyMessage>,
+    pub(crate) token: Option<CompactString>,
+}
+
+/// An operation to be started when its invocation has succeeded.
+pub(crate) struct Spawn {
+    pub(crate) operation: Operation,
+    /// The message to be delivered should the process restart meanwhile.
+    pub(crate) unknown: Box<dyn AnyMessage>,
+}
+
+/// What an invocation wants done, held back until it has succeeded.
+#[derive(Default)]
+pub(crate) struct InvocationEffects {
+    pub(crate) sends: Vec<(Address, Box<dyn AnyMessage>)>,
+    pub(crate) delayed: Vec<Delayed>,
+    pub(crate) cancelled: Vec<CompactString>,
+    /// Records, framed by [`egress_framing`](crate::engine::cut::egress_framing).
+    pub(crate) egress: Vec<u8>,
+    pub(crate) egress_records: u32,
+    pub(crate) spawns: Vec<Spawn>,
+    pub(crate) responses: Vec<TypedValue>,
+    pub(crate) routed: Vec<crate::engine::request::RoutedRequest>,
+    /// What a method without a result could not do; it fails the invocation.
+    pub(crate) problem: Option<HandlerError>,
+}
+
+impl InvocationEffects {
+    pub(crate) fn clear(&mut self) {
+        self.sends.clear();
+        self.delayed.clear();
+        self.cancelled.clear();
+        self.egress.clear();
+        self.egress_records = 0;
+        self.spawns.clear();
+        self.responses.clear();
+        self.routed.clear();
+        self.problem = None;
+    }
+
+    fn fail(&mut self, problem: impl fmt::Display) {
+        if self.problem.is_none() {
+            self.problem = Some(HandlerError::permanent(problem));
+        }
+    }
+}
+
+/// What is the same for all function types in an invocation.
+pub(crate) struct InvocationScope<'a> {
+    pub(crate) address: &'a Address,
+    pub(crate) caller: Option<&'a Address>,
+    pub(crate) now: Timestamp,
+    pub(crate) random: &'a mut Random,
+    pub(crate) registry: &'a Registry,
+    pub(crate) effects: &'a mut InvocationEffects,
+}
+
+/// The surroundings of one invocation: who is called by whom, and what the handler may do. Sends, egress records and
+/// operations take effect together with the state changes, when the handler returns `Ok`.
+pub struct Context<'a, F> {
+    scope: InvocationScope<'a>,
+    function: PhantomData<fn(F)>,
+}
+
+impl<F> fmt::Debug for Context<'_, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").field("address", self.scope.address).field("caller", &self.scope.caller).finish()
+    }
+}
+
+impl<'a, F: StatefulFunction> Context<'a, F> {
+    pub(crate) fn new(scope: InvocationScope<'a>) -> Self {
+        Self { scope, function: PhantomData }
+    }
+
+    /// The id of the instance that is invoked.
+    pub fn id(&self) -> &'a str {
+        self.scope.address.id()
+    }
+
+    /// The address of the instance that is invoked.
+    pub fn address(&self) -> &'a Address {
+        self.scope.address
+    }
+
+    /// The sender of the message: a function, or an outside client that waits for a reply.
+    /// None for records of other ingresses.
+    pub fn caller(&self) -> Option<&'a Address> {
+        self.scope.caller
+    }
+
+    /// The time of the invocation. Use this, not the system's clock: replay and simulation are exact then.
+    pub fn now(&self) -> Timestamp {
+        self.scope.now
+    }
+
+    /// Random numbers. Use these, not another source: simulation is exact then. Not for secrets.
+    pub fn random(&mut self) -> &mut Random {
+        self.scope.random
+    }
+
+    /// Sends a message. Messages from one address to another arrive in the order sent.
+    pub fn send<T, M>(&mut self, target: Target<T>, message: M)
+    where
+        M: Message,
+        T: Accepts<M>,
+        F: SendsTo<T>,
+    {
+        self.scope.effects.sends.push((target.into_address(), Box::new(message)));
+    }
+
+    /// Sends a message after a delay (in processing time; it survives restarts).
+    pub fn send_after<T, M>(&mut self, delay: Duration, target: Target<T>, message: M) -> DelayedSend<'_>
+    where
+        M: Message,
+        T: Accepts<M>,
+        F: SendsTo<T>,
+    {
+        self.delay(delay, target.into_address(), Box::new(message))
+    }
+
+    fn delay(&mut self, delay: Duration, to: Address, body: Box<dyn AnyMessage>) -> DelayedSend<'_> {
+        let due = self.scope.now.after(delay);
+        self.scope.effects.delayed.push(Delayed { due, to, body, token: None });
+        DelayedSend { effects: self.scope.effects }
+    }
+
+    /// Takes back the delayed message of this address that was sent with that token, if it has not been sent yet.
+    pub fn cancel(&mut self, token: &str) {
+        self.scope.effects.cancelled.push(token.into());
+        // One that this very invocation has asked for is not there to be found later.
+        self.scope.effects.delayed.retain(|delayed| delayed.token.as_deref() != Some(token));
+    }
+
+    /// Sends a dynamic value to an address known only at run time.
+    ///
+    /// # Errors
+    /// When no function of the application has that type, or it does not accept the value.
+    pub fn send_to(&mut self, target: Address, value: TypedValue) -> Result<(), SendError>
+    where
+        F: SendsDynamically,
+    {
+        self.dynamic(target, Box::new(value))
+    }
+
+    /// Sends a message to whoever is at an address known only at run time, such as a caller kept from an earlier message.
+    ///
+    /// # Errors
+    /// When no function of the application has that type, or it does not accept the message.
+    pub fn send_message_to<M: Message>(&mut self, target: Address, message: M) -> Result<(), SendError>
+    where
+        F: SendsDynamically,
+    {
+        self.dynamic(target, Box::new(message))
+    }
+
+    /// As [`send_to`](Self::send_to), after a delay.
+    ///
+    /// # Errors
+    /// When no function of the application has that type, or it does not accept the value.
+    pub fn send_to_after(
+        &mut self,
+        delay: Duration,
+        target: Address,
+        value: TypedValue,
+    ) -> Result<DelayedSend<'_>, SendError>
+    where
+        F: SendsDynamically,
+    {
+        let body: Box<dyn AnyMessage> = Box::new(value);
+        self.scope.registry.check_accepts(&target, &*body)?;
+        Ok(self.delay(delay, target, body))
+    }
+
+    /// Answers the caller: the function that sent the message, or an outside client that waits.
+    ///
+    /// # Errors
+    /// When there is no caller, or the calling function does not accept the message.
+    pub fn reply<M: Message>(&mut self, message: M) -> Result<(), SendError> {
+        let caller = self.scope.caller.ok_or(SendError::NoCaller)?.clone();
+        self.dynamic(caller, Box::new(message))
+    }
+
+    fn dynamic(&mut self, target: Address, body: Box<dyn AnyMessage>) -> Result<(), SendError> {
+        self.scope.registry.check_accepts(&target, &*body)?;
+        self.scope.effects.sends.push((target, body));
+        Ok(())
+    }
+
+    /// Writes a record to an egress. It leaves only when the invocation's epoch is durable.
+    ///
+    /// A value that its format cannot hold fails the invocation.
+    pub fn egress<M: Message>(&mut self, egress: EgressId<M>, message: &M) {
+        let Some(index) = self.scope.registry.egress_index(egress.hash()) else {
+            self.scope.effects.fail(format_args!(
+                "no egress `{}` in this application: declare it in module.yaml, or bind it in a module",
+                egress.name()
+            ));
+            return;
+        };
+        let out = &mut self.scope.effects.egress;
+        match crate::engine::cut::egress_framing::push(out, index, M::TYPE_ID, |out| message.encode(out)) {
+            Ok(()) => self.scope.effects.egress_records += 1,
+            Err(error) => self.scope.effects.fail(error),
+        }
+    }
+
+    /// Starts an operation, such as a request to another system, once this invocation has succeeded. Its end comes back
+    /// as an [`AsyncResult`] message to this address; after a restart of the process, as `AsyncOutcome::Unknown`.
+    pub fn spawn<M, O, E>(
+        &mut self,
+        metadata: M,
+        operation: impl Future<Output = Result<O, E>> + Send + 'static,
+    ) where
+        M: Message + Sync,
+        O: Message,
+        E: fmt::Display,
+        F: Accepts<AsyncResult<M, O>>,
+    {
+        let unknown = AsyncResult::<M, O> { metadata: metadata.clone(), outcome: AsyncOutcome::Unknown };
+        let operation: Operation = Box::pin(async move {
+            let outcome = match operation.await {
+                Ok(output) => AsyncOutcome::Success(output),
+                Err(error) => AsyncOutcome::Failure(error.to_string()),
+            };
+            Box::new(AsyncResult { metadata, outcome }) as Box<dyn AnyMessage>
+        });
+        self.scope.effects.spawns.push(Spawn { operation, unknown: Box::new(unknown) });
+    }
+
+    pub(crate) fn scope(&mut self) -> &mut InvocationScope<'a> {
+        &mut self.scope
+    }
+}
+
+/// A delayed message that was just asked for.
+pub struct DelayedSend<'a> {
+    effects: &'a mut InvocationEffects,
+}
+
+impl fmt::Debug for DelayedSend<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DelayedSend")
+    }
+}
+
+impl DelayedSend<'_> {
+    /// Gives it a token with which this address can take it back. A token that is in use already is taken over: the
+    /// earlier message stays, and is no longer cancellable.
+    pub fn with_token(self, token: &str) {
+        if let Some(delayed) = self.effects.delayed.last_mut() {
+            delayed.token = Some(token.into());
+        }
+    }
+}

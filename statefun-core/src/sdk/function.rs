@@ -1,0 +1,288 @@
+//! Stateful functions: the traits that `#[stateful_function]` implements, and the table it generates.
+
+use std::any::Any;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use compact_str::CompactString;
+
+use crate::engine::instances::{FunctionTable, InstanceTable, TableSite};
+use crate::id::{Address, TypeName};
+use crate::module::description::{EgressUse, FunctionDescription, StateDescription};
+use crate::sdk::context::Context;
+use crate::sdk::error::HandlerResult;
+use crate::sdk::message::{AnyMessage, Message, MessageDefinition};
+use crate::sdk::state::StateVisitor;
+
+/// A stateful function type. Implemented by `#[stateful_function]`, not by hand.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a stateful function",
+    note = "annotate the struct: `#[stateful_function(typename = \"namespace/name\", accepts(…))]`"
+)]
+pub trait StatefulFunction: Sized + 'static {
+    /// `namespace/name`.
+    const TYPENAME: &'static str;
+
+    /// The interned name.
+    fn type_name() -> TypeName;
+
+    /// The instance with that id, as a target of typed sends.
+    fn at(id: impl AsRef<str>) -> Target<Self> {
+        Target { address: Address::new(Self::type_name(), id.as_ref()), function: PhantomData }
+    }
+
+    /// Everything that the attribute and the fields declare.
+    #[doc(hidden)]
+    fn definition() -> FunctionDefinition;
+
+    /// One entry per accepted message.
+    #[doc(hidden)]
+    fn handlers() -> Vec<Handler<Self>>;
+
+    /// Shows each persisted field to the visitor, in the order of declaration.
+    #[doc(hidden)]
+    fn visit_states<V: StateVisitor>(&mut self, visitor: &mut V);
+
+    /// Exchanges the persisted fields with those of another instance.
+    #[doc(hidden)]
+    fn swap_states(&mut self, other: &mut Self);
+
+    /// A fresh instance from `Default`s; none when a plain field has no `Default` and so needs a factory.
+    #[doc(hidden)]
+    fn create() -> Option<Self>;
+
+    /// The first plain field without a `Default`, for the error that asks for a factory.
+    #[doc(hidden)]
+    fn field_without_default() -> Option<&'static str>;
+}
+
+/// Handles the messages of one type.
+pub trait Handle<M: Message>: StatefulFunction {
+    /// Handles one message. One thread at a time does so for an address; state changes and sends take effect together
+    /// when it returns `Ok`, and none does otherwise.
+    fn handle(&mut self, message: M, ctx: &mut Context<'_, Self>) -> HandlerResult;
+}
+
+/// A function that lists `M` under `accepts(…)`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not accept `{M}`",
+    label = "`{Self}` does not accept this message",
+    note = "list it: `#[stateful_function(…, accepts({M}))]` on `{Self}`, and implement `Handle<{M}>` for it"
+)]
+pub trait Accepts<M: Message>: Handle<M> {}
+
+/// A function that lists `T` under `sends(…)`; each function may send to itself.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say that it sends to `{T}`",
+    label = "`{T}` is not among the targets of `{Self}`",
+    note = "list it: `#[stateful_function(…, sends({T}))]` on `{Self}`, so that `statefun graph` and `validate` know the edge"
+)]
+pub trait SendsTo<T: StatefulFunction>: StatefulFunction {}
+
+/// A function that says `dynamic_sends`: it may send to addresses that are only known at run time.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say that it sends to addresses known only at run time",
+    note = "add `dynamic_sends` to its `#[stateful_function(…)]`; `statefun graph` then shows its targets as unknown"
+)]
+pub trait SendsDynamically: StatefulFunction {}
+
+/// The address of an instance whose function type the compiler knows.
+pub struct Target<F> {
+    address: Address,
+    function: PhantomData<fn(F)>,
+}
+
+impl<F> Target<F> {
+    /// The plain address.
+    pub fn into_address(self) -> Address {
+        self.address
+    }
+
+    /// The plain address.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+}
+impl<F> Clone for Target<F> {
+    fn clone(&self) -> Self {
+        Self { address: self.address.clone(), function: PhantomData }
+    }
+}
+impl<F> std::fmt::Debug for Target<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.address.fmt(f)
+    }
+}
+
+/// How one accepted message reaches its `Handle` implementation.
+#[doc(hidden)]
+pub struct Handler<F: StatefulFunction> {
+    pub(crate) message: MessageDefinition,
+    pub(crate) invoke: fn(&mut F, &dyn AnyMessage, &mut Context<'_, F>) -> Option<HandlerResult>,
+}
+
+impl<F: StatefulFunction> Handler<F> {
+    /// The entry of `M`.
+    pub fn of<M: Message>() -> Self
+    where
+        F: Accepts<M>,
+    {
+        Self {
+            message: MessageDefinition::of::<M>(),
+            invoke: |function, message, ctx| {
+                let message = message.as_any().downcast_ref::<M>()?.clone();
+                Some(function.handle(message, ctx))
+            },
+        }
+    }
+}
+
+/// What a function does when a handler fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// How often it is tried in all before the address is parked; at least 1.
+    pub max_attempts: u32,
+    /// The pause before the second attempt, in milliseconds; it doubles with each further one.
+    pub initial_delay_ms: u64,
+    /// The longest pause, in milliseconds.
+    pub max_delay_ms: u64,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self { max_attempts: 5, initial_delay_ms: 100, max_delay_ms: 10_000 }
+    }
+}
+
+impl RetryPolicy {
+    /// The pause after the attempt of that number (1 = the first).
+    pub(crate) fn delay_after(&self, attempt: u32) -> Duration {
+        let factor = 1u64.checked_shl(attempt.saturating_sub(1)).unwrap_or(u64::MAX);
+        Duration::from_millis(self.initial_delay_ms.saturating_mul(factor).min(self.max_delay_ms))
+    }
+}
+
+/// The declared limits of a function, enforced at run time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FunctionLimits {
+    /// Messages that may wait at one address that is retrying or parked.
+    pub queue_len: u64,
+    /// Messages that one invocation may send.
+    pub fan_out: u32,
+    /// Bytes of one encoded message.
+    pub message_bytes: u32,
+    /// Bytes of one encoded state value.
+    pub state_bytes: u32,
+}
+
+impl Default for FunctionLimits {
+    fn default() -> Self {
+        Self { queue_len: 10_000_000, fan_out: 100_000, message_bytes: 16 << 20, state_bytes: 16 << 20 }
+    }
+}
+
+/// All that is known of a function type without its Rust type.
+#[derive(Clone)]
+pub struct FunctionDefinition {
+    /// Its name.
+    pub typename: TypeName,
+    /// The messages that it accepts.
+    pub accepts: Vec<MessageDefinition>,
+    /// The functions that it sends to.
+    pub sends: Vec<TypeName>,
+    /// The egresses that it writes to.
+    pub egress: Vec<EgressUse>,
+    /// Its persisted states.
+    pub states: Vec<StateDescription>,
+    /// Whether it sends to addresses known only at run time.
+    pub dynamic_sends: bool,
+    /// What happens when a handler fails.
+    pub retry: RetryPolicy,
+    /// Its limits.
+    pub limits: FunctionLimits,
+    #[doc(hidden)]
+    pub make_table: MakeTable,
+}
+
+/// Builds the instance table of a function type, one per worker; fails when a factory is missing or of another type.
+#[doc(hidden)]
+pub type MakeTable =
+    fn(&FunctionDefinition, Option<&Factory>, TableSite) -> Result<Box<dyn FunctionTable>, MissingFactory>;
+
+/// A function that cannot be instantiated.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{function}: the field `{field}` has no `Default`, and no module binds a factory: \
+     call `binder.function(|| …)` in a `Module`, or implement `Default` for the field's type"
+)]
+pub struct MissingFactory {
+    /// The function.
+    pub function: TypeName,
+    /// Its first plain field that needs a factory.
+    pub field: &'static str,
+}
+
+impl FunctionDefinition {
+    /// What the macro builds on: name and handlers of `F`, nothing else declared.
+    #[doc(hidden)]
+    pub fn of<F: StatefulFunction>() -> Self {
+        Self {
+            typename: F::type_name(),
+            accepts: F::handlers().iter().map(|handler| handler.message).collect(),
+            sends: vec![F::type_name()],
+            egress: Vec::new(),
+            states: Vec::new(),
+            dynamic_sends: false,
+            retry: RetryPolicy::default(),
+            limits: FunctionLimits::default(),
+            make_table: InstanceTable::<F>::make,
+        }
+    }
+
+    /// What `describe` says of it.
+    pub fn describe(&self) -> FunctionDescription {
+        FunctionDescription {
+            typename: self.typename.as_str().to_owned(),
+            accepts: self.accepts.iter().map(|message| (message.type_name)().to_owned()).collect(),
+            sends: self.sends.iter().map(|name| name.as_str().to_owned()).collect(),
+            egress: self.egress.clone(),
+            states: self.states.clone(),
+            dynamic_sends: self.dynamic_sends,
+        }
+    }
+}
+
+impl std::fmt::Debug for FunctionDefinition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("FunctionDefinition").field(&self.typename).finish()
+    }
+}
+
+/// Makes the instances of a function type whose plain fields cannot be defaulted.
+#[derive(Clone)]
+pub struct Factory(Arc<dyn Any + Send + Sync>);
+
+pub(crate) type Make<F> = Box<dyn Fn() -> F + Send + Sync>;
+
+impl Factory {
+    /// A factory of `F`.
+    pub(crate) fn of<F: StatefulFunction>(make: impl Fn() -> F + Send + Sync + 'static) -> Self {
+        let make: Make<F> = Box::new(make);
+        Self(Arc::new(make))
+    }
+
+    /// Makes one instance; none when it is the factory of another type.
+    pub(crate) fn make<F: StatefulFunction>(&self) -> Option<F> {
+        self.0.downcast_ref::<Make<F>>().map(|make| make())
+    }
+}
+
+impl std::fmt::Debug for Factory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Factory")
+    }
+}
+
+/// The id part of an address, as handlers see it.
+pub type Id = CompactString;

@@ -1,0 +1,194 @@
+//! Messages: typed values that functions send each other, and their dynamic form.
+
+use std::any::Any;
+use std::fmt;
+
+use bytes::Bytes;
+use compact_str::CompactString;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::id::MessageTypeId;
+use crate::module::description::{MessageDescription, MessageFormat};
+use crate::shape::Shape;
+
+/// Bytes that are not what their type says, or a value that its format cannot hold.
+#[derive(Debug, Error)]
+#[error("{type_name}: {problem}")]
+pub struct CodecError {
+    type_name: CompactString,
+    problem: String,
+}
+
+impl CodecError {
+    /// An error of the type of that name.
+    pub fn new(type_name: &str, problem: impl fmt::Display) -> Self {
+        Self { type_name: type_name.into(), problem: problem.to_string() }
+    }
+
+    /// What is wrong, without the type's name.
+    pub fn problem(&self) -> &str {
+        &self.problem
+    }
+}
+
+/// A value that can be sent to a function. Derive it: `#[derive(Message)] #[message(typename = "example/GreetRequest")]`.
+///
+/// Between functions of one process a message moves as it is. It is encoded when a cut captures it in flight, when it
+/// waits on disk, and where it leaves the process. It is cloned for each invocation, so that a failed one can be tried again.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a message",
+    label = "not a message",
+    note = "derive it: `#[derive(Clone, Serialize, Deserialize, Message)] #[message(typename = \"namespace/Name\")]`"
+)]
+pub trait Message: Clone + Send + 'static {
+    /// The hash of the type name.
+    const TYPE_ID: MessageTypeId;
+    /// How its bytes are laid out.
+    const FORMAT: MessageFormat;
+
+    /// `namespace/Name`.
+    fn type_name() -> &'static str;
+
+    /// Appends the encoded value.
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), CodecError>;
+
+    /// Reads an encoded value.
+    fn decode(bytes: &[u8]) -> Result<Self, CodecError>;
+
+    /// The structure of its bytes.
+    fn shape() -> Shape;
+}
+
+/// Encodes a value in one of the serde formats; what `#[derive(Message)]` calls.
+#[doc(hidden)]
+pub mod serde_codec {
+    use super::{CodecError, DeserializeOwned, Serialize};
+
+    pub fn encode_json<T: Serialize>(name: &str, value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        serde_json::to_writer(out, value).map_err(|error| CodecError::new(name, error))
+    }
+
+    pub fn decode_json<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T, CodecError> {
+        serde_json::from_slice(bytes).map_err(|error| CodecError::new(name, error))
+    }
+
+    pub fn encode_msgpack<T: Serialize>(name: &str, value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        let mut serializer = rmp_serde::Serializer::new(out).with_struct_map();
+        value.serialize(&mut serializer).map_err(|error| CodecError::new(name, error))
+    }
+
+    pub fn decode_msgpack<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T, CodecError> {
+        rmp_serde::from_slice(bytes).map_err(|error| CodecError::new(name, error))
+    }
+}
+
+/// A value with the name of its type: the form that messages have where their Rust type is not known.
+///
+/// A function that accepts `TypedValue` is given every message whose type it does not accept by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TypedValue {
+    /// The type's name, `namespace/Name`.
+    pub typename: CompactString,
+    /// The value, encoded in its type's format.
+    pub value: Bytes,
+}
+
+impl TypedValue {
+    /// The dynamic form of a message.
+    pub fn from_message<M: Message>(message: &M) -> Result<Self, CodecError> {
+        let mut value = Vec::new();
+        message.encode(&mut value)?;
+        Ok(Self { typename: M::type_name().into(), value: value.into() })
+    }
+
+    /// Whether it is an `M`.
+    pub fn is<M: Message>(&self) -> bool {
+        self.typename == M::type_name()
+    }
+
+    /// Reads it as an `M`.
+    pub fn to_message<M: Message>(&self) -> Result<M, CodecError> {
+        if self.is::<M>() {
+            M::decode(&self.value)
+        } else {
+            Err(CodecError::new(M::type_name(), format_args!("the value is a `{}`", self.typename)))
+        }
+    }
+
+    /// The hash of its type's name.
+    pub(crate) fn type_id(&self) -> MessageTypeId {
+        MessageTypeId::of(&self.typename)
+    }
+}
+
+/// What the engine needs of a message whose Rust type it does not know.
+#[doc(hidden)]
+pub trait AnyMessage: Send {
+    fn message_type(&self) -> MessageTypeId;
+    fn message_type_name(&self) -> &'static str;
+    fn encode_any(&self, out: &mut Vec<u8>) -> Result<(), CodecError>;
+    fn clone_any(&self) -> Box<dyn AnyMessage>;
+    fn as_any(&self) -> &dyn Any;
+}
+
+impl<M: Message> AnyMessage for M {
+    fn message_type(&self) -> MessageTypeId {
+        M::TYPE_ID
+    }
+    fn message_type_name(&self) -> &'static str {
+        M::type_name()
+    }
+    fn encode_any(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        self.encode(out)
+    }
+    fn clone_any(&self) -> Box<dyn AnyMessage> {
+        Box::new(self.clone())
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// A message type as a function's or router's table holds it.
+#[derive(Clone, Copy)]
+pub struct MessageDefinition {
+    /// The hash of its name.
+    pub type_id: MessageTypeId,
+    /// `namespace/Name`.
+    pub type_name: fn() -> &'static str,
+    /// Its encoding.
+    pub format: MessageFormat,
+    /// Its shape.
+    pub shape: fn() -> Shape,
+    pub(crate) decode: fn(&[u8]) -> Result<Box<dyn AnyMessage>, CodecError>,
+}
+
+impl fmt::Debug for MessageDefinition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("MessageDefinition").field(&(self.type_name)()).finish()
+    }
+}
+
+impl MessageDefinition {
+    /// The definition of `M`.
+    pub fn of<M: Message>() -> Self {
+        Self {
+            type_id: M::TYPE_ID,
+            type_name: M::type_name,
+            format: M::FORMAT,
+            shape: M::shape,
+            decode: |bytes| Ok(Box::new(M::decode(bytes)?)),
+        }
+    }
+
+    /// What `describe` says of it.
+    pub fn describe(&self) -> MessageDescription {
+        MessageDescription {
+            typename: (self.type_name)().to_owned(),
+            format: self.format,
+            shape: (self.shape)(),
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! What an author of functions sees.
+
+pub mod async_result;
+mod builtin;
+pub mod context;
+pub mod egress;
+pub mod error;
+pub mod function;
+pub mod message;
+pub mod module;
+pub mod router;
+pub mod state;

@@ -1,0 +1,121 @@
+//! Routers: from an ingress' record to the functions that it is for.
+
+use std::collections::BTreeMap;
+
+use crate::clock::Timestamp;
+use crate::id::{Address, TypeName};
+use crate::module::description::RouterDescription;
+use crate::sdk::error::{RouterError, RouterResult};
+use crate::sdk::function::{Accepts, Target};
+use crate::sdk::message::{AnyMessage, Message, MessageDefinition, TypedValue};
+
+/// Where a router puts what it forwards. A router that forwards nothing drops the record.
+#[derive(Debug)]
+pub struct Downstream<'a> {
+    pub(crate) record: RecordInfo<'a>,
+    pub(crate) out: &'a mut Vec<Forward>,
+}
+
+/// What an ingress knows of a record beside its value.
+#[derive(Debug, Clone, Copy)]
+pub struct RecordInfo<'a> {
+    /// The record's key, as text, where the ingress has one.
+    pub key: Option<&'a str>,
+    /// Headers, where the ingress has any; names in lower case.
+    pub headers: &'a BTreeMap<String, String>,
+    /// When the record was made, by the ingress' account.
+    pub timestamp: Timestamp,
+}
+
+/// One forwarded message.
+pub(crate) struct Forward {
+    pub(crate) to: Address,
+    pub(crate) body: Box<dyn AnyMessage>,
+}
+
+impl std::fmt::Debug for Forward {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} to {}", self.body.message_type_name(), self.to)
+    }
+}
+
+impl Downstream<'_> {
+    /// Sends a message to a function; call it several times to fan out.
+    pub fn forward<F, M>(&mut self, target: Target<F>, message: M)
+    where
+        M: Message,
+        F: Accepts<M>,
+    {
+        self.out.push(Forward { to: target.into_address(), body: Box::new(message) });
+    }
+
+    /// Sends a dynamic value to an address known only at run time.
+    pub fn forward_to(&mut self, target: Address, value: TypedValue) {
+        self.out.push(Forward { to: target, body: Box::new(value) });
+    }
+
+    /// The record's key, where the ingress has one.
+    pub fn key(&self) -> Option<&str> {
+        self.record.key
+    }
+
+    /// A header of the record; the name in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.record.headers.get(name).map(String::as_str)
+    }
+
+    /// When the record was made, by the ingress' account.
+    pub fn timestamp(&self) -> Timestamp {
+        self.record.timestamp
+    }
+}
+
+/// A router as `#[router]` registers it.
+#[derive(Clone)]
+pub struct RouterDefinition {
+    /// The Rust function's name, unique in the application.
+    pub name: &'static str,
+    /// The ingress whose records it reads, if the attribute names one.
+    pub ingress: Option<&'static str>,
+    /// The message that it reads.
+    pub message: MessageDefinition,
+    /// The functions that it says it forwards to.
+    pub to: Vec<TypeName>,
+    #[doc(hidden)]
+    pub route: fn(&dyn AnyMessage, &mut Downstream<'_>) -> RouterResult,
+}
+
+impl RouterDefinition {
+    /// What `describe` says of it.
+    pub fn describe(&self) -> RouterDescription {
+        RouterDescription {
+            name: self.name.to_owned(),
+            ingress: self.ingress.map(str::to_owned),
+            message: (self.message.type_name)().to_owned(),
+            to: self.to.iter().map(|name| name.as_str().to_owned()).collect(),
+        }
+    }
+}
+
+impl std::fmt::Debug for RouterDefinition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("RouterDefinition").field(&self.name).finish()
+    }
+}
+
+/// Calls a router with a message of the type that it reads; what `#[router]` puts into [`RouterDefinition::route`].
+#[doc(hidden)]
+pub fn route_typed<M: Message>(
+    message: &dyn AnyMessage,
+    out: &mut Downstream<'_>,
+    router: fn(M, &mut Downstream<'_>) -> RouterResult,
+) -> RouterResult {
+    match message.as_any().downcast_ref::<M>() {
+        Some(message) => router(message.clone(), out),
+        None => Err(RouterError::new(format_args!(
+            "the router reads `{}`, the record is a `{}`",
+            M::type_name(),
+            message.message_type_name()
+        ))),
+    }
+}

@@ -1,0 +1,221 @@
+//! `PersistedBuffer`: an append-only list per address, whose elements are rows of their own.
+
+use crate::clock::Timestamp;
+use crate::module::description::{Expiration, StateKind};
+use crate::sdk::state::{
+    Flush, PersistedState, RowBytes, RowValue, StateSite, StateValue, decode_value, encode_value, expiry_from,
+    push_row_header,
+};
+use crate::state::StateError;
+
+const CHUNK_ROWS: usize = 512;
+
+/// A list per address that is appended to without being read: its cost does not grow with its length.
+#[derive(Debug)]
+pub struct PersistedBuffer<T> {
+    /// Sequence numbers of the stored elements: `first..next`, those in `pending` included.
+    first: u64,
+    next: u64,
+    /// Elements that are not rows yet, with their expiry; the last ones of `first..next`.
+    pending: Vec<(T, u64)>,
+    undo: Option<Undo<T>>,
+    /// Elements before this one are to be deleted at the next cut, from `deleted_from` on.
+    deleted_from: u64,
+    dirty: bool,
+    site: Option<StateSite>,
+    now: Timestamp,
+}
+
+#[derive(Debug)]
+struct Undo<T> {
+    first: u64,
+    next: u64,
+    /// What `clear` took away.
+    cleared: Option<Vec<(T, u64)>>,
+    pending: usize,
+}
+
+impl<T> Default for PersistedBuffer<T> {
+    fn default() -> Self {
+        Self {
+            first: 0,
+            next: 0,
+            pending: Vec::new(),
+            undo: None,
+            deleted_from: 0,
+            dirty: false,
+            site: None,
+            now: Timestamp::default(),
+        }
+    }
+}
+
+impl<T: StateValue> PersistedBuffer<T> {
+    /// Appends an element.
+    pub fn append(&mut self, element: T) {
+        self.remember();
+        self.pending.push((element, 0));
+        self.next += 1;
+    }
+
+    /// Appends elements, in order.
+    pub fn append_all(&mut self, elements: impl IntoIterator<Item = T>) {
+        for element in elements {
+            self.append(element);
+        }
+    }
+
+    /// Replaces all elements.
+    pub fn replace_with(&mut self, elements: impl IntoIterator<Item = T>) {
+        self.clear();
+        self.append_all(elements);
+    }
+
+    /// Removes all elements.
+    pub fn clear(&mut self) {
+        self.remember();
+        self.first = self.next;
+        let pending = std::mem::take(&mut self.pending);
+        if let Some(undo) = &mut self.undo
+            && undo.cleared.is_none()
+        {
+            let mut kept = pending;
+            kept.truncate(undo.pending);
+            undo.cleared = Some(kept);
+        }
+    }
+
+    /// How many elements were appended since the last `clear`; expired ones count until they are deleted.
+    pub fn len(&self) -> u64 {
+        self.next - self.first
+    }
+
+    /// Whether there is no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All elements, in order. For long buffers prefer [`for_each`](Self::for_each).
+    pub fn view(&self) -> Result<Vec<T>, StateError> {
+        let mut elements = Vec::new();
+        self.for_each(|element| elements.push(element.clone()))?;
+        Ok(elements)
+    }
+
+    /// Visits all elements in order, a chunk in memory at a time.
+    pub fn for_each(&self, mut visit: impl FnMut(&T)) -> Result<(), StateError> {
+        let stored = self.next - self.pending.len() as u64;
+        if let Some(site) = self.site.as_ref().filter(|_| self.first < stored) {
+            let mut start = site.entry_key(|out| out.extend_from_slice(&self.first.to_be_bytes()));
+            let end = site.entry_key(|out| out.extend_from_slice(&stored.to_be_bytes()));
+            loop {
+                let chunk = site.rows.borrow().scan(&start, &end, CHUNK_ROWS)?;
+                for (_, bytes) in &chunk {
+                    let row = RowValue::parse(bytes).ok_or_else(|| site.decode_error("the row is too short"))?;
+                    if !row.expired(self.now) {
+                        visit(&site.decode(row.payload)?);
+                    }
+                }
+                match chunk.last() {
+                    Some((last, _)) if chunk.len() == CHUNK_ROWS => {
+                        start.clone_from(last);
+                        start.push(0);
+                    }
+                    _ => break,
+                }
+            }
+        }
+        for (element, _) in &self.pending {
+            visit(element);
+        }
+        Ok(())
+    }
+
+    fn remember(&mut self) {
+        if self.undo.is_none() {
+            self.undo =
+                Some(Undo { first: self.first, next: self.next, cleared: None, pending: self.pending.len() });
+        }
+    }
+}
+
+impl<T: StateValue> PersistedState for PersistedBuffer<T> {
+    type Value = T;
+    type Key = ();
+    const KIND: StateKind = StateKind::Buffer;
+    const HAS_ROW: bool = true;
+    const NEEDS_SITE: bool = true;
+
+    fn load(&mut self, row: Option<RowBytes<'_>>, site: Option<StateSite>) -> Result<(), String> {
+        self.site = site;
+        if let Some(RowBytes(row)) = row {
+            (self.first, self.next) = decode_value(row.payload).map_err(|error| error.to_string())?;
+            self.deleted_from = self.first;
+        }
+        Ok(())
+    }
+
+    fn expire(&mut self, now: Timestamp) -> bool {
+        self.now = now;
+        false
+    }
+
+    fn commit(&mut self, now: Timestamp, expiration: Expiration) -> bool {
+        if let Some(undo) = self.undo.take() {
+            let new = if undo.cleared.is_some() { 0 } else { undo.pending };
+            for (_, expires_at_ms) in self.pending.iter_mut().skip(new) {
+                *expires_at_ms = expiry_from(expiration, now);
+            }
+            self.dirty = true;
+        }
+        self.dirty
+    }
+
+    fn rollback(&mut self) {
+        if let Some(undo) = self.undo.take() {
+            self.first = undo.first;
+            self.next = undo.next;
+            match undo.cleared {
+                Some(pending) => self.pending = pending,
+                None => self.pending.truncate(undo.pending),
+            }
+        }
+    }
+
+    fn flush(&mut self, flush: &mut Flush<'_>) -> Result<(), String> {
+        if !std::mem::take(&mut self.dirty) {
+            return Ok(());
+        }
+        let Some(site) = &self.site else { return Ok(()) };
+        let stored = self.next - self.pending.len() as u64;
+        let mut rows = site.rows.borrow_mut();
+        if self.deleted_from < self.first {
+            let start = site.entry_key(|out| out.extend_from_slice(&self.deleted_from.to_be_bytes()));
+            let end = site.entry_key(|out| out.extend_from_slice(&self.first.to_be_bytes()));
+            loop {
+                let chunk = rows.scan(&start, &end, CHUNK_ROWS).map_err(|error| error.to_string())?;
+                let whole = chunk.len() < CHUNK_ROWS;
+                for (key, _) in chunk {
+                    rows.delete(key);
+                }
+                if whole {
+                    break;
+                }
+            }
+            self.deleted_from = self.first;
+        }
+        for (index, (element, expires_at_ms)) in self.pending.drain(..).enumerate() {
+            let sequence = stored + index as u64;
+            let mut bytes = Vec::new();
+            push_row_header(&mut bytes, flush.schema, expires_at_ms);
+            encode_value(&element, &mut bytes).map_err(|error| error.to_string())?;
+            rows.put(site.entry_key(|out| out.extend_from_slice(&sequence.to_be_bytes())), bytes);
+        }
+        drop(rows);
+        flush.put(0, |out| encode_value(&(self.first, self.next), out)).map_err(|error| error.to_string())
+    }
+
+    fn heap_bytes(&self) -> usize {
+        self.pending.len() * (size_of::<T>() + 8)
+    }
+}

@@ -1,0 +1,244 @@
+//! Persisted state: what `#[persisted]` fields are made of.
+//!
+//! Changes take effect in place and are undone when the invocation fails. No interior mutability belongs into a state
+//! type: a change that the runtime cannot see is not written.
+
+mod buffer;
+mod key;
+mod registry;
+mod table;
+mod value;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::clock::Timestamp;
+use crate::engine::rows::{SharedRows, framing};
+use crate::module::description::{Expiration, StateKind};
+use crate::state::StateError;
+
+pub use buffer::PersistedBuffer;
+pub use key::TableKey;
+pub use registry::PersistedRegistry;
+pub use table::PersistedTable;
+pub use value::PersistedValue;
+
+/// A type that a state can hold: serde for its bytes, `Clone` for undoing, `Default` for being absent.
+pub trait StateValue: Serialize + DeserializeOwned + Clone + Default + 'static {}
+impl<T: Serialize + DeserializeOwned + Clone + Default + 'static> StateValue for T {}
+
+/// The stable number of a state within its function: the hash of its name.
+pub(crate) fn state_id(name: &str) -> u32 {
+    xxhash_rust::xxh3::xxh3_64(name.as_bytes()) as u32
+}
+
+/// The number of a shape, which every row carries: the hash of its canonical JSON.
+pub(crate) fn schema_id(shape: &crate::shape::Shape) -> u32 {
+    let json = serde_json::to_vec(shape).unwrap_or_default();
+    xxhash_rust::xxh3::xxh3_64(&json) as u32
+}
+
+/// What precedes the payload of every state row: schema id (u32 LE), expiry in Unix milliseconds (u64 LE, 0 = never).
+pub(crate) const ROW_HEADER_BYTES: usize = 12;
+
+/// Begins the value of a row.
+pub(crate) fn push_row_header(out: &mut Vec<u8>, schema: u32, expires_at_ms: u64) {
+    out.extend_from_slice(&schema.to_le_bytes());
+    out.extend_from_slice(&expires_at_ms.to_le_bytes());
+}
+
+/// The value of a state row, taken apart.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RowValue<'a> {
+    pub(crate) schema: u32,
+    pub(crate) expires_at_ms: u64,
+    pub(crate) payload: &'a [u8],
+}
+
+impl<'a> RowValue<'a> {
+    pub(crate) fn parse(bytes: &'a [u8]) -> Option<Self> {
+        let (schema, rest) = bytes.split_first_chunk::<4>()?;
+        let (expires, payload) = rest.split_first_chunk::<8>()?;
+        Some(Self {
+            schema: u32::from_le_bytes(*schema),
+            expires_at_ms: u64::from_le_bytes(*expires),
+            payload,
+        })
+    }
+
+    pub(crate) fn expired(&self, now: Timestamp) -> bool {
+        expired(self.expires_at_ms, now)
+    }
+}
+
+pub(crate) fn expired(expires_at_ms: u64, now: Timestamp) -> bool {
+    expires_at_ms != 0 && expires_at_ms <= now.as_ms()
+}
+
+/// When something written or read now expires; 0 for never.
+pub(crate) fn expiry_from(expiration: Expiration, now: Timestamp) -> u64 {
+    match expiration {
+        Expiration::None => 0,
+        Expiration::AfterWrite { after_ms } | Expiration::AfterAccess { after_ms } => {
+            now.as_ms().saturating_add(after_ms.max(1))
+        }
+    }
+}
+
+/// Whether reading alone moves the expiry. Access times are coarse: to within a sixteenth of the time to live.
+pub(crate) fn access_extends(expiration: Expiration, expires_at_ms: u64, now: Timestamp) -> bool {
+    match expiration {
+        Expiration::AfterAccess { after_ms } => {
+            expires_at_ms != 0 && expiry_from(expiration, now).saturating_sub(expires_at_ms) > after_ms / 16
+        }
+        _ => false,
+    }
+}
+
+/// Where a state of one address lives: its key, and the worker's rows.
+#[derive(Clone)]
+#[doc(hidden)]
+pub struct StateSite {
+    pub(crate) rows: SharedRows,
+    /// The key of the state's own row; entries and elements append to it.
+    pub(crate) key: Vec<u8>,
+    pub(crate) schema: u32,
+    pub(crate) expiration: Expiration,
+    pub(crate) name: std::rc::Rc<str>,
+    pub(crate) address: crate::id::Address,
+}
+
+impl std::fmt::Debug for StateSite {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.address, self.name)
+    }
+}
+
+impl StateSite {
+    pub(crate) fn entry_key(&self, encode: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        let mut key = Vec::with_capacity(self.key.len() + 16);
+        key.extend_from_slice(&self.key);
+        encode(&mut key);
+        key
+    }
+
+    pub(crate) fn decode_error(&self, problem: impl std::fmt::Display) -> StateError {
+        StateError::Decode {
+            state: self.name.to_string(),
+            address: self.address.to_string(),
+            problem: problem.to_string(),
+        }
+    }
+
+    pub(crate) fn encode_error(&self, problem: impl std::fmt::Display) -> StateError {
+        StateError::Encode {
+            state: self.name.to_string(),
+            address: self.address.to_string(),
+            problem: problem.to_string(),
+        }
+    }
+
+    pub(crate) fn decode<T: DeserializeOwned>(&self, payload: &[u8]) -> Result<T, StateError> {
+        decode_value(payload).map_err(|error| self.decode_error(error))
+    }
+}
+
+/// Writes a value in the default codec: MessagePack with field names.
+pub(crate) fn encode_value<T: Serialize>(value: &T, out: &mut Vec<u8>) -> Result<(), rmp_serde::encode::Error> {
+    value.serialize(&mut rmp_serde::Serializer::new(out).with_struct_map())
+}
+
+pub(crate) fn decode_value<T: DeserializeOwned>(payload: &[u8]) -> Result<T, rmp_serde::decode::Error> {
+    rmp_serde::from_slice(payload)
+}
+
+/// Where a cut collects what an instance changed.
+#[doc(hidden)]
+pub struct Flush<'a> {
+    /// The section of the epoch's record that single rows are written to.
+    pub(crate) section: &'a mut Vec<u8>,
+    /// The prefix of the address' state rows.
+    pub(crate) prefix: &'a [u8],
+    pub(crate) state_id: u32,
+    pub(crate) schema: u32,
+    /// Rows written, and the bytes of the state's own row.
+    pub(crate) rows: usize,
+    pub(crate) bytes: usize,
+}
+
+impl Flush<'_> {
+    /// Writes the state's own row, in place.
+    pub(crate) fn put<E>(
+        &mut self,
+        expires_at_ms: u64,
+        payload: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let (prefix, state_id, schema) = (self.prefix, self.state_id, self.schema);
+        self.bytes += framing::push_with(
+            self.section,
+            |key| {
+                key.extend_from_slice(prefix);
+                key.extend_from_slice(&state_id.to_be_bytes());
+            },
+            |value| {
+                push_row_header(value, schema, expires_at_ms);
+                payload(value)
+            },
+        )?;
+        self.rows += 1;
+        Ok(())
+    }
+
+    /// Deletes the state's own row.
+    pub(crate) fn delete(&mut self) {
+        let mut key = self.prefix.to_vec();
+        key.extend_from_slice(&self.state_id.to_be_bytes());
+        framing::push(self.section, &key, None);
+        self.rows += 1;
+    }
+}
+
+/// A kind of persisted state, as the engine drives it. Not for implementing outside this crate.
+#[doc(hidden)]
+pub trait PersistedState: Default + 'static {
+    /// What it holds: the value, the element, the entry's value.
+    type Value: 'static;
+    /// The key of its entries; `()` where it has none.
+    type Key: 'static;
+    /// Its kind.
+    const KIND: StateKind;
+    /// Whether it has a row of its own that is read before the first invocation.
+    const HAS_ROW: bool;
+    /// Whether it reads and writes further rows, and so needs its [`StateSite`].
+    const NEEDS_SITE: bool;
+
+    /// Takes the row that the store holds. `site` is there when `NEEDS_SITE`.
+    fn load(&mut self, row: Option<RowBytes<'_>>, site: Option<StateSite>) -> Result<(), String>;
+
+    /// Before an invocation: becomes absent when it has expired. Returns whether that changed anything.
+    fn expire(&mut self, now: Timestamp) -> bool;
+
+    /// After an invocation that succeeded: keeps its changes. Returns whether rows are to be written at the next cut.
+    fn commit(&mut self, now: Timestamp, expiration: Expiration) -> bool;
+
+    /// After an invocation that failed: takes its changes back.
+    fn rollback(&mut self);
+
+    /// At a cut: writes the rows that changed since the last one.
+    fn flush(&mut self, flush: &mut Flush<'_>) -> Result<(), String>;
+
+    /// What it holds on the heap, roughly, in bytes.
+    fn heap_bytes(&self) -> usize;
+}
+
+/// The bytes of a state's own row.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub struct RowBytes<'a>(pub(crate) RowValue<'a>);
+
+/// Visits the persisted fields of a function, in the order of their declaration.
+#[doc(hidden)]
+pub trait StateVisitor {
+    /// One field.
+    fn visit<S: PersistedState>(&mut self, index: usize, state: &mut S);
+}

@@ -1,0 +1,244 @@
+//! `PersistedRegistry`: states whose names are known only at run time.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+
+use crate::clock::Timestamp;
+use crate::module::description::{Expiration, StateKind};
+use crate::sdk::state::{
+    Flush, PersistedState, PersistedValue, RowBytes, RowValue, StateSite, StateValue, TableKey, push_row_header,
+    schema_id,
+};
+use crate::shape::Shaped;
+use crate::state::StateError;
+
+/// States of one address that are registered at run time, by name: values, tables and buffers.
+///
+/// A registered state is remembered with its shape; registering the same name with another shape is an error that names both.
+#[derive(Debug, Default)]
+pub struct PersistedRegistry {
+    states: BTreeMap<String, Box<dyn Registered>>,
+    /// Registered by the running invocation; forgotten when it fails.
+    new: Vec<String>,
+    site: Option<StateSite>,
+    now: Timestamp,
+}
+
+trait Registered: std::fmt::Debug {
+    fn as_any(&mut self) -> &mut dyn Any;
+    fn expire(&mut self, now: Timestamp) -> bool;
+    fn commit(&mut self, now: Timestamp) -> bool;
+    fn rollback(&mut self);
+    fn flush(&mut self) -> Result<(), String>;
+    fn heap_bytes(&self) -> usize;
+}
+
+#[derive(Debug)]
+struct Slot<S> {
+    state: S,
+    site: StateSite,
+    dirty: bool,
+    /// The row that remembers the registration, until it is written.
+    name_row: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl<S: PersistedState + std::fmt::Debug> Registered for Slot<S> {
+    fn as_any(&mut self) -> &mut dyn Any {
+        &mut self.state
+    }
+    fn expire(&mut self, now: Timestamp) -> bool {
+        let gone = self.state.expire(now);
+        self.dirty |= gone;
+        gone
+    }
+    fn commit(&mut self, now: Timestamp) -> bool {
+        self.dirty |= self.state.commit(now, self.site.expiration);
+        self.dirty
+    }
+    fn rollback(&mut self) {
+        self.state.rollback();
+    }
+    fn flush(&mut self) -> Result<(), String> {
+        if !std::mem::take(&mut self.dirty) {
+            return Ok(());
+        }
+        if let Some((key, row)) = self.name_row.take() {
+            self.site.rows.borrow_mut().put(key, row);
+        }
+        let mut section = Vec::new();
+        let mut flush = Flush {
+            section: &mut section,
+            prefix: &[],
+            state_id: 0,
+            schema: self.site.schema,
+            rows: 0,
+            bytes: 0,
+        };
+        self.state.flush(&mut flush)?;
+        // The state writes its own row as if it were a declared one; here that row's key is the registered name's.
+        for row in crate::engine::rows::framing::iter(&section) {
+            let (_, value) = row.ok_or("a row of its own section is malformed")?;
+            let mut rows = self.site.rows.borrow_mut();
+            match value {
+                Some(value) => rows.put(self.site.key.clone(), value.to_vec()),
+                None => rows.delete(self.site.key.clone()),
+            }
+        }
+        Ok(())
+    }
+    fn heap_bytes(&self) -> usize {
+        self.state.heap_bytes() + size_of::<S>()
+    }
+}
+
+/// Behind the registry's key: the names with their shapes, and the rows of the states.
+const NAMES: u8 = 0;
+const STATES: u8 = 1;
+
+impl PersistedRegistry {
+    /// The value of that name, registered at first use.
+    pub fn value<T: StateValue + Shaped + std::fmt::Debug>(
+        &mut self,
+        name: &str,
+    ) -> Result<&mut PersistedValue<T>, StateError> {
+        self.state::<PersistedValue<T>>(name, Expiration::None)
+    }
+
+    /// A state of any kind of that name, registered at first use:
+    /// `registry.state::<PersistedTable<String, u32>>("visits", Expiration::None)`.
+    pub fn state<S>(&mut self, name: &str, expiration: Expiration) -> Result<&mut S, StateError>
+    where
+        S: PersistedState + std::fmt::Debug,
+        S::Value: Shaped,
+    {
+        let Some(site) = &self.site else {
+            return Err(StateError::Store("a registry is used outside of an invocation".to_owned()));
+        };
+        if !self.states.contains_key(name) {
+            let slot = register::<S>(site, name, expiration, self.now)?;
+            self.states.insert(name.to_owned(), Box::new(slot));
+            self.new.push(name.to_owned());
+        }
+        let site = site.clone();
+        let state = self.states.get_mut(name).and_then(|state| state.as_any().downcast_mut::<S>());
+        state.ok_or_else(|| {
+            site.decode_error(format_args!("`{name}` is registered as another type than {}", std::any::type_name::<S>()))
+        })
+    }
+
+    /// The names registered at this address, in order.
+    pub fn names(&self) -> Result<Vec<String>, StateError> {
+        let Some(site) = &self.site else { return Ok(Vec::new()) };
+        let start = site.entry_key(|out| out.push(NAMES));
+        let end = site.entry_key(|out| out.push(STATES));
+        let rows = site.rows.borrow().scan(&start, &end, usize::MAX)?;
+        rows.iter()
+            .map(|(key, _)| {
+                key.get(start.len()..)
+                    .and_then(|mut rest| String::decode_key(&mut rest))
+                    .ok_or_else(|| site.decode_error("a registered name is malformed"))
+            })
+            .collect()
+    }
+}
+
+fn register<S>(
+    site: &StateSite,
+    name: &str,
+    expiration: Expiration,
+    now: Timestamp,
+) -> Result<Slot<S>, StateError>
+where
+    S: PersistedState + std::fmt::Debug,
+    S::Value: Shaped,
+{
+    let shape = S::Value::shape();
+    let schema = schema_id(&shape);
+    let name_key = site.entry_key(|out| {
+        out.push(NAMES);
+        name.to_owned().encode_key(out);
+    });
+    let known = site.rows.borrow().get(&name_key)?;
+    let form = serde_json::to_vec(&(S::KIND, &shape)).map_err(|error| site.encode_error(error))?;
+    let mut name_row = None;
+    match known.as_deref().map(RowValue::parse) {
+        Some(Some(row)) if row.payload == form => {}
+        Some(Some(row)) => {
+            return Err(site.decode_error(format_args!(
+                "`{name}` was registered as {}, and is now asked for as {}",
+                String::from_utf8_lossy(row.payload),
+                String::from_utf8_lossy(&form)
+            )));
+        }
+        Some(None) => return Err(site.decode_error("a registered name is malformed")),
+        None => {
+            let mut row = Vec::new();
+            push_row_header(&mut row, schema, 0);
+            row.extend_from_slice(&form);
+            name_row = Some((name_key, row));
+        }
+    }
+    let key = site.entry_key(|out| {
+        out.push(STATES);
+        name.to_owned().encode_key(out);
+    });
+    let own = StateSite {
+        rows: site.rows.clone(),
+        key,
+        schema,
+        expiration,
+        name: name.into(),
+        address: site.address.clone(),
+    };
+    let row = if S::HAS_ROW { site.rows.borrow().get(&own.key)? } else { None };
+    let row = match row.as_deref().map(RowValue::parse) {
+        Some(None) => return Err(own.decode_error("the row is too short")),
+        Some(Some(row)) => Some(RowBytes(row)),
+        None => None,
+    };
+    let mut state = S::default();
+    state.load(row, Some(own.clone())).map_err(|problem| own.decode_error(problem))?;
+    state.expire(now);
+    let dirty = name_row.is_some();
+    Ok(Slot { state, site: own, dirty, name_row })
+}
+
+impl PersistedState for PersistedRegistry {
+    type Value = ();
+    type Key = ();
+    const KIND: StateKind = StateKind::Registry;
+    const HAS_ROW: bool = false;
+    const NEEDS_SITE: bool = true;
+
+    fn load(&mut self, _row: Option<RowBytes<'_>>, site: Option<StateSite>) -> Result<(), String> {
+        self.site = site;
+        Ok(())
+    }
+
+    fn expire(&mut self, now: Timestamp) -> bool {
+        self.now = now;
+        self.states.values_mut().fold(false, |gone, state| state.expire(now) | gone)
+    }
+
+    fn commit(&mut self, now: Timestamp, _expiration: Expiration) -> bool {
+        self.new.clear();
+        self.states.values_mut().fold(false, |dirty, state| state.commit(now) | dirty)
+    }
+
+    fn rollback(&mut self) {
+        for name in self.new.drain(..) {
+            self.states.remove(&name);
+        }
+        for state in self.states.values_mut() {
+            state.rollback();
+        }
+    }
+
+    fn flush(&mut self, _flush: &mut Flush<'_>) -> Result<(), String> {
+        self.states.values_mut().try_for_each(|state| state.flush())
+    }
+
+    fn heap_bytes(&self) -> usize {
+        self.states.iter().map(|(name, state)| name.len() + state.heap_bytes() + 64).sum()
+    }
+}

@@ -1,0 +1,282 @@
+//! `PersistedTable`: a map per address, whose entries are rows of their own.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::clock::Timestamp;
+use crate::module::description::{Expiration, StateKind};
+use crate::sdk::state::{
+    Flush, PersistedState, ROW_HEADER_BYTES, RowBytes, RowValue, StateSite, StateValue, TableKey, access_extends,
+    encode_value, expired, expiry_from, push_row_header,
+};
+use crate::state::StateError;
+use crate::state::keys::prefix_end;
+
+/// Entries kept in memory per address while nothing forces them to stay.
+const CACHED_ENTRIES: usize = 1024;
+const CHUNK_ROWS: usize = 512;
+
+/// A map per address. Entries are read one by one when they are asked for, so a table may be larger than memory.
+///
+/// Reading an entry that memory does not hold reads the local store, and can fail as storage can.
+#[derive(Debug)]
+pub struct PersistedTable<K, V> {
+    entries: HashMap<K, Entry<V>>,
+    undo: Vec<(K, Option<Entry<V>>)>,
+    dirty: Vec<K>,
+    site: Option<StateSite>,
+    now: Timestamp,
+}
+
+#[derive(Debug, Clone)]
+struct Entry<V> {
+    value: Option<V>,
+    expires_at_ms: u64,
+    /// Written since the last cut.
+    dirty: bool,
+    /// Changed by the running invocation.
+    touched: bool,
+}
+
+impl<K, V> Default for PersistedTable<K, V> {
+    fn default() -> Self {
+        Self { entries: HashMap::new(), undo: Vec::new(), dirty: Vec::new(), site: None, now: Timestamp::default() }
+    }
+}
+
+impl<K: TableKey, V: StateValue> PersistedTable<K, V> {
+    /// The value of a key.
+    pub fn get(&mut self, key: &K) -> Result<Option<&V>, StateError> {
+        self.fetch(key)?;
+        let (now, expiration) = (self.now, self.site.as_ref().map_or(Expiration::None, |site| site.expiration));
+        let extend = self.entries.get(key).is_some_and(|entry| {
+            entry.value.is_some() && access_extends(expiration, entry.expires_at_ms, now)
+        });
+        if extend {
+            self.touch(key);
+        }
+        Ok(self.entries.get(key).and_then(|entry| entry.value.as_ref()))
+    }
+
+    /// Whether there is an entry.
+    pub fn contains_key(&mut self, key: &K) -> Result<bool, StateError> {
+        Ok(self.get(key)?.is_some())
+    }
+
+    /// Sets the value of a key.
+    pub fn set(&mut self, key: K, value: V) {
+        self.write(key, Some(value));
+    }
+
+    /// Removes a key.
+    pub fn remove(&mut self, key: &K) {
+        self.write(key.clone(), None);
+    }
+
+    /// Changes the value of a key in place, starting from the default when it is absent.
+    pub fn update(&mut self, key: K, change: impl FnOnce(&mut V)) -> Result<(), StateError> {
+        let mut value = self.get(&key)?.cloned().unwrap_or_default();
+        change(&mut value);
+        self.set(key, value);
+        Ok(())
+    }
+
+    /// All entries, in the order of their keys. They are read in chunks; for large tables prefer
+    /// [`for_each`](Self::for_each), which holds one chunk at a time.
+    pub fn entries(&mut self) -> Result<Vec<(K, V)>, StateError> {
+        let mut entries = Vec::new();
+        self.for_each(|key, value| entries.push((key.clone(), value.clone())))?;
+        Ok(entries)
+    }
+
+    /// All keys, in order.
+    pub fn keys(&mut self) -> Result<Vec<K>, StateError> {
+        let mut keys = Vec::new();
+        self.for_each(|key, _| keys.push(key.clone()))?;
+        Ok(keys)
+    }
+
+    /// All values, in the order of their keys.
+    pub fn values(&mut self) -> Result<Vec<V>, StateError> {
+        let mut values = Vec::new();
+        self.for_each(|_, value| values.push(value.clone()))?;
+        Ok(values)
+    }
+
+    /// Whether there is no entry.
+    pub fn is_empty(&mut self) -> Result<bool, StateError> {
+        Ok(self.keys()?.is_empty())
+    }
+
+    /// Removes all entries.
+    pub fn clear(&mut self) -> Result<(), StateError> {
+        for key in self.keys()? {
+            self.write(key, None);
+        }
+        Ok(())
+    }
+
+    /// Visits all entries in the order of their keys, a chunk in memory at a time.
+    pub fn for_each(&mut self, mut visit: impl FnMut(&K, &V)) -> Result<(), StateError> {
+        let changed: BTreeMap<&K, &Entry<V>> =
+            self.entries.iter().filter(|(_, entry)| entry.dirty || entry.touched).collect();
+        let mut changed = changed.into_iter().peekable();
+        if let Some(site) = &self.site {
+            let end = prefix_end(&site.key);
+            // The state's own key has no row; entries begin behind it.
+            let mut start = site.key.clone();
+            loop {
+                let chunk = site.rows.borrow().scan(&start, &end, CHUNK_ROWS)?;
+                for (row_key, bytes) in &chunk {
+                    let key = decode_entry_key::<K>(site, row_key)?;
+                    while let Some((changed_key, entry)) = changed.next_if(|(changed_key, _)| **changed_key < key) {
+                        if let Some(value) = &entry.value {
+                            visit(changed_key, value);
+                        }
+                    }
+                    if let Some((_, entry)) = changed.next_if(|(changed_key, _)| **changed_key == key) {
+                        if let Some(value) = &entry.value {
+                            visit(&key, value);
+                        }
+                        continue;
+                    }
+                    let row = RowValue::parse(bytes).ok_or_else(|| site.decode_error("the row is too short"))?;
+                    if !row.expired(self.now) {
+                        visit(&key, &site.decode(row.payload)?);
+                    }
+                }
+                match chunk.last() {
+                    Some((last, _)) if chunk.len() == CHUNK_ROWS => {
+                        start.clone_from(last);
+                        start.push(0);
+                    }
+                    _ => break,
+                }
+            }
+        }
+        for (key, entry) in changed {
+            if let Some(value) = &entry.value {
+                visit(key, value);
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings an entry into memory, also the knowledge that there is none.
+    fn fetch(&mut self, key: &K) -> Result<(), StateError> {
+        if let Some(entry) = self.entries.get_mut(key) {
+            if !entry.touched && expired(entry.expires_at_ms, self.now) {
+                entry.value = None;
+            }
+            return Ok(());
+        }
+        let mut entry = Entry { value: None, expires_at_ms: 0, dirty: false, touched: false };
+        if let Some(site) = &self.site {
+            let row = site.rows.borrow().get(&site.entry_key(|out| key.encode_key(out)))?;
+            if let Some(bytes) = row {
+                let row = RowValue::parse(&bytes).ok_or_else(|| site.decode_error("the row is too short"))?;
+                if !row.expired(self.now) {
+                    entry.value = Some(site.decode(row.payload)?);
+                    entry.expires_at_ms = row.expires_at_ms;
+                }
+            }
+        }
+        self.entries.insert(key.clone(), entry);
+        Ok(())
+    }
+
+    fn write(&mut self, key: K, value: Option<V>) {
+        if let Some(entry) = self.entries.get_mut(&key) {
+            let new = Entry { value, expires_at_ms: entry.expires_at_ms, dirty: entry.dirty, touched: true };
+            let old = std::mem::replace(entry, new);
+            if !old.touched {
+                self.undo.push((key, Some(old)));
+            }
+        } else {
+            self.entries.insert(key.clone(), Entry { value, expires_at_ms: 0, dirty: false, touched: true });
+            self.undo.push((key, None));
+        }
+    }
+
+    /// Counts an entry as written, so that its expiry moves.
+    fn touch(&mut self, key: &K) {
+        if let Some(entry) = self.entries.get_mut(key)
+            && !entry.touched
+        {
+            self.undo.push((key.clone(), Some(entry.clone())));
+            entry.touched = true;
+        }
+    }
+}
+
+fn decode_entry_key<K: TableKey>(site: &StateSite, row_key: &[u8]) -> Result<K, StateError> {
+    row_key
+        .get(site.key.len()..)
+        .and_then(|mut rest| K::decode_key(&mut rest).filter(|_| rest.is_empty()))
+        .ok_or_else(|| site.decode_error("the key of an entry is malformed"))
+}
+
+impl<K: TableKey, V: StateValue> PersistedState for PersistedTable<K, V> {
+    type Value = V;
+    type Key = K;
+    const KIND: StateKind = StateKind::Table;
+    const HAS_ROW: bool = false;
+    const NEEDS_SITE: bool = true;
+
+    fn load(&mut self, _row: Option<RowBytes<'_>>, site: Option<StateSite>) -> Result<(), String> {
+        self.site = site;
+        Ok(())
+    }
+
+    fn expire(&mut self, now: Timestamp) -> bool {
+        self.now = now;
+        false
+    }
+
+    fn commit(&mut self, now: Timestamp, expiration: Expiration) -> bool {
+        for (key, _) in self.undo.drain(..) {
+            if let Some(entry) = self.entries.get_mut(&key) {
+                entry.touched = false;
+                entry.expires_at_ms = if entry.value.is_some() { expiry_from(expiration, now) } else { 0 };
+                if !std::mem::replace(&mut entry.dirty, true) {
+                    self.dirty.push(key);
+                }
+            }
+        }
+        !self.dirty.is_empty()
+    }
+
+    fn rollback(&mut self) {
+        while let Some((key, old)) = self.undo.pop() {
+            match old {
+                Some(old) => self.entries.insert(key, old),
+                None => self.entries.remove(&key),
+            };
+        }
+    }
+
+    fn flush(&mut self, flush: &mut Flush<'_>) -> Result<(), String> {
+        let Some(site) = &self.site else { return Ok(()) };
+        let mut rows = site.rows.borrow_mut();
+        for key in self.dirty.drain(..) {
+            let Some(entry) = self.entries.get_mut(&key) else { continue };
+            entry.dirty = false;
+            let row_key = site.entry_key(|out| key.encode_key(out));
+            if let Some(value) = &entry.value {
+                let mut bytes = Vec::with_capacity(ROW_HEADER_BYTES + 32);
+                push_row_header(&mut bytes, flush.schema, entry.expires_at_ms);
+                encode_value(value, &mut bytes).map_err(|error| error.to_string())?;
+                rows.put(row_key, bytes);
+            } else {
+                rows.delete(row_key);
+            }
+        }
+        if self.entries.len() > CACHED_ENTRIES {
+            self.entries.clear();
+        }
+        Ok(())
+    }
+
+    fn heap_bytes(&self) -> usize {
+        self.entries.len() * (size_of::<K>() + size_of::<Entry<V>>() + 16)
+    }
+}

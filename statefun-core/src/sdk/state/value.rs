@@ -1,0 +1,237 @@
+//! `PersistedValue`: one value per address.
+
+use std::cell::Cell;
+use std::ops::{Deref, DerefMut};
+
+use crate::clock::Timestamp;
+use crate::module::description::{Expiration, StateKind};
+use crate::sdk::state::{
+    Flush, PersistedState, RowBytes, StateSite, StateValue, access_extends, decode_value, encode_value, expired,
+    expiry_from,
+};
+
+/// One value per address, read and written like a field.
+///
+/// An absent value reads as `T::default()`; [`get`](Self::get) tells the difference. The first change in an invocation
+/// keeps a copy (a `set` moves the old value), so that the invocation can be undone.
+#[derive(Debug, Default)]
+pub struct PersistedValue<T> {
+    value: T,
+    saved: Option<T>,
+    expires_at_ms: u64,
+    flags: Cell<Flags>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "four independent facts in four bytes")]
+struct Flags {
+    present: bool,
+    saved_present: bool,
+    read: bool,
+    /// Changed since the last cut.
+    dirty: bool,
+}
+
+impl<T: StateValue> PersistedValue<T> {
+    /// The value, or none when it is absent.
+    pub fn get(&self) -> Option<&T> {
+        self.note_read();
+        self.flags.get().present.then_some(&self.value)
+    }
+
+    /// The value, or `default` when it is absent.
+    pub fn get_or<'a>(&'a self, default: &'a T) -> &'a T {
+        self.get().unwrap_or(default)
+    }
+
+    /// Sets the value.
+    pub fn set(&mut self, value: T) {
+        let old = std::mem::replace(&mut self.value, value);
+        self.changed(|| old, true);
+    }
+
+    /// Makes the value absent.
+    pub fn clear(&mut self) {
+        let old = std::mem::take(&mut self.value);
+        self.changed(|| old, false);
+    }
+
+    /// Changes the value in place, starting from the default when it is absent, and returns what it has become.
+    pub fn update(&mut self, change: impl FnOnce(&mut T)) -> &T {
+        change(&mut *self);
+        &self.value
+    }
+
+    fn changed(&mut self, old: impl FnOnce() -> T, present: bool) {
+        let flags = self.flags.get_mut();
+        if self.saved.is_none() {
+            flags.saved_present = flags.present;
+            self.saved = Some(old());
+        }
+        flags.present = present;
+    }
+
+    fn note_read(&self) {
+        let flags = self.flags.get();
+        if !flags.read {
+            self.flags.set(Flags { read: true, ..flags });
+        }
+    }
+}
+
+impl<T: StateValue> Deref for PersistedValue<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.note_read();
+        &self.value
+    }
+}
+
+impl<T: StateValue> DerefMut for PersistedValue<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        if self.saved.is_none() {
+            let old = self.value.clone();
+            self.changed(|| old, true);
+        } else {
+            self.flags.get_mut().present = true;
+        }
+        &mut self.value
+    }
+}
+
+impl<T: StateValue> PersistedState for PersistedValue<T> {
+    type Value = T;
+    type Key = ();
+    const KIND: StateKind = StateKind::Value;
+    const HAS_ROW: bool = true;
+    const NEEDS_SITE: bool = false;
+
+    fn load(&mut self, row: Option<RowBytes<'_>>, _site: Option<StateSite>) -> Result<(), String> {
+        if let Some(RowBytes(row)) = row {
+            self.value = decode_value(row.payload).map_err(|error| error.to_string())?;
+            self.expires_at_ms = row.expires_at_ms;
+            self.flags.get_mut().present = true;
+        }
+        Ok(())
+    }
+
+    fn expire(&mut self, now: Timestamp) -> bool {
+        let flags = self.flags.get_mut();
+        let gone = flags.present && expired(self.expires_at_ms, now);
+        if gone {
+            self.value = T::default();
+            self.expires_at_ms = 0;
+            flags.present = false;
+            flags.dirty = true;
+        }
+        gone
+    }
+
+    fn commit(&mut self, now: Timestamp, expiration: Expiration) -> bool {
+        let flags = self.flags.get_mut();
+        let read = std::mem::take(&mut flags.read);
+        if self.saved.is_some() {
+            self.saved = None;
+            self.expires_at_ms = if flags.present { expiry_from(expiration, now) } else { 0 };
+            flags.dirty = true;
+        } else if read && flags.present && access_extends(expiration, self.expires_at_ms, now) {
+            self.expires_at_ms = expiry_from(expiration, now);
+            flags.dirty = true;
+        }
+        flags.dirty
+    }
+
+    fn rollback(&mut self) {
+        let flags = self.flags.get_mut();
+        flags.read = false;
+        if let Some(saved) = self.saved.take() {
+            self.value = saved;
+            flags.present = flags.saved_present;
+        }
+    }
+
+    fn flush(&mut self, flush: &mut Flush<'_>) -> Result<(), String> {
+        let flags = self.flags.get_mut();
+        if std::mem::take(&mut flags.dirty) {
+            if flags.present {
+                flush
+                    .put(self.expires_at_ms, |out| encode_value(&self.value, out))
+                    .map_err(|error| error.to_string())?;
+            } else {
+                flush.delete();
+            }
+        }
+        Ok(())
+    }
+
+    fn heap_bytes(&self) -> usize {
+        0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_000);
+
+    fn committed(value: u32) -> PersistedValue<u32> {
+        let mut state = PersistedValue::default();
+        state.set(value);
+        assert!(state.commit(NOW, Expiration::None));
+        state
+    }
+
+    #[test]
+    fn an_absent_value_reads_as_the_default() {
+        let mut state = PersistedValue::<u32>::default();
+        assert_eq!((*state, state.get()), (0, None));
+        *state += 1;
+        assert_eq!(state.get(), Some(&1));
+    }
+
+    #[test]
+    fn a_rollback_takes_back_every_kind_of_change() {
+        let mut state = committed(5);
+        for change in [
+            |state: &mut PersistedValue<u32>| state.set(9),
+            |state| state.clear(),
+            |state| *state.deref_mut() += 3,
+            |state| {
+                state.clear();
+                state.set(1);
+                *state.deref_mut() += 1;
+            },
+        ] {
+            change(&mut state);
+            state.rollback();
+            assert_eq!(state.get(), Some(&5));
+        }
+        let mut absent = PersistedValue::<u32>::default();
+        *absent += 1;
+        absent.rollback();
+        assert_eq!(absent.get(), None);
+    }
+
+    #[test]
+    fn it_expires_after_the_last_write_or_access() {
+        let write = Expiration::AfterWrite { after_ms: 160 };
+        let mut state = committed(5);
+        state.set(6);
+        state.commit(NOW, write);
+        assert!(!state.expire(Timestamp(1_159)));
+        let _ = state.get();
+        state.commit(Timestamp(1_100), write);
+        assert!(state.expire(Timestamp(1_160)), "reading does not extend it");
+        assert_eq!(state.get(), None);
+
+        let access = Expiration::AfterAccess { after_ms: 160 };
+        state.set(7);
+        state.commit(NOW, access);
+        let _ = state.get();
+        state.commit(Timestamp(1_100), access);
+        assert!(!state.expire(Timestamp(1_160)), "reading extends it");
+        assert!(state.expire(Timestamp(1_260)));
+    }
+}

@@ -1,0 +1,59 @@
+//! The state store behind the epoch log: rows by key, applied late, read where memory does not hold them.
+
+pub mod keys;
+pub mod memory;
+
+use thiserror::Error;
+
+/// The state store failed, or holds what cannot be read.
+#[derive(Debug, Error)]
+pub enum StateError {
+    /// The storage engine failed; processing stops.
+    #[error("the state store failed: {0}")]
+    Store(String),
+    /// A row does not decode as the type that the code declares.
+    #[error("the state `{state}` of {address} cannot be read: {problem}")]
+    Decode {
+        /// The state's name.
+        state: String,
+        /// Whose state.
+        address: String,
+        /// What does not fit.
+        problem: String,
+    },
+    /// A value cannot be written in its codec.
+    #[error("the state `{state}` of {address} cannot be written: {problem}")]
+    Encode {
+        /// The state's name.
+        state: String,
+        /// Whose state.
+        address: String,
+        /// What does not fit.
+        problem: String,
+    },
+}
+
+/// A row: key and value.
+pub type Row = (Vec<u8>, Vec<u8>);
+
+/// Reads rows of the applied epochs. Safe to call from any thread; each call may block on the disk.
+pub trait StateReader: Send + Sync {
+    /// The row of a key.
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError>;
+
+    /// Up to `limit` rows from `start` on and before `end` (no end when it is empty), in the order of their keys.
+    fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<Row>, StateError>;
+}
+
+/// A change of a row: its new value, or none when it is deleted.
+pub type RowChange = (Vec<u8>, Option<Vec<u8>>);
+
+/// Takes the rows of complete epochs.
+pub trait StateStore: StateReader {
+    /// Applies changes, sorted by key and one per key, and moves the marker to `epoch`; all of it, or nothing.
+    /// Durable when it returns.
+    fn apply(&self, epoch: u64, changes: &mut dyn Iterator<Item = RowChange>) -> Result<(), StateError>;
+
+    /// The last applied epoch; 0 when there is none.
+    fn applied_epoch(&self) -> Result<u64, StateError>;
+}
