@@ -1,5 +1,6 @@
 //! The state store behind the epoch log: rows by key, applied late, read where memory does not hold them.
 
+pub mod fjall;
 pub mod keys;
 pub mod memory;
 
