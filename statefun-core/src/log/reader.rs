@@ -74,7 +74,7 @@ impl LogReader {
                 Err(error) => return Err(LogError::io("open", &place.segment.path)(error)),
             };
             let before = next;
-            self.read_segment(&place, &*file, &mut next, &mut room, &mut found)?;
+            read_segment(&place, &*file, &mut next, &mut room, &mut found)?;
             if next == before && room > 0 {
                 return Err(corrupt(
                     &place,
@@ -86,105 +86,95 @@ impl LogReader {
         }
         Ok(found)
     }
+}
 
-    /// Reads epochs from `next` on, to the end of the segment or as long as there is room.
-    fn read_segment(
-        &self,
-        place: &Located,
-        file: &dyn DiskFile,
-        next: &mut u64,
-        room: &mut u64,
-        found: &mut Vec<LoggedEpoch>,
-    ) -> Result<(), LogError> {
-        let mut offset = place.offset;
-        let mut hasher = Xxh3::new();
-        while offset < place.end {
-            // Bodies with their headers and gaps take more than the bodies; what is missing is read with the next chunk.
-            let mut count = (place.end - offset).min((*room).max(READ_BYTES));
-            let chunk = loop {
-                let chunk = read(place, file, offset, count)?;
-                let needed =
-                    self.head(place, &chunk, offset, offset)?.body_bytes() + HEADER_BYTES as u64;
-                if needed <= count {
-                    break chunk;
+/// Reads epochs from `next` on, to the end of the segment or as long as there is room.
+fn read_segment(
+    place: &Located,
+    file: &dyn DiskFile,
+    next: &mut u64,
+    room: &mut u64,
+    found: &mut Vec<LoggedEpoch>,
+) -> Result<(), LogError> {
+    let mut offset = place.offset;
+    let mut hasher = Xxh3::new();
+    while offset < place.end {
+        // Bodies with their headers and gaps take more than the bodies; what is missing is read with the next chunk.
+        let mut count = (place.end - offset).min((*room).max(READ_BYTES));
+        let chunk = loop {
+            let chunk = read(place, file, offset, count)?;
+            let needed = head(place, &chunk, offset, offset)?.body_bytes() + HEADER_BYTES as u64;
+            if needed <= count {
+                break chunk;
+            }
+            count = needed;
+        };
+        let start = offset;
+        while offset < place.end && offset + HEADER_BYTES as u64 <= start + count {
+            let sealed = head(place, &chunk, start, offset)?;
+            let body = (offset - start) as usize + HEADER_BYTES;
+            let body = body..body + sealed.body_bytes() as usize;
+            if body.end > chunk.len() {
+                break;
+            }
+            let header = check(place, &sealed, &chunk[body.clone()], &mut hasher, offset)?;
+            if header.kind == Kind::Epoch && header.epoch >= *next {
+                if header.epoch != *next {
+                    return Err(corrupt(
+                        place,
+                        offset,
+                        format!("epoch {next}"),
+                        format!("epoch {}", header.epoch),
+                    ));
                 }
-                count = needed;
-            };
-            let start = offset;
-            while offset < place.end && offset + HEADER_BYTES as u64 <= start + count {
-                let sealed = self.head(place, &chunk, start, offset)?;
-                let body = (offset - start) as usize + HEADER_BYTES;
-                let body = body..body + sealed.body_bytes() as usize;
-                if body.end > chunk.len() {
-                    break;
-                }
-                let header =
-                    self.check(place, &sealed, &chunk[body.clone()], &mut hasher, offset)?;
-                if header.kind == Kind::Epoch && header.epoch >= *next {
-                    if header.epoch != *next {
-                        return Err(corrupt(
-                            place,
-                            offset,
-                            format!("epoch {next}"),
-                            format!("epoch {}", header.epoch),
-                        ));
-                    }
-                    let record = header.body_bytes + HEADER_BYTES as u64;
-                    if !found.is_empty() && record > *room {
-                        *room = 0;
-                        return Ok(());
-                    }
-                    *room = room.saturating_sub(record);
-                    *next += 1;
-                    found.push(LoggedEpoch {
-                        epoch: header.epoch,
-                        body: chunk.slice(body),
-                    });
-                }
-                offset = next_offset(offset, header.body_bytes);
-                if *room == 0 && !found.is_empty() {
+                let record = header.body_bytes + HEADER_BYTES as u64;
+                if !found.is_empty() && record > *room {
+                    *room = 0;
                     return Ok(());
                 }
+                *room = room.saturating_sub(record);
+                *next += 1;
+                found.push(LoggedEpoch {
+                    epoch: header.epoch,
+                    body: chunk.slice(body),
+                });
+            }
+            offset = next_offset(offset, header.body_bytes);
+            if *room == 0 && !found.is_empty() {
+                return Ok(());
             }
         }
-        Ok(())
     }
+    Ok(())
+}
 
-    fn head(
-        &self,
-        place: &Located,
-        chunk: &[u8],
-        start: u64,
-        offset: u64,
-    ) -> Result<Sealed, LogError> {
-        let mut head = [0; HEADER_BYTES];
-        let from = (offset - start) as usize;
-        head.copy_from_slice(&chunk[from..from + HEADER_BYTES]);
-        // Up to the durable end and no further: what is behind is being written.
-        Sealed::read(&head, place.segment.number, offset, place.end)
-            .map_err(|defect| corrupt(place, offset, "a record".to_owned(), defect.to_string()))
-    }
+fn head(place: &Located, chunk: &[u8], start: u64, offset: u64) -> Result<Sealed, LogError> {
+    let mut head = [0; HEADER_BYTES];
+    let from = (offset - start) as usize;
+    head.copy_from_slice(&chunk[from..from + HEADER_BYTES]);
+    // Up to the durable end and no further: what is behind is being written.
+    Sealed::read(&head, place.segment.number, offset, place.end)
+        .map_err(|defect| corrupt(place, offset, "a record".to_owned(), defect.to_string()))
+}
 
-    fn check(
-        &self,
-        place: &Located,
-        sealed: &Sealed,
-        body: &[u8],
-        hasher: &mut Xxh3,
-        offset: u64,
-    ) -> Result<Header, LogError> {
-        sealed
-            .verify(hasher, |hasher| hasher.update(body))
-            .map_err(|defect| corrupt(place, offset, "a record".to_owned(), defect.to_string()))?;
-        sealed.header().map_err(|version| {
-            corrupt(
-                place,
-                offset,
-                "a record of this version".to_owned(),
-                format!("version {version}"),
-            )
-        })
-    }
+fn check(
+    place: &Located,
+    sealed: &Sealed,
+    body: &[u8],
+    hasher: &mut Xxh3,
+    offset: u64,
+) -> Result<Header, LogError> {
+    sealed
+        .verify(hasher, |hasher| hasher.update(body))
+        .map_err(|defect| corrupt(place, offset, "a record".to_owned(), defect.to_string()))?;
+    sealed.header().map_err(|version| {
+        corrupt(
+            place,
+            offset,
+            "a record of this version".to_owned(),
+            format!("version {version}"),
+        )
+    })
 }
 
 fn read(place: &Located, file: &dyn DiskFile, offset: u64, count: u64) -> Result<Bytes, LogError> {

@@ -1,6 +1,6 @@
 //! Crashes at every step, against a model of what must be found afterwards.
 
-use super::{Case, LINEAGE, Random, body, dir, open, options, seeds};
+use super::{Case, Random, body, dir, open, options, seeds};
 use crate::disk::{Crash, Disk, Fault, SimDisk};
 use crate::log::{LogError, OpenOptions, Recovered};
 
@@ -88,15 +88,14 @@ impl Model {
             "more than was ever written"
         );
         for (epoch, body) in found {
-            match self.acknowledged.get(*epoch as usize - 1) {
-                Some(expected) => assert!(expected == body, "epoch {epoch} has changed"),
-                None => {
-                    assert!(
-                        self.tried.contains(body),
-                        "epoch {epoch} was never written like that"
-                    );
-                    self.acknowledged.push(body.clone());
-                }
+            if let Some(expected) = self.acknowledged.get(*epoch as usize - 1) {
+                assert!(expected == body, "epoch {epoch} has changed");
+            } else {
+                assert!(
+                    self.tried.contains(body),
+                    "epoch {epoch} was never written like that"
+                );
+                self.acknowledged.push(body.clone());
             }
         }
         assert_eq!(recovered.last_epoch, self.last());
@@ -172,9 +171,9 @@ fn crashed(seed: u64, script: &[Op], step: u64, kind: Crash) -> (SimDisk, Model)
     let disk = SimDisk::new(seed);
     disk.crash_at(step);
     let mut model = Model::default();
-    let outcome = run(&disk, script, &mut model);
-    // A crash in the background work at the very end is not noticed by the script.
-    assert!(disk.is_down() && (outcome.is_err() || matches!(script.last(), Some(_))));
+    // A crash in the tidying up at the very end goes unnoticed by the script.
+    let _ = run(&disk, script, &mut model);
+    assert!(disk.is_down());
     (disk.crash(kind), model)
 }
 
@@ -302,7 +301,6 @@ fn a_fault_at_every_step() {
                         let (recovered, found) = open(&disk, &model.options()).unwrap();
                         found_or_interrupted(&mut model, &recovered, &found, 1);
                     }
-                    drop(disk.list(&dir()).unwrap());
                     run(&disk.crash(Crash::Power), &script[..5], &mut model).unwrap();
                 }
             }
@@ -346,5 +344,4 @@ fn the_same_seed_gives_the_same_disk() {
         (names, contents)
     };
     assert_eq!(outcome(), outcome());
-    assert_ne!(LINEAGE, 0);
 }

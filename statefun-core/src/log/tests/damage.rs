@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use super::{LINEAGE, append_all, dir, open, options, segment_path};
+use super::{Epochs, LINEAGE, append_all, dir, open, options, segment_path};
 use crate::disk::{Crash, Disk, OpenMode, SimDisk};
 use crate::log::record::HEADER_BYTES;
 use crate::log::{LogError, OpenOptions, Position};
 
 /// A log over three segments, its epochs and where they are.
-fn written() -> (SimDisk, Vec<(u64, Vec<u8>)>, Vec<Position>) {
+fn written() -> (SimDisk, Epochs, Vec<Position>) {
     let disk = SimDisk::new(0);
     let mut log = open(&disk, &options()).unwrap().0.log;
     let (mut all, mut places) = (Vec::new(), Vec::new());

@@ -13,6 +13,9 @@ mod damage;
 mod full_disk;
 mod sharing;
 
+/// Epochs and their bodies.
+type Epochs = Vec<(u64, Vec<u8>)>;
+
 const LINEAGE: u64 = 0xfeed_beef;
 
 fn dir() -> PathBuf {
@@ -34,10 +37,7 @@ fn options() -> OpenOptions {
     }
 }
 
-fn open(
-    disk: &SimDisk,
-    options: &OpenOptions,
-) -> Result<(Recovered, Vec<(u64, Vec<u8>)>), LogError> {
+fn open(disk: &SimDisk, options: &OpenOptions) -> Result<(Recovered, Epochs), LogError> {
     open_any(Arc::new(disk.clone()), &dir(), options)
 }
 
@@ -45,7 +45,7 @@ fn open_any(
     disk: Arc<dyn Disk>,
     dir: &Path,
     options: &OpenOptions,
-) -> Result<(Recovered, Vec<(u64, Vec<u8>)>), LogError> {
+) -> Result<(Recovered, Epochs), LogError> {
     let mut found = Vec::new();
     let recovered = EpochLog::open(disk, dir, options, &mut |record| {
         found.push((record.epoch, record.body.to_vec()));
@@ -68,7 +68,7 @@ fn body(epoch: u64, attempt: u64, bytes: usize) -> Vec<u8> {
 }
 
 /// Appends epochs with bodies of the given sizes and gives them back.
-fn append_all(log: &mut EpochLog, sizes: &[usize]) -> Vec<(u64, Vec<u8>)> {
+fn append_all(log: &mut EpochLog, sizes: &[usize]) -> Epochs {
     let mut all = Vec::new();
     for size in sizes {
         let epoch = log.last_epoch() + 1;
