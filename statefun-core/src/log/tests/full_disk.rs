@@ -90,7 +90,7 @@ fn a_start_on_a_full_disk_says_so_and_can_be_repeated() {
 fn a_write_that_meets_a_full_disk_does_not_count() {
     // The write is refused within the prepared segment, as file systems that copy on write do; the retry is longer,
     // so that it may have to go into the next segment, and shorter in turn.
-    for seed in seeds(300) {
+    for seed in seeds(100) {
         for size in [0, 100, 700, 1_400] {
             for retry in [Some(10), Some(700), Some(5_000), None] {
                 let _case = Case(format!("seed {seed}, size {size}, retry {retry:?}"));
@@ -119,7 +119,7 @@ fn a_write_that_meets_a_full_disk_does_not_count() {
 
 #[test]
 fn a_refused_write_that_cannot_be_cleared_at_once_is_cleared_later() {
-    for seed in seeds(300) {
+    for seed in seeds(100) {
         let _case = Case(format!("seed {seed}"));
         let disk = SimDisk::new(seed);
         let mut log = open(&disk, &options()).unwrap().0.log;

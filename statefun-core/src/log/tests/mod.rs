@@ -92,12 +92,17 @@ impl Drop for Case {
     }
 }
 
-/// The seeds of a test, or the one in `STATEFUN_SEED`, to replay a failure.
-fn seeds(count: u64) -> impl Iterator<Item = u64> {
-    let one: Option<u64> = std::env::var("STATEFUN_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok());
-    (0..count).filter(move |seed| one.is_none_or(|one| one == *seed))
+/// The seeds of a test: `STATEFUN_SEEDS` times as many when that is set, or the one in `STATEFUN_SEED`, to replay a failure.
+fn seeds(count: u64) -> std::ops::Range<u64> {
+    let number = |name| {
+        std::env::var(name)
+            .ok()
+            .and_then(|value| value.parse().ok())
+    };
+    match number("STATEFUN_SEED") {
+        Some(one) => one..one + 1,
+        None => 0..count * number("STATEFUN_SEEDS").unwrap_or(1),
+    }
 }
 
 /// A small generator (splitmix64), the same for the same seed.
