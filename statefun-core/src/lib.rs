@@ -1,9 +1,11 @@
 //! Stateful functions with exactly-once state and messaging: the SDK and the runtime.
 
 pub mod clock;
+pub mod disk;
 pub mod engine;
 pub mod id;
 pub mod io;
+pub mod log;
 pub mod module;
 pub mod rand;
 pub mod sdk;
