@@ -295,9 +295,7 @@ mod tests {
                     }
                     Step::Apply => {
                         if let Some((epoch, section)) = (!sections.is_empty()).then(|| sections.remove(0)) {
-                            let mut changes = framing::iter(&section)
-                                .map(|row| row.unwrap())
-                                .map(|(key, value)| (key.to_vec(), value.map(<[u8]>::to_vec)));
+                            let mut changes = framing::iter(&section).map(|row| row.unwrap());
                             store.apply(epoch, &mut changes).unwrap();
                             rows.applied(epoch);
                         }

@@ -31,7 +31,8 @@ use crate::sdk::message::{AnyMessage, CodecError};
 use crate::state::keys::{Space, group_key, parse_address_key, prefix_end};
 use crate::state::{StateError, StateReader};
 
-pub use commands::{Command, CommandError, CommandResult};
+pub use commands::{Command, CommandError, CommandResult, QueuedMessage};
+pub(crate) use invoke::{BAD_RECORD, partition_address};
 
 /// Messages taken from the mailbox together, so that what they touch can be fetched ahead.
 const GROUP: usize = 16;

@@ -71,7 +71,7 @@ impl StateReader for FjallStore {
 }
 
 impl StateStore for FjallStore {
-    fn apply(&self, epoch: u64, changes: &mut dyn Iterator<Item = RowChange>) -> Result<(), StateError> {
+    fn apply<'a>(&self, epoch: u64, changes: &mut dyn Iterator<Item = RowChange<'a>>) -> Result<(), StateError> {
         let mut ingestion = self.keyspace.start_ingestion().map_err(failed)?;
         // The marker's space is the first of all, so that its row is the first of the sorted ones.
         ingestion.write(MARKER, epoch.to_be_bytes()).map_err(failed)?;
@@ -105,8 +105,9 @@ mod tests {
         {
             let store = FjallStore::open(directory.path(), 1 << 20).unwrap();
             assert_eq!(store.applied_epoch().unwrap(), 0);
-            store.apply(3, &mut (0..9).map(|n| (key(n), Some(vec![n])))).unwrap();
-            store.apply(7, &mut [(key(1), None), (key(2), Some(vec![22]))].into_iter()).unwrap();
+            let rows: Vec<Row> = (0..9).map(|n| (key(n), vec![n])).collect();
+            store.apply(3, &mut rows.iter().map(|(key, value)| (&key[..], Some(&value[..])))).unwrap();
+            store.apply(7, &mut [(&key(1)[..], None), (&key(2)[..], Some(&[22u8][..]))].into_iter()).unwrap();
         }
         let store = FjallStore::open(directory.path(), 1 << 20).unwrap();
         assert_eq!(store.applied_epoch().unwrap(), 7);
