@@ -1,5 +1,6 @@
 //! Stateful functions with exactly-once state and messaging: the SDK and the runtime.
 
+pub mod catalog;
 pub mod clock;
 pub mod disk;
 pub mod engine;
