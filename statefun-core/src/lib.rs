@@ -4,9 +4,11 @@
 extern crate self as statefun_core;
 
 pub mod clock;
+pub mod disk;
 pub mod engine;
 pub mod id;
 pub mod io;
+pub mod log;
 pub mod module;
 pub mod rand;
 pub mod sdk;

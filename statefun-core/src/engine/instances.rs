@@ -468,7 +468,6 @@ impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
             )));
         }
         let message = converted.as_deref().unwrap_or(body);
-        scope.address = &slot.address;
         let mut context = Context::<F>::new(scope);
         let result = catch_unwind(AssertUnwindSafe(|| handler(function, message, &mut context)));
         let effects = &mut *context.scope().effects;

@@ -1,6 +1,7 @@
 //! The engine: workers that run functions, epochs that make their effects durable together.
 
 pub(crate) mod cut;
+pub(crate) mod envelope;
 pub(crate) mod index;
 pub mod instances;
 pub mod registry;

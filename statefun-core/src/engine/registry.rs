@@ -116,7 +116,7 @@ pub struct Parts {
     pub factories: Vec<(TypeName, Factory)>,
     /// Routers.
     pub routers: Vec<RouterDefinition>,
-    /// Ids of all egresses; their order is their numbering.
+    /// Ids of all egresses.
     pub egresses: Vec<String>,
     /// All ingresses.
     pub ingresses: Vec<IngressWiring>,
@@ -184,13 +184,13 @@ impl Registry {
         self.by_id.get(&id).copied()
     }
 
-    /// The number of an egress, by the hash of its id.
+    /// Whether there is an egress of that id hash.
     #[inline]
-    pub(crate) fn egress_index(&self, hash: u64) -> Option<u16> {
-        self.egresses.iter().position(|(known, _)| *known == hash).map(|index| index as u16)
+    pub(crate) fn has_egress(&self, hash: u64) -> bool {
+        self.egresses.iter().any(|(known, _)| *known == hash)
     }
 
-    /// The ids of all egresses, by number.
+    /// The ids of all egresses.
     pub(crate) fn egress_ids(&self) -> impl Iterator<Item = &str> {
         self.egresses.iter().map(|(_, id)| id.as_str())
     }
@@ -291,14 +291,6 @@ impl Registry {
             return (message.decode)(&dynamic.value).map_err(|error| error.to_string());
         }
         Ok(value)
-    }
-
-    /// The `onError` policy of an ingress, with the number of its dead letter egress.
-    pub(crate) fn dead_letter(&self, ingress: u16) -> Option<u16> {
-        match &self.ingress(ingress)?.on_error {
-            OnError::DeadLetter(egress) => self.egress_index(egress_hash(egress)),
-            OnError::Fail | OnError::Skip => None,
-        }
     }
 
     /// What a record says of itself, for routers.

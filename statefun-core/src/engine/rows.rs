@@ -128,13 +128,19 @@ impl RowStore {
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
-        if let Some(value) = self.pending.get(key) {
-            return Ok(value.as_deref().map(<[u8]>::to_vec));
+        match self.overlay(key) {
+            Some(newer) => Ok(newer),
+            None => self.store.get(key),
         }
-        if let Some(row) = self.cut.get(key) {
-            return Ok(row.value.as_deref().map(<[u8]>::to_vec));
-        }
-        self.store.get(key)
+    }
+
+    /// What the store does not know of a row yet; none when the store knows all.
+    pub(crate) fn overlay(&self, key: &[u8]) -> Option<Option<Vec<u8>>> {
+        let value = match self.pending.get(key) {
+            Some(value) => value,
+            None => &self.cut.get(key)?.value,
+        };
+        Some(value.as_deref().map(<[u8]>::to_vec))
     }
 
     /// Up to `limit` rows from `start` on and before `end` (no end when it is empty), in the order of their keys.
@@ -289,9 +295,7 @@ mod tests {
                     }
                     Step::Apply => {
                         if let Some((epoch, section)) = (!sections.is_empty()).then(|| sections.remove(0)) {
-                            let mut changes = framing::iter(&section)
-                                .map(|row| row.unwrap())
-                                .map(|(key, value)| (key.to_vec(), value.map(<[u8]>::to_vec)));
+                            let mut changes = framing::iter(&section).map(|row| row.unwrap());
                             store.apply(epoch, &mut changes).unwrap();
                             rows.applied(epoch);
                         }

@@ -235,14 +235,21 @@ pub struct IngressContext {
     pub runtime: tokio::runtime::Handle,
     /// Turns true when the process is stopping.
     pub stopping: tokio::sync::watch::Receiver<bool>,
+    pub(crate) clients: Arc<crate::io::clients::Clients>,
     pub(crate) wakers: Vec<Waker>,
-    pub(crate) owner: fn(&str, &str, usize) -> usize,
+    /// How addresses, and so partitions and requests, are spread over the workers.
+    pub(crate) key_groups: crate::id::KeyGroups,
 }
 
 impl IngressContext {
     /// The worker that keeps the position of the partition of that name, and so must poll it.
     pub fn owner(&self, partition: &str) -> usize {
-        (self.owner)(&self.id, partition, self.workers)
+        self.owner_of(&crate::engine::worker::partition_address(&self.id, partition))
+    }
+
+    /// The worker that owns an address.
+    pub fn owner_of(&self, address: &Address) -> usize {
+        self.key_groups.owner(address.key_group(self.key_groups), self.workers)
     }
 
     /// What wakes a worker; pass it to [`channel`].

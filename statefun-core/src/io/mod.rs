@@ -1,4 +1,5 @@
 //! Connectors: the traits of ingresses and egresses, and a file per kind.
 
+pub(crate) mod clients;
 pub mod egress;
 pub mod ingress;

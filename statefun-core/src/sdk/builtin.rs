@@ -6,7 +6,7 @@ use crate::sdk::message::{CodecError, Message, TypedValue};
 use crate::shape::Shape;
 
 macro_rules! builtin {
-    ($($type:ty, $name:literal, $shape:expr, $prost:literal $(, $convert:ident)?;)*) => {
+    ($($type:ty, $name:literal, $shape:expr, $prost:ident;)*) => {
         $(const _: () = {
             #[derive(Clone, PartialEq, prost::Message)]
             struct Wrapper {
@@ -42,12 +42,12 @@ macro_rules! builtin {
 }
 
 builtin! {
-    bool, "io.statefun.types/bool", Shape::Bool, "bool";
-    i32, "io.statefun.types/int", Shape::Int(32), "sfixed32";
-    i64, "io.statefun.types/long", Shape::Int(64), "sfixed64";
-    f32, "io.statefun.types/float", Shape::Float(32), "float";
-    f64, "io.statefun.types/double", Shape::Float(64), "double";
-    String, "io.statefun.types/string", Shape::String, "string";
+    bool, "io.statefun.types/bool", Shape::Bool, bool;
+    i32, "io.statefun.types/int", Shape::Int(32), sfixed32;
+    i64, "io.statefun.types/long", Shape::Int(64), sfixed64;
+    f32, "io.statefun.types/float", Shape::Float(32), float;
+    f64, "io.statefun.types/double", Shape::Float(64), double;
+    String, "io.statefun.types/string", Shape::String, string;
 }
 
 const TYPED_VALUE: &str = "io.statefun.types/any";

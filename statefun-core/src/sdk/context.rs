@@ -10,7 +10,9 @@ use compact_str::CompactString;
 use thiserror::Error;
 
 use crate::clock::Timestamp;
+use crate::engine::cut::egress_framing;
 use crate::engine::registry::Registry;
+use crate::engine::request::ClientResponse;
 use crate::id::Address;
 use crate::rand::Random;
 use crate::sdk::async_result::{AsyncOutcome, AsyncResult};
@@ -62,12 +64,12 @@ pub(crate) struct InvocationEffects {
     pub(crate) sends: Vec<(Address, Box<dyn AnyMessage>)>,
     pub(crate) delayed: Vec<Delayed>,
     pub(crate) cancelled: Vec<CompactString>,
-    /// Records, framed by [`egress_framing`](crate::engine::cut::egress_framing).
+    /// Records, framed by [`egress_framing`].
     pub(crate) egress: Vec<u8>,
     pub(crate) egress_records: u32,
     pub(crate) spawns: Vec<Spawn>,
-    pub(crate) responses: Vec<TypedValue>,
-    pub(crate) routed: Vec<crate::engine::request::RoutedRequest>,
+    /// What outside clients are to be told.
+    pub(crate) responses: Vec<ClientResponse>,
     /// What a method without a result could not do; it fails the invocation.
     pub(crate) problem: Option<HandlerError>,
 }
@@ -81,7 +83,6 @@ impl InvocationEffects {
         self.egress_records = 0;
         self.spawns.clear();
         self.responses.clear();
-        self.routed.clear();
         self.problem = None;
     }
 
@@ -238,15 +239,15 @@ impl<'a, F: StatefulFunction> Context<'a, F> {
     ///
     /// A value that its format cannot hold fails the invocation.
     pub fn egress<M: Message>(&mut self, egress: EgressId<M>, message: &M) {
-        let Some(index) = self.scope.registry.egress_index(egress.hash()) else {
+        if !self.scope.registry.has_egress(egress.hash()) {
             self.scope.effects.fail(format_args!(
                 "no egress `{}` in this application: declare it in module.yaml, or bind it in a module",
                 egress.name()
             ));
             return;
-        };
+        }
         let out = &mut self.scope.effects.egress;
-        match crate::engine::cut::egress_framing::push(out, index, M::TYPE_ID, |out| message.encode(out)) {
+        match egress_framing::push(out, egress.hash(), M::TYPE_ID, |out| message.encode(out)) {
             Ok(()) => self.scope.effects.egress_records += 1,
             Err(error) => self.scope.effects.fail(error),
         }

@@ -47,12 +47,12 @@ impl StateReader for MemoryStore {
 }
 
 impl StateStore for MemoryStore {
-    fn apply(&self, epoch: u64, changes: &mut dyn Iterator<Item = RowChange>) -> Result<(), StateError> {
+    fn apply<'a>(&self, epoch: u64, changes: &mut dyn Iterator<Item = RowChange<'a>>) -> Result<(), StateError> {
         let mut inner = self.inner();
         for (key, value) in changes {
             match value {
-                Some(value) => inner.rows.insert(key, value),
-                None => inner.rows.remove(&key),
+                Some(value) => inner.rows.insert(key.to_vec(), value.to_vec()),
+                None => inner.rows.remove(key),
             };
         }
         inner.applied = epoch;

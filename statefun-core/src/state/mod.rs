@@ -1,5 +1,6 @@
 //! The state store behind the epoch log: rows by key, applied late, read where memory does not hold them.
 
+pub mod fjall;
 pub mod keys;
 pub mod memory;
 
@@ -45,14 +46,14 @@ pub trait StateReader: Send + Sync {
     fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<Row>, StateError>;
 }
 
-/// A change of a row: its new value, or none when it is deleted.
-pub type RowChange = (Vec<u8>, Option<Vec<u8>>);
+/// A change of a row: its key, and its new value or none when it is deleted.
+pub type RowChange<'a> = (&'a [u8], Option<&'a [u8]>);
 
 /// Takes the rows of complete epochs.
 pub trait StateStore: StateReader {
     /// Applies changes, sorted by key and one per key, and moves the marker to `epoch`; all of it, or nothing.
     /// Durable when it returns.
-    fn apply(&self, epoch: u64, changes: &mut dyn Iterator<Item = RowChange>) -> Result<(), StateError>;
+    fn apply<'a>(&self, epoch: u64, changes: &mut dyn Iterator<Item = RowChange<'a>>) -> Result<(), StateError>;
 
     /// The last applied epoch; 0 when there is none.
     fn applied_epoch(&self) -> Result<u64, StateError>;

@@ -118,7 +118,8 @@ mod tests {
         b.encode_key(&mut y);
         prop_assert_eq!(x.cmp(&y), a.cmp(b));
         let mut rest = &x[..];
-        prop_assert_eq!(K::decode_key(&mut rest).as_ref(), Some(a));
+        let back = K::decode_key(&mut rest);
+        prop_assert_eq!(back.as_ref(), Some(a));
         prop_assert!(rest.is_empty());
         Ok(())
     }

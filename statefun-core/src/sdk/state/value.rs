@@ -177,7 +177,7 @@ mod tests {
     const NOW: Timestamp = Timestamp(1_000);
 
     fn committed(value: u32) -> PersistedValue<u32> {
-        let mut state = PersistedValue::default();
+        let mut state = PersistedValue::<u32>::default();
         state.set(value);
         assert!(state.commit(NOW, Expiration::None));
         state
@@ -196,12 +196,12 @@ mod tests {
         let mut state = committed(5);
         for change in [
             |state: &mut PersistedValue<u32>| state.set(9),
-            |state| state.clear(),
-            |state| *state.deref_mut() += 3,
-            |state| {
+            |state: &mut PersistedValue<u32>| state.clear(),
+            |state: &mut PersistedValue<u32>| **state += 3,
+            |state: &mut PersistedValue<u32>| {
                 state.clear();
                 state.set(1);
-                *state.deref_mut() += 1;
+                **state += 1;
             },
         ] {
             change(&mut state);

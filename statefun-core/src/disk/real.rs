@@ -1,0 +1,261 @@
+//! The file system of the operating system.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, IoSlice, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{Disk, DiskFile, DiskLock, OpenMode};
+
+/// The file system of the operating system.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RealDisk;
+
+impl Disk for RealDisk {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+        let mut options = File::options();
+        options.read(true);
+        match mode {
+            OpenMode::Read => {}
+            OpenMode::ReadWrite => {
+                options.write(true);
+            }
+            OpenMode::Create => {
+                options.write(true).create(true);
+            }
+            OpenMode::CreateNew => {
+                options.write(true).create_new(true);
+            }
+        }
+        let file = options.open(path)?;
+        Ok(Arc::new(RealFile {
+            file,
+            cursor: Mutex::new(()),
+        }))
+    }
+
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        // From the outside in, so that a directory is durable before anything durable is put into it.
+        let missing: Vec<&Path> = dir
+            .ancestors()
+            .take_while(|ancestor| !ancestor.as_os_str().is_empty() && !ancestor.is_dir())
+            .collect();
+        for dir in missing.into_iter().rev() {
+            match fs::create_dir(dir) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists || !dir.is_dir() => {
+                    return Err(error);
+                }
+                _ => {}
+            }
+            if let Some(parent) = dir.parent() {
+                self.sync_dir(parent)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            // Names that are not UTF-8 are never ours.
+            if !entry.file_type()?.is_dir()
+                && let Ok(name) = entry.file_name().into_string()
+            {
+                names.push(name);
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        path.try_exists()
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let here = Path::new(".");
+        File::open(if dir.as_os_str().is_empty() {
+            here
+        } else {
+            dir
+        })?
+        .sync_all()
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Box::new(RealLock { _file: file })),
+            Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct RealFile {
+    file: File,
+    /// Held while the handle's cursor is used. Std has no vectored write at an offset; seeking first costs a system call of
+    /// some 100 ns beside a sync of 100 µs and more, which is cheaper than a second unsafe door to the kernel.
+    cursor: Mutex<()>,
+}
+
+impl DiskFile for RealFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut done = 0;
+        while done < buffer.len() {
+            match self.file.read_at(&mut buffer[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(count) => done += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)
+    }
+
+    fn write_vectored_at(&self, mut slices: &mut [IoSlice<'_>], offset: u64) -> io::Result<()> {
+        let _cursor = self.cursor.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut file = &self.file;
+        file.seek(SeekFrom::Start(offset))?;
+        // Empty slices at the front would make a write of nothing look like a full device.
+        IoSlice::advance_slices(&mut slices, 0);
+        while !slices.is_empty() {
+            match file.write_vectored(slices) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => IoSlice::advance_slices(&mut slices, count),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn set_len(&self, bytes: u64) -> io::Result<()> {
+        self.file.set_len(bytes)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+}
+
+/// The lock belongs to the open file and goes with it.
+#[derive(Debug)]
+struct RealLock {
+    _file: File,
+}
+
+impl DiskLock for RealLock {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vectored_writes_are_whole_and_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = RealDisk
+            .open(&dir.path().join("f"), OpenMode::CreateNew)
+            .unwrap();
+        // More slices than the kernel takes at once (IOV_MAX is 1,024), empty ones among them.
+        let parts: Vec<Vec<u8>> = (0..3_000_usize).map(|i| vec![i as u8; i % 7]).collect();
+        let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        file.write_vectored_at(&mut slices, 100).unwrap();
+        let expected = parts.concat();
+        let mut found = vec![0; expected.len()];
+        file.read_exact_at(&mut found, 100).unwrap();
+        assert_eq!(found, expected);
+        assert_eq!(file.len().unwrap(), 100 + expected.len() as u64);
+
+        let mut nothing = [IoSlice::new(&[]), IoSlice::new(&[])];
+        file.write_vectored_at(&mut nothing, 0).unwrap();
+        file.sync_data().unwrap();
+        file.set_len(4).unwrap();
+        file.sync_all().unwrap();
+        assert_eq!(file.read_at(&mut [0; 10], 1).unwrap(), 3);
+        let error = file.read_exact_at(&mut [0; 10], 1).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn names_and_modes() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("a/b/c");
+        RealDisk.create_dir_all(&dir).unwrap();
+        RealDisk.create_dir_all(&dir).unwrap();
+        let (a, b) = (dir.join("a"), dir.join("b"));
+        let missing = RealDisk.open(&a, OpenMode::ReadWrite).unwrap_err();
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+        RealDisk
+            .open(&a, OpenMode::Create)
+            .unwrap()
+            .write_at(b"x", 0)
+            .unwrap();
+        let taken = RealDisk.open(&a, OpenMode::CreateNew).unwrap_err();
+        assert_eq!(taken.kind(), io::ErrorKind::AlreadyExists);
+        assert!(
+            RealDisk
+                .open(&a, OpenMode::Read)
+                .unwrap()
+                .write_at(b"y", 0)
+                .is_err()
+        );
+        assert!(
+            !RealDisk
+                .open(&a, OpenMode::Create)
+                .unwrap()
+                .is_empty()
+                .unwrap()
+        );
+        RealDisk.rename(&a, &b).unwrap();
+        RealDisk.sync_dir(&dir).unwrap();
+        assert_eq!(RealDisk.list(&dir).unwrap(), ["b"]);
+        assert_eq!(RealDisk.list(&root.path().join("a")).unwrap(), [""; 0]);
+        RealDisk.remove(&b).unwrap();
+        assert!(!RealDisk.exists(&b).unwrap());
+        // A file where a directory should be is an error, not a loop.
+        RealDisk.open(&a, OpenMode::Create).unwrap();
+        assert!(RealDisk.create_dir_all(&a.join("d")).is_err());
+    }
+
+    #[test]
+    fn a_lock_excludes_until_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let held = RealDisk.lock(&path).unwrap();
+        assert_eq!(
+            RealDisk.lock(&path).unwrap_err().kind(),
+            io::ErrorKind::WouldBlock
+        );
+        drop(held);
+        RealDisk.lock(&path).unwrap();
+    }
+}

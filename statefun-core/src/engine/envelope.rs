@@ -1,0 +1,134 @@
+//! A message on its way, and its bytes in a log record.
+//!
+//! Layout (little endian): `length (u32) · to · has sender (u8) · [sender] · type name length (u16) · type name · body`,
+//! where an address is `function type id (u32) · id length (u32) · id`.
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use crate::engine::registry::Registry;
+use crate::id::{Address, FunctionTypeId};
+use crate::sdk::message::{AnyMessage, CodecError, TypedValue};
+
+/// A message, from whom and for whom.
+pub(crate) struct Envelope {
+    pub(crate) to: Address,
+    pub(crate) from: Option<Address>,
+    pub(crate) body: Box<dyn AnyMessage>,
+}
+
+impl Clone for Envelope {
+    fn clone(&self) -> Self {
+        Self { to: self.to.clone(), from: self.from.clone(), body: self.body.clone_any() }
+    }
+}
+
+impl std::fmt::Debug for Envelope {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} to {}", self.body.message_type_name(), self.to)
+    }
+}
+
+/// Bytes that are no envelope of this application.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum EnvelopeError {
+    /// They end early or hold no text where text is due.
+    #[error("a stored message is malformed")]
+    Malformed,
+    /// The target's function type is gone.
+    #[error("a stored message is for function number {0:#010x}, which this application does not have")]
+    UnknownFunction(u32),
+}
+
+impl Envelope {
+    /// Appends the envelope.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        let start = out.len();
+        out.extend_from_slice(&[0; 4]);
+        push_address(out, &self.to);
+        out.push(u8::from(self.from.is_some()));
+        if let Some(from) = &self.from {
+            push_address(out, from);
+        }
+        let written = match self.body.as_any().downcast_ref::<TypedValue>() {
+            Some(dynamic) => {
+                push_name(out, &dynamic.typename);
+                out.extend_from_slice(&dynamic.value);
+                Ok(())
+            }
+            None => {
+                push_name(out, self.body.message_type_name());
+                self.body.encode_any(out)
+            }
+        };
+        if let Err(error) = written {
+            out.truncate(start);
+            return Err(error);
+        }
+        let len = (out.len() - start - 4) as u32;
+        if let Some(header) = out.get_mut(start..start + 4) {
+            header.copy_from_slice(&len.to_le_bytes());
+        }
+        Ok(())
+    }
+
+    /// Takes an envelope from the front of `bytes`, and moves `bytes` behind it.
+    pub(crate) fn decode(bytes: &mut Bytes, registry: &Registry) -> Result<Self, EnvelopeError> {
+        let len = take_u32(bytes)? as usize;
+        if len > bytes.len() {
+            return Err(EnvelopeError::Malformed);
+        }
+        let mut own = bytes.split_to(len);
+        let (function, id) = take_address(&mut own)?;
+        let name = registry.function_name(function).ok_or(EnvelopeError::UnknownFunction(function.0))?;
+        let to = Address::new(name, id.as_str());
+        let has_from = own.split_off_front(1)?.first() == Some(&1);
+        let mut from = None;
+        if has_from {
+            let (function, id) = take_address(&mut own)?;
+            // A sender that is gone can no longer be replied to; its message stands.
+            from = registry.function_name(function).map(|name| Address::new(name, id.as_str()));
+        }
+        let name_len = own.split_off_front(2)?;
+        let name_len = u16::from_le_bytes([name_len[0], name_len[1]]);
+        let typename = text(&own.split_off_front(usize::from(name_len))?)?;
+        Ok(Self { to, from, body: Box::new(TypedValue { typename: typename.into(), value: own }) })
+    }
+}
+
+trait Front {
+    fn split_off_front(&mut self, len: usize) -> Result<Bytes, EnvelopeError>;
+}
+impl Front for Bytes {
+    fn split_off_front(&mut self, len: usize) -> Result<Bytes, EnvelopeError> {
+        if len > self.len() { Err(EnvelopeError::Malformed) } else { Ok(self.split_to(len)) }
+    }
+}
+
+fn take_u32(bytes: &mut Bytes) -> Result<u32, EnvelopeError> {
+    let number = bytes.split_off_front(4)?;
+    Ok(number.first_chunk().map_or(0, |number| u32::from_le_bytes(*number)))
+}
+
+fn text(bytes: &Bytes) -> Result<String, EnvelopeError> {
+    String::from_utf8(bytes.to_vec()).map_err(|_| EnvelopeError::Malformed)
+}
+
+fn push_address(out: &mut Vec<u8>, address: &Address) {
+    out.extend_from_slice(&address.function().function_type_id().0.to_le_bytes());
+    out.extend_from_slice(&(address.id().len() as u32).to_le_bytes());
+    out.extend_from_slice(address.id().as_bytes());
+}
+
+fn take_address(bytes: &mut Bytes) -> Result<(FunctionTypeId, String), EnvelopeError> {
+    let function = FunctionTypeId(take_u32(bytes)?);
+    let len = take_u32(bytes)? as usize;
+    let id = text(&bytes.split_off_front(len)?)?;
+    Ok((function, id))
+}
+
+fn push_name(out: &mut Vec<u8>, name: &str) {
+    let name = name.get(..usize::from(u16::MAX)).unwrap_or(name);
+    out.extend_from_slice(&(name.len() as u16).to_le_bytes());
+    out.extend_from_slice(name.as_bytes());
+}

@@ -1,0 +1,223 @@
+//! Requests of outside clients, as a stateful function of the engine's own: who waits for a reply is an address like any other.
+//!
+//! The id is `<ingress>\u{1f}<target>\u{1f}<idempotency key>`, or a random one where the client gave no key. With a key, the
+//! request and its reply are state that expires: a retry, also after a crash, is answered with the first one's reply.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use compact_str::CompactString;
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::id::{Address, LazyTypeName, MessageTypeId, TypeName};
+use crate::module::description::{Expiration, MessageFormat, StateDescription, StateKind};
+use crate::sdk::context::Context;
+use crate::sdk::error::HandlerResult;
+use crate::sdk::function::{Accepts, FunctionDefinition, Handle, Handler, StatefulFunction};
+use crate::sdk::message::{CodecError, Message, TypedValue, serde_codec};
+use crate::sdk::router::RecordInfo;
+use crate::sdk::state::{PersistedValue, StateVisitor};
+use crate::shape::Shape;
+
+const TYPENAME: &str = "io.statefun/request";
+const MESSAGE: &str = "io.statefun/Request";
+
+/// A request as it comes in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Request {
+    /// The id of the ingress.
+    pub(crate) ingress: String,
+    /// The one connection that this is; others may wait for the same request.
+    pub(crate) connection: u64,
+    /// Whether the client waits for the function's reply, or only until the request is durable.
+    pub(crate) wait: bool,
+    /// How long the request is remembered, in milliseconds; 0 when it has no idempotency key.
+    pub(crate) retention_ms: u64,
+    /// Of the body and all that decides where it goes.
+    pub(crate) fingerprint: u64,
+    pub(crate) key: Option<CompactString>,
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) timestamp: Timestamp,
+    pub(crate) target: Option<Address>,
+    pub(crate) typename: CompactString,
+    pub(crate) value: Bytes,
+}
+
+impl Message for Request {
+    const TYPE_ID: MessageTypeId = MessageTypeId::of(MESSAGE);
+    const FORMAT: MessageFormat = MessageFormat::Msgpack;
+
+    fn type_name() -> &'static str {
+        MESSAGE
+    }
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        serde_codec::encode_msgpack(MESSAGE, self, out)
+    }
+    fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
+        serde_codec::decode_msgpack(MESSAGE, bytes)
+    }
+    fn shape() -> Shape {
+        Shape::Opaque(MESSAGE.to_owned())
+    }
+}
+
+/// What a client is to be told once the epoch is durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ClientResponse {
+    /// The request's id.
+    pub(crate) request: CompactString,
+    /// The connection; none for all that wait for the reply.
+    pub(crate) connection: Option<u64>,
+    pub(crate) answer: Answer,
+}
+
+/// The answer to a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// It is durable.
+    Accepted,
+    /// The function's reply.
+    Reply(TypedValue),
+    /// Another request used the same idempotency key.
+    KeyReused,
+    /// No router or target took it.
+    Refused(String),
+}
+
+/// What is remembered of a request with an idempotency key.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Remembered {
+    fingerprint: u64,
+    expires_at_ms: u64,
+    reply: Option<TypedValue>,
+}
+
+/// See the module's page.
+#[derive(Debug, Default)]
+pub(crate) struct RequestFunction {
+    remembered: PersistedValue<Remembered>,
+}
+
+/// The longest time that a request is remembered after its last change; a shorter one is kept with the request.
+const LONGEST_RETENTION_MS: u64 = 7 * 24 * 3_600_000;
+
+/// The address of a request.
+pub(crate) fn request_address(id: &str) -> Address {
+    Address::new(RequestFunction::type_name(), id)
+}
+
+impl StatefulFunction for RequestFunction {
+    const TYPENAME: &'static str = TYPENAME;
+
+    fn type_name() -> TypeName {
+        static NAME: LazyTypeName = LazyTypeName::new(TYPENAME);
+        NAME.get()
+    }
+
+    fn definition() -> FunctionDefinition {
+        let mut definition = FunctionDefinition::of::<Self>();
+        definition.states.push(StateDescription {
+            name: "remembered".to_owned(),
+            kind: StateKind::Value,
+            shape: Shape::Opaque("io.statefun/Remembered.1".to_owned()),
+            key_shape: None,
+            expiration: Expiration::AfterWrite { after_ms: LONGEST_RETENTION_MS },
+        });
+        definition.dynamic_sends = true;
+        definition
+    }
+
+    fn handlers() -> Vec<Handler<Self>> {
+        vec![Handler::of::<Request>(), Handler::of::<TypedValue>()]
+    }
+
+    fn visit_states<V: StateVisitor>(&mut self, visitor: &mut V) {
+        visitor.visit(0, &mut self.remembered);
+    }
+
+    fn swap_states(&mut self, other: &mut Self) {
+        std::mem::swap(&mut self.remembered, &mut other.remembered);
+    }
+
+    fn create() -> Option<Self> {
+        Some(Self::default())
+    }
+
+    fn field_without_default() -> Option<&'static str> {
+        None
+    }
+}
+
+impl Accepts<Request> for RequestFunction {}
+impl Accepts<TypedValue> for RequestFunction {}
+
+impl Handle<Request> for RequestFunction {
+    fn handle(&mut self, request: Request, ctx: &mut Context<'_, Self>) -> HandlerResult {
+        let now = ctx.now();
+        let id = CompactString::from(ctx.id());
+        let own = ctx.address().clone();
+        let scope = ctx.scope();
+        let mut respond = |connection, answer| {
+            scope.effects.responses.push(ClientResponse { request: id.clone(), connection, answer });
+        };
+        let connection = Some(request.connection);
+        if let Some(known) = self.remembered.get().filter(|known| known.expires_at_ms > now.as_ms()) {
+            match &known.reply {
+                _ if known.fingerprint != request.fingerprint => respond(connection, Answer::KeyReused),
+                _ if !request.wait => respond(connection, Answer::Accepted),
+                Some(reply) => respond(connection, Answer::Reply(reply.clone())),
+                // The reply will come, and answers all connections that wait for it.
+                None => {}
+            }
+            return Ok(());
+        }
+        let record = RecordInfo {
+            key: request.key.as_deref(),
+            headers: &request.headers,
+            timestamp: request.timestamp,
+        };
+        let value = TypedValue { typename: request.typename, value: request.value };
+        let mut forwards = Vec::new();
+        let routed = match scope.registry.ingress_index(&request.ingress) {
+            Some(ingress) => scope.registry.route(ingress, record, request.target, Box::new(value), &mut forwards),
+            None => Err(format!("there is no ingress `{}` any more", request.ingress)),
+        };
+        if let Err(problem) = routed {
+            respond(connection, Answer::Refused(problem));
+            return Ok(());
+        }
+        if !request.wait {
+            respond(connection, Answer::Accepted);
+        }
+        for forward in forwards {
+            // To itself a request would reply forever.
+            if forward.to != own {
+                scope.effects.sends.push((forward.to, forward.body));
+            }
+        }
+        if request.retention_ms > 0 {
+            self.remembered.set(Remembered {
+                fingerprint: request.fingerprint,
+                expires_at_ms: now.as_ms().saturating_add(request.retention_ms),
+                reply: None,
+            });
+        }
+        Ok(())
+    }
+}
+
+impl Handle<TypedValue> for RequestFunction {
+    fn handle(&mut self, reply: TypedValue, ctx: &mut Context<'_, Self>) -> HandlerResult {
+        if let Some(known) = self.remembered.get() {
+            if known.reply.is_some() {
+                return Ok(());
+            }
+            self.remembered.update(|known| known.reply = Some(reply.clone()));
+        }
+        let request = CompactString::from(ctx.id());
+        let answer = Answer::Reply(reply);
+        ctx.scope().effects.responses.push(ClientResponse { request, connection: None, answer });
+        Ok(())
+    }
+}

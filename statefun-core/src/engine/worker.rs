@@ -1,0 +1,482 @@
+//! One worker: a mailbox, the instances of its key groups, and Lai–Yang cuts. It sees no thread, no clock and no file:
+//! messages, records, time and frontier go in, and batches, reads, operations and parts of epochs come out.
+
+mod commands;
+mod invoke;
+mod queues;
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use crate::clock::Timestamp;
+use crate::engine::cut::EpochPart;
+use crate::engine::envelope::{Envelope, EnvelopeError};
+use crate::engine::instances::{FunctionTable, TableSite};
+use crate::engine::registry::Registry;
+use crate::engine::request::ClientResponse;
+use crate::engine::rows::{RowStore, SharedRows};
+use crate::engine::timers::Timers;
+use crate::engine::waiting::{Wait, WaitKind, WaitRow};
+use crate::id::{Address, KeyGroups};
+use crate::io::ingress::Ack;
+use crate::rand::Random;
+use crate::sdk::context::{InvocationEffects, Operation};
+use crate::sdk::function::MissingFactory;
+use crate::sdk::message::{AnyMessage, CodecError};
+use crate::state::keys::{Space, group_key, parse_address_key, prefix_end};
+use crate::state::{StateError, StateReader};
+
+pub use commands::{Command, CommandError, CommandResult, QueuedMessage};
+pub(crate) use invoke::{BAD_RECORD, partition_address};
+
+/// Messages taken from the mailbox together, so that what they touch can be fetched ahead.
+const GROUP: usize = 16;
+/// Messages to another worker that are sent as one batch.
+const BATCH: usize = 128;
+
+/// The worker cannot go on; the process stops with this error.
+#[derive(Debug, Error)]
+pub enum WorkerError {
+    /// The state store failed, or a state cannot be written.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A message cannot be written.
+    #[error("a message cannot be written into the epoch log: {0}")]
+    Message(#[from] CodecError),
+    /// A stored message cannot be read.
+    #[error(transparent)]
+    Envelope(#[from] EnvelopeError),
+    /// A function cannot be instantiated.
+    #[error(transparent)]
+    Factory(#[from] MissingFactory),
+    /// A record cannot be read or routed, and its ingress' policy is to stop.
+    #[error("ingress `{ingress}`: {problem}\n(its `onError` is `fail`: mend the record, or set `onError: skip` or `onError: {{deadLetter: …}}`)")]
+    Record {
+        /// The ingress.
+        ingress: String,
+        /// What is wrong with the record.
+        problem: String,
+    },
+    /// A stored row is not what it should be.
+    #[error("a stored row is malformed: {0}")]
+    Row(&'static str),
+}
+
+/// Messages for one worker.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) to: usize,
+    pub(crate) messages: Vec<Envelope>,
+}
+
+/// Rows to be read off the worker's thread.
+#[derive(Debug)]
+pub(crate) struct ReadRequest {
+    pub(crate) address: Address,
+    /// Its waiting row's key, then the keys of its states' own rows.
+    pub(crate) keys: Vec<Vec<u8>>,
+}
+
+/// The rows of a [`ReadRequest`].
+#[derive(Debug)]
+pub(crate) struct ReadDone {
+    pub(crate) address: Address,
+    pub(crate) rows: Result<Vec<Option<Vec<u8>>>, StateError>,
+}
+
+/// An operation to be started.
+pub(crate) struct StartOperation {
+    pub(crate) address: Address,
+    pub(crate) id: u64,
+    pub(crate) operation: Operation,
+}
+
+impl std::fmt::Debug for StartOperation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "operation {} of {}", self.id, self.address)
+    }
+}
+
+/// What the worker wants done by whoever drives it.
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    pub(crate) batches: Vec<Batch>,
+    pub(crate) reads: Vec<ReadRequest>,
+    pub(crate) operations: Vec<StartOperation>,
+}
+
+/// Counters of a worker since its start.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct WorkerCounts {
+    pub(crate) invocations: u64,
+    pub(crate) failures: u64,
+    pub(crate) dead_letters: u64,
+    pub(crate) parked: u64,
+}
+
+/// Uses the hash that an address carries.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Carried(u64);
+impl Hasher for Carried {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+pub(crate) type AddressMap<V> = HashMap<Address, V, BuildHasherDefault<Carried>>;
+
+/// How a worker is set up.
+pub(crate) struct WorkerSetup {
+    pub(crate) index: usize,
+    pub(crate) workers: usize,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) store: Arc<dyn StateReader>,
+    /// The last complete epoch; the worker begins in the next one.
+    pub(crate) last_epoch: u64,
+    /// The last epoch that the store has applied.
+    pub(crate) applied_epoch: u64,
+    /// Whether the store has any row of an address: where it has none, none needs to be looked for.
+    pub(crate) store_is_empty: bool,
+    /// What its instances may occupy, in bytes.
+    pub(crate) cache_bytes: usize,
+    pub(crate) seed: u64,
+}
+
+/// See the module's page.
+pub(crate) struct Worker {
+    index: usize,
+    workers: usize,
+    registry: Arc<Registry>,
+    groups: KeyGroups,
+    epoch: u64,
+    applied: u64,
+    store_is_empty: bool,
+    cache_bytes: usize,
+    now: Timestamp,
+    random: Random,
+    mailbox: VecDeque<Envelope>,
+    outboxes: Vec<Vec<Envelope>>,
+    tables: Vec<Box<dyn FunctionTable>>,
+    rows: SharedRows,
+    timers: Timers,
+    /// Addresses that are loaded or worked off: what waits there counts as runnable.
+    moving: AddressMap<Wait>,
+    /// Addresses that retry or are parked.
+    held: AddressMap<Wait>,
+    /// Addresses in `moving` whose queue can be worked off.
+    ready: VecDeque<Address>,
+    retries: BinaryHeap<Reverse<(Timestamp, Address)>>,
+    invocation: InvocationEffects,
+    egress: Vec<u8>,
+    egress_count: usize,
+    responses: Vec<ClientResponse>,
+    acks: Vec<Ack>,
+    /// Cut, and not yet complete.
+    parts: VecDeque<EpochPart>,
+    spare: Vec<EpochPart>,
+    /// Operations that this process has started and not seen the end of.
+    operations: std::collections::HashSet<u64>,
+    sequence: u64,
+    changed: bool,
+    pub(crate) counts: WorkerCounts,
+    pub(crate) effects: Effects,
+}
+
+impl Worker {
+    pub(crate) fn new(setup: WorkerSetup) -> Result<Self, WorkerError> {
+        let groups = setup.registry.key_groups;
+        let rows = RowStore::shared(setup.store);
+        let site = TableSite { rows: rows.clone(), key_groups: groups };
+        let mut tables = Vec::new();
+        for function in setup.registry.functions() {
+            let factory = setup.registry.factory(function.typename);
+            tables.push((function.make_table)(function, factory, site.clone())?);
+        }
+        let range = groups.range_of(setup.index, setup.workers);
+        let epoch = setup.last_epoch + 1;
+        Ok(Self {
+            index: setup.index,
+            workers: setup.workers,
+            registry: setup.registry,
+            groups,
+            epoch,
+            applied: setup.applied_epoch,
+            store_is_empty: setup.store_is_empty,
+            cache_bytes: setup.cache_bytes,
+            now: Timestamp::default(),
+            random: Random::seeded(setup.seed ^ (setup.index as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)),
+            mailbox: VecDeque::with_capacity(4096),
+            outboxes: (0..setup.workers).map(|_| Vec::new()).collect(),
+            tables,
+            rows,
+            timers: Timers::new(range),
+            moving: AddressMap::default(),
+            held: AddressMap::default(),
+            ready: VecDeque::new(),
+            retries: BinaryHeap::new(),
+            invocation: InvocationEffects::default(),
+            egress: Vec::new(),
+            egress_count: 0,
+            responses: Vec::new(),
+            acks: Vec::new(),
+            parts: VecDeque::new(),
+            spare: Vec::new(),
+            operations: std::collections::HashSet::new(),
+            // Numbers that no earlier attempt can have given: its epochs were smaller.
+            sequence: epoch << 24,
+            changed: false,
+            counts: WorkerCounts::default(),
+            effects: Effects::default(),
+        })
+    }
+
+    /// Takes up what the last cut left: queues that were being worked off or retried, operations whose end is unknown,
+    /// and the messages that the cut carried. To be called before anything else.
+    pub(crate) fn recover(&mut self, carried: Vec<Envelope>, now: Timestamp) -> Result<(), WorkerError> {
+        self.now = now;
+        for (key, value) in self.own_rows(Space::Waiting)? {
+            let (Some(key), Some(row)) = (parse_address_key(&key), WaitRow::decode(&value)) else {
+                return Err(WorkerError::Row("a waiting address"));
+            };
+            if row.kind == WaitKind::Parked {
+                continue;
+            }
+            let name = self.registry.function_name(key.function);
+            let name = name.ok_or(EnvelopeError::UnknownFunction(key.function.0))?;
+            self.begin_load(&Address::new(name, key.id.as_str()));
+        }
+        self.mailbox.extend(carried);
+        for (key, value) in self.own_rows(Space::Operation)? {
+            let unknown = Envelope::decode(&mut Bytes::from(value), &self.registry)?;
+            self.rows.borrow_mut().delete(key);
+            self.mailbox.push_back(unknown);
+            self.changed = true;
+        }
+        Ok(())
+    }
+
+    /// All rows of a space in this worker's key groups.
+    fn own_rows(&self, space: Space) -> Result<Vec<crate::state::Row>, StateError> {
+        let range = self.groups.range_of(self.index, self.workers);
+        if range.is_empty() {
+            return Ok(Vec::new());
+        }
+        let start = group_key(space, range.start as u16);
+        let end = prefix_end(&group_key(space, (range.end - 1) as u16));
+        self.rows.borrow().scan(&start, &end, usize::MAX)
+    }
+
+    /// The epoch that the worker is in: what it sends is labelled with it.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Whether anything happened since the last cut.
+    pub(crate) fn changed(&self) -> bool {
+        self.changed
+    }
+
+    /// Messages that can be worked on now.
+    pub(crate) fn runnable(&self) -> usize {
+        self.mailbox.len() + self.ready.len()
+    }
+
+    /// Messages on this worker that will run without anybody's help: the measure for admission.
+    pub(crate) fn backlog(&self) -> usize {
+        self.mailbox.len() + self.moving.values().map(|wait| wait.memory.len()).sum::<usize>()
+    }
+
+    /// Whether nothing at all is under way but timers, retries and operations.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.mailbox.is_empty() && self.moving.is_empty() && self.parts.is_empty() && !self.changed
+    }
+
+    /// Operations that were started and have not ended.
+    pub(crate) fn open_operations(&self) -> usize {
+        self.operations.len()
+    }
+
+    /// Sets the time; it never runs backwards.
+    pub(crate) fn set_now(&mut self, now: Timestamp) {
+        self.now = self.now.max(now);
+    }
+
+    /// When the worker wants to be woken for a timer or a retry.
+    pub(crate) fn next_due(&self) -> Option<Timestamp> {
+        let retry = self.retries.peek().map(|Reverse((at, _))| *at);
+        match (self.timers.next_due(), retry) {
+            (Some(timer), Some(retry)) => Some(timer.min(retry)),
+            (timer, retry) => timer.or(retry),
+        }
+    }
+
+    /// Takes a batch that was sent in epoch `label`; the worker must have cut up to it. What was sent before a cut that
+    /// this worker has made already was in flight at that cut, and is recorded there.
+    pub(crate) fn receive(&mut self, label: u64, messages: Vec<Envelope>) -> Result<(), WorkerError> {
+        debug_assert!(label <= self.epoch, "cut up to the label of a message before taking it");
+        if messages.is_empty() {
+            return Ok(());
+        }
+        self.changed = true;
+        if label < self.epoch {
+            for part in self.parts.iter_mut().filter(|part| part.epoch >= label) {
+                for message in &messages {
+                    message.encode(&mut part.carried)?;
+                }
+                part.carried_count += messages.len();
+            }
+        }
+        self.mailbox.extend(messages);
+        Ok(())
+    }
+
+    /// Sends a message on its way: into the own mailbox, or to the worker that owns its target.
+    #[inline]
+    fn route(&mut self, envelope: Envelope) {
+        let owner = self.groups.owner(envelope.to.key_group(self.groups), self.workers);
+        if owner == self.index {
+            self.mailbox.push_back(envelope);
+        } else if let Some(outbox) = self.outboxes.get_mut(owner) {
+            outbox.push(envelope);
+            if outbox.len() >= BATCH {
+                let messages = std::mem::replace(outbox, Vec::with_capacity(BATCH));
+                self.effects.batches.push(Batch { to: owner, messages });
+            }
+        }
+    }
+
+    /// Puts what is to be sent into `effects.batches`, to be sent with the label of the current epoch.
+    pub(crate) fn flush(&mut self) {
+        for (to, outbox) in self.outboxes.iter_mut().enumerate() {
+            if !outbox.is_empty() {
+                self.effects.batches.push(Batch { to, messages: std::mem::take(outbox) });
+            }
+        }
+    }
+
+    /// Captures the current epoch and enters the next. Everything in `effects.batches` must have been sent before.
+    pub(crate) fn cut(&mut self) -> Result<(), WorkerError> {
+        debug_assert!(self.effects.batches.is_empty(), "send what belongs to the epoch before cutting it");
+        self.spill_queues()?;
+        let mut part = self.spare.pop().unwrap_or_default();
+        part.epoch = self.epoch;
+        part.worker = self.index as u32;
+        for table in &mut self.tables {
+            if table.is_dirty() {
+                part.row_count += table.cut(self.epoch, &mut part.rows)?.rows;
+            }
+        }
+        // Tables and buffers write their entries there while they are cut, so it comes last.
+        part.row_count += self.rows.borrow_mut().cut(self.epoch, &mut part.rows);
+        for envelope in self.moving.values().flat_map(|wait| &wait.memory).chain(&self.mailbox) {
+            envelope.encode(&mut part.carried)?;
+            part.carried_count += 1;
+        }
+        std::mem::swap(&mut part.egress, &mut self.egress);
+        part.egress_count = std::mem::take(&mut self.egress_count);
+        part.responses = std::mem::take(&mut self.responses);
+        part.acks = std::mem::take(&mut self.acks);
+        self.parts.push_back(part);
+        self.epoch += 1;
+        self.changed = false;
+        Ok(())
+    }
+
+    /// The parts of the epochs before `frontier`: nothing that was sent in them is on its way any more.
+    pub(crate) fn complete(&mut self, frontier: u64) -> Option<EpochPart> {
+        if self.parts.front().is_some_and(|part| part.epoch < frontier) { self.parts.pop_front() } else { None }
+    }
+
+    /// Whether a cut waits for completion.
+    pub(crate) fn has_open_cuts(&self) -> bool {
+        !self.parts.is_empty()
+    }
+
+    /// Gives back the buffers of a part that has been dealt with.
+    pub(crate) fn recycle(&mut self, mut part: EpochPart) {
+        if self.spare.len() < 4 {
+            part.rows.clear();
+            part.carried.clear();
+            part.egress.clear();
+            self.spare.push(EpochPart {
+                rows: part.rows,
+                carried: part.carried,
+                egress: part.egress,
+                ..EpochPart::default()
+            });
+        }
+    }
+
+    /// The store has applied all epochs up to this one: what they wrote may leave memory.
+    pub(crate) fn applied(&mut self, epoch: u64) {
+        if epoch > self.applied {
+            self.applied = epoch;
+            self.store_is_empty = false;
+            self.rows.borrow_mut().applied(epoch);
+            self.shrink();
+        }
+    }
+
+    /// Keeps the cache within its budget.
+    fn shrink(&mut self) {
+        let bytes = self.cached_bytes();
+        if bytes <= self.cache_bytes {
+            return;
+        }
+        // A bit more than needed, so that not every message asks again.
+        let mut goal = bytes - self.cache_bytes + self.cache_bytes / 16;
+        for table in &mut self.tables {
+            goal = goal.saturating_sub(table.evict(self.applied, goal));
+            if goal == 0 {
+                break;
+            }
+        }
+    }
+
+    fn cached_bytes(&self) -> usize {
+        self.tables.iter().map(|table| table.bytes()).sum()
+    }
+
+    /// Instances in memory.
+    pub(crate) fn instances(&self) -> usize {
+        self.tables.iter().map(|table| table.instances()).sum()
+    }
+
+    /// Whether so much waits for the state store that new records must wait too.
+    pub(crate) fn is_full(&self) -> bool {
+        self.rows.borrow().unapplied_bytes() + self.cached_bytes() > 2 * self.cache_bytes + (64 << 20)
+    }
+
+    /// Whether the store should apply soon, since memory waits for it.
+    pub(crate) fn wants_apply(&self) -> bool {
+        self.applied + 1 < self.epoch
+            && (self.cached_bytes() > self.cache_bytes || self.rows.borrow().unapplied_bytes() > 32 << 20)
+    }
+
+    fn next_sequence(&mut self) -> u64 {
+        self.sequence += 1;
+        self.sequence
+    }
+
+    /// The instance of an address as its Rust type, for the harness.
+    pub(crate) fn instance(&mut self, address: &Address) -> Option<&mut dyn std::any::Any> {
+        let table = self.tables.get_mut(self.registry.function_index(address.function())?)?;
+        let slot = table.find(address)?;
+        table.instance(slot)
+    }
+}
+
+/// A message body of any kind, boxed.
+pub(crate) type Body = Box<dyn AnyMessage>;

@@ -1,0 +1,336 @@
+//! Running: from the mailbox into handlers, and what they ask for out again.
+
+use bytes::Bytes;
+
+use crate::engine::cut::egress_framing;
+use crate::engine::envelope::Envelope;
+use crate::engine::instances::{Invoked, SlotId};
+use crate::engine::registry::{OnError, Registry};
+use crate::engine::timers::timer_key;
+use crate::engine::worker::{Body, GROUP, StartOperation, Worker, WorkerError};
+use crate::clock::Timestamp;
+use crate::id::{Address, LazyTypeName, MessageTypeId};
+use crate::io::ingress::{Ack, AckOutcome, Record};
+use crate::sdk::context::{Delayed, InvocationScope};
+use crate::sdk::egress::egress_hash;
+use crate::sdk::error::HandlerError;
+use crate::state::keys::{Space, address_key, push_escaped};
+
+/// The type under which records that could not be read go to a dead letter egress: the bytes as they came.
+pub(crate) const BAD_RECORD: &str = "io.statefun/BadRecord";
+
+/// The address whose key group keeps the position of a partition.
+pub(crate) fn partition_address(ingress: &str, partition: &str) -> Address {
+    static NAME: LazyTypeName = LazyTypeName::new("io.statefun/source");
+    let mut id = Vec::new();
+    push_escaped(&mut id, ingress.as_bytes());
+    id.extend_from_slice(partition.as_bytes());
+    Address::new(NAME.get(), String::from_utf8_lossy(&id).as_ref())
+}
+
+impl Worker {
+    /// Works on up to `budget` messages; returns how many it took.
+    pub(crate) fn run(&mut self, budget: usize) -> Result<usize, WorkerError> {
+        let mut done = 0;
+        while done < budget && self.runnable() > 0 {
+            let group = self.mailbox.len().min(GROUP).min(budget - done);
+            if group > 1 {
+                self.prefetch(group);
+            }
+            for _ in 0..group {
+                let Some(envelope) = self.mailbox.pop_front() else { break };
+                self.deliver(envelope)?;
+            }
+            done += group;
+            if !self.ready.is_empty() {
+                done += self.drain_one()?.max(1);
+            }
+        }
+        if done > 0 {
+            self.changed = true;
+            if self.cached_bytes() > self.cache_bytes {
+                self.shrink();
+            }
+        }
+        Ok(done)
+    }
+
+    /// Fetches what the next messages will touch: first all their index entries, then all their instances.
+    fn prefetch(&self, group: usize) {
+        let targets = || {
+            self.mailbox.iter().take(group).filter_map(|envelope| {
+                let table = self.tables.get(self.registry.function_index(envelope.to.function())?)?;
+                Some((table, envelope.to.hash()))
+            })
+        };
+        for (table, hash) in targets() {
+            table.prefetch_index(hash);
+        }
+        for (table, hash) in targets() {
+            table.prefetch_instance(hash);
+        }
+    }
+
+    /// Gives a message to its address, now or when the address no longer waits.
+    pub(super) fn deliver(&mut self, envelope: Envelope) -> Result<(), WorkerError> {
+        let Some(function) = self.registry.function_index(envelope.to.function()) else {
+            let problem = format!("no function `{}` in this application", envelope.to.function());
+            return self.dead_letter(&envelope, &problem);
+        };
+        let Some(table) = self.tables.get_mut(function) else { return Ok(()) };
+        let Some(slot) = table.find(&envelope.to) else {
+            if self.store_is_empty {
+                let slot = table.insert(&envelope.to);
+                let rows = vec![None; table.row_states().len()];
+                table.load(slot, &rows)?;
+                table.set_busy(slot, false);
+                return self.invoke_or_hold(function, slot, envelope);
+            }
+            let address = envelope.to.clone();
+            self.begin_load(&address);
+            return self.enqueue(envelope);
+        };
+        if table.is_busy(slot) {
+            return self.enqueue(envelope);
+        }
+        self.invoke_or_hold(function, slot, envelope)
+    }
+
+    fn invoke_or_hold(&mut self, function: usize, slot: SlotId, envelope: Envelope) -> Result<(), WorkerError> {
+        match self.invoke(function, slot, &envelope)? {
+            Ok(()) => Ok(()),
+            Err(error) => self.hold(function, slot, envelope, error),
+        }
+    }
+
+    /// Runs one invocation and carries out what it asks for; the inner error is the handler's.
+    pub(super) fn invoke(
+        &mut self,
+        function: usize,
+        slot: SlotId,
+        envelope: &Envelope,
+    ) -> Result<Result<(), HandlerError>, WorkerError> {
+        let Some(table) = self.tables.get_mut(function) else { return Ok(Ok(())) };
+        self.counts.invocations += 1;
+        let scope = InvocationScope {
+            address: &envelope.to,
+            caller: envelope.from.as_ref(),
+            now: self.now,
+            random: &mut self.random,
+            registry: &self.registry,
+            effects: &mut self.invocation,
+        };
+        match table.invoke(slot, &*envelope.body, scope) {
+            Invoked::Done => {
+                self.carry_out(&envelope.to)?;
+                Ok(Ok(()))
+            }
+            Invoked::Failed(error) => {
+                self.invocation.clear();
+                self.counts.failures += 1;
+                Ok(Err(error))
+            }
+        }
+    }
+
+    /// Carries out the effects of an invocation that has succeeded.
+    #[inline]
+    fn carry_out(&mut self, own: &Address) -> Result<(), WorkerError> {
+        if !self.invocation.sends.is_empty() {
+            let mut sends = std::mem::take(&mut self.invocation.sends);
+            for (to, body) in sends.drain(..) {
+                self.route(Envelope { to, from: Some(own.clone()), body });
+            }
+            self.invocation.sends = sends;
+        }
+        if self.invocation.egress_records > 0 {
+            self.egress.extend_from_slice(&self.invocation.egress);
+            self.egress_count += self.invocation.egress_records as usize;
+            self.invocation.egress.clear();
+            self.invocation.egress_records = 0;
+        }
+        if !self.invocation.responses.is_empty() {
+            self.responses.append(&mut self.invocation.responses);
+        }
+        if !self.invocation.cancelled.is_empty() {
+            for token in std::mem::take(&mut self.invocation.cancelled) {
+                self.cancel_timer(own, &token)?;
+            }
+        }
+        if !self.invocation.delayed.is_empty() {
+            for delayed in std::mem::take(&mut self.invocation.delayed) {
+                self.set_timer(own, delayed)?;
+            }
+        }
+        if !self.invocation.spawns.is_empty() {
+            for spawn in std::mem::take(&mut self.invocation.spawns) {
+                let id = self.next_sequence();
+                let unknown = Envelope { to: own.clone(), from: None, body: spawn.unknown };
+                let mut bytes = Vec::new();
+                unknown.encode(&mut bytes)?;
+                self.rows.borrow_mut().put(self.operation_key(own, id), bytes);
+                self.operations.insert(id);
+                self.effects.operations.push(StartOperation {
+                    address: own.clone(),
+                    id,
+                    operation: spawn.operation,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn operation_key(&self, address: &Address, id: u64) -> Vec<u8> {
+        let mut key = address_key(Space::Operation, self.groups, address);
+        key.extend_from_slice(&id.to_be_bytes());
+        key
+    }
+
+    /// An operation has ended; what is not one of this process' own is dropped.
+    pub(crate) fn operation_done(&mut self, address: &Address, id: u64, result: Body) {
+        if self.operations.remove(&id) {
+            self.rows.borrow_mut().delete(self.operation_key(address, id));
+            self.mailbox.push_back(Envelope { to: address.clone(), from: None, body: result });
+            self.changed = true;
+        }
+    }
+
+    fn token_key(&self, address: &Address, token: &str) -> Vec<u8> {
+        let mut key = address_key(Space::Token, self.groups, address);
+        push_escaped(&mut key, token.as_bytes());
+        key
+    }
+
+    /// A timer's row: `token length (u32) · token · sender's envelope`; a token's row: the timer's key.
+    fn set_timer(&mut self, own: &Address, delayed: Delayed) -> Result<(), WorkerError> {
+        let timer = (delayed.due, self.next_sequence());
+        let group = own.key_group(self.groups);
+        let key = timer_key(group, timer);
+        let mut value = Vec::new();
+        let token_key = delayed.token.map(|token| self.token_key(own, &token)).unwrap_or_default();
+        value.extend_from_slice(&(token_key.len() as u32).to_le_bytes());
+        value.extend_from_slice(&token_key);
+        Envelope { to: delayed.to, from: Some(own.clone()), body: delayed.body }.encode(&mut value)?;
+        let mut rows = self.rows.borrow_mut();
+        if !token_key.is_empty() {
+            rows.put(token_key, key.clone());
+        }
+        rows.put(key, value);
+        self.timers.insert(group, timer);
+        Ok(())
+    }
+
+    fn cancel_timer(&mut self, own: &Address, token: &str) -> Result<(), WorkerError> {
+        let token_key = self.token_key(own, token);
+        let mut rows = self.rows.borrow_mut();
+        let Some(key) = rows.get(&token_key)? else { return Ok(()) };
+        rows.delete(token_key);
+        let (due, sequence) = key
+            .get(3..11)
+            .zip(key.get(11..19))
+            .and_then(|(due, sequence)| Some((*due.first_chunk::<8>()?, *sequence.first_chunk::<8>()?)))
+            .ok_or(WorkerError::Row("a cancellation token"))?;
+        self.timers.remove((Timestamp(u64::from_be_bytes(due)), u64::from_be_bytes(sequence)));
+        rows.delete(key);
+        Ok(())
+    }
+
+    /// Sends the delayed messages that are due, up to `budget`, and takes up the retries that are.
+    pub(crate) fn fire(&mut self, budget: usize) -> Result<usize, WorkerError> {
+        let mut fired = 0;
+        while fired < budget {
+            let due = self.timers.pop_due(self.now, &self.rows.borrow())?;
+            let Some((group, timer)) = due else { break };
+            let key = timer_key(group, timer);
+            let Some(value) = self.rows.borrow().get(&key)? else { continue };
+            let mut value = Bytes::from(value);
+            let token_len = value.first_chunk::<4>().map(|len| u32::from_le_bytes(*len) as usize);
+            let token_len = token_len.filter(|len| len + 4 <= value.len()).ok_or(WorkerError::Row("a timer"))?;
+            let token_key = value.split_to(4 + token_len).slice(4..);
+            {
+                let mut rows = self.rows.borrow_mut();
+                if !token_key.is_empty() && rows.get(&token_key)?.as_deref() == Some(&key[..]) {
+                    rows.delete(token_key.to_vec());
+                }
+                rows.delete(key);
+            }
+            let envelope = Envelope::decode(&mut value, &self.registry)?;
+            self.route(envelope);
+            self.changed = true;
+            fired += 1;
+        }
+        fired += self.take_up_retries()?;
+        Ok(fired)
+    }
+
+    /// Takes a record in. Its partition's position moves with it, in the same cut.
+    pub(crate) fn admit(
+        &mut self,
+        ingress: u16,
+        partition: Option<&Address>,
+        mut record: Record,
+    ) -> Result<(), WorkerError> {
+        self.changed = true;
+        if let (Some(partition), Some(position)) = (partition, record.position.take()) {
+            let key = address_key(Space::Source, self.groups, partition);
+            self.rows.borrow_mut().put(key, position.to_vec());
+        }
+        let ack = record.ack.take();
+        let placeholder = Err(crate::io::ingress::BadRecord { bytes: Bytes::new(), problem: String::new() });
+        let (bytes, problem) = match std::mem::replace(&mut record.value, placeholder) {
+            Ok(value) => {
+                let mut forwards = Vec::new();
+                let target = record.target.take();
+                match self.registry.route(ingress, Registry::info(&record), target, value.0, &mut forwards) {
+                    Ok(()) => {
+                        for forward in forwards {
+                            self.route(Envelope { to: forward.to, from: record.caller.clone(), body: forward.body });
+                        }
+                        self.acks.extend(ack);
+                        return Ok(());
+                    }
+                    Err(problem) => (Bytes::new(), problem),
+                }
+            }
+            Err(bad) => (bad.bytes, bad.problem),
+        };
+        self.refuse(ingress, bytes, problem, ack)
+    }
+
+    /// A record that cannot be read or routed: its client is told, or else the ingress' policy decides.
+    fn refuse(
+        &mut self,
+        ingress: u16,
+        bytes: Bytes,
+        problem: String,
+        ack: Option<Ack>,
+    ) -> Result<(), WorkerError> {
+        if let Some(ack) = ack {
+            ack.tell(AckOutcome::Refused(problem));
+            return Ok(());
+        }
+        let Some(wiring) = self.registry.ingress(ingress) else { return Ok(()) };
+        match &wiring.on_error {
+            OnError::Fail => Err(WorkerError::Record { ingress: wiring.id.clone(), problem }),
+            OnError::Skip => {
+                tracing::warn!(ingress = wiring.id, problem, "a record is left out");
+                Ok(())
+            }
+            OnError::DeadLetter(egress) => {
+                tracing::warn!(ingress = wiring.id, problem, egress, "a record goes to the dead letter egress");
+                egress_framing::push(
+                    &mut self.egress,
+                    egress_hash(egress),
+                    MessageTypeId::of(BAD_RECORD),
+                    |out| {
+                        out.extend_from_slice(&bytes);
+                        Ok::<(), std::convert::Infallible>(())
+                    },
+                )
+                .unwrap_or_default();
+                self.egress_count += 1;
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,536 @@
+//! What writer, readers and the background thread share: which segments there are, and the making, recycling and
+//! removing of their files.
+//!
+//! The directory holds segments with consecutive numbers at every moment, also after a crash, since each change of a
+//! name is synced before the next: the newest is prepared beyond the end, the oldest is removed, or becomes the newest
+//! by a rename.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use super::error::{Failure, LogError};
+use super::segment::{self, Segment};
+use crate::disk::{Disk, DiskFile, OpenMode};
+
+/// The distance of two entries of the index within a segment, in bytes at least.
+const MARK_BYTES: u64 = 64 << 10;
+/// How much larger each segment is than the one before, until the wanted size is reached: small applications take
+/// little space, and a new log is ready at once.
+const GROWTH: u64 = 4;
+
+pub(super) struct Shared {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) dir: PathBuf,
+    first_bytes: u64,
+    segment_bytes: u64,
+    /// Whether a thread prepares and removes segments; else whoever appends or releases does.
+    background: bool,
+    state: Mutex<State>,
+    /// Told when there is work for the thread.
+    wake: Condvar,
+    /// Held while files are made, renamed or removed.
+    files: Mutex<()>,
+    /// The last durable epoch.
+    durable: AtomicU64,
+    /// The first write or sync that failed.
+    failed: OnceLock<String>,
+    stop: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// Segments with durable records, the newest last.
+    retained: VecDeque<Retained>,
+    /// Segments ready to be written, beyond the newest.
+    prepared: VecDeque<Prepared>,
+    /// Older than all that are retained: to be recycled or removed, the oldest first.
+    released: VecDeque<Arc<Segment>>,
+    /// The number of the next segment to prepare.
+    next_number: u64,
+    /// The length that it should have, in bytes.
+    next_bytes: u64,
+    /// There was no space for it. Not tried again until something is released or an append needs it.
+    starved: bool,
+    /// Something is to be done.
+    work: bool,
+}
+
+/// A segment that holds durable records.
+#[derive(Debug)]
+pub(super) struct Retained {
+    pub(super) segment: Arc<Segment>,
+    /// The first epoch that it holds.
+    pub(super) first_epoch: Option<u64>,
+    /// The last epoch when it was last written to.
+    pub(super) last_epoch: u64,
+    /// Where its durable records end, in bytes.
+    pub(super) end: u64,
+    /// Some of its epochs and where they begin, in order.
+    marks: Vec<(u64, u64)>,
+}
+
+/// A segment that can be written.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) segment: Arc<Segment>,
+    pub(super) file: Arc<dyn DiskFile>,
+}
+
+/// Where to read an epoch.
+pub(super) struct Located {
+    pub(super) segment: Arc<Segment>,
+    /// A record's beginning, at or before that of the epoch.
+    pub(super) offset: u64,
+    /// The end of the durable records.
+    pub(super) end: u64,
+}
+
+impl Retained {
+    pub(super) fn new(segment: Arc<Segment>, last_epoch: u64) -> Self {
+        Self {
+            segment,
+            first_epoch: None,
+            last_epoch,
+            end: 0,
+            marks: Vec::new(),
+        }
+    }
+
+    /// Takes note of a durable record.
+    pub(super) fn note(&mut self, epoch: Option<u64>, offset: u64, end: u64) {
+        self.end = end;
+        let Some(epoch) = epoch else {
+            return;
+        };
+        self.first_epoch.get_or_insert(epoch);
+        self.last_epoch = epoch;
+        if self
+            .marks
+            .last()
+            .is_none_or(|(_, mark)| offset - mark >= MARK_BYTES)
+        {
+            self.marks.push((epoch, offset));
+        }
+    }
+}
+
+impl Shared {
+    pub(super) fn new(
+        disk: Arc<dyn Disk>,
+        dir: PathBuf,
+        first_bytes: u64,
+        segment_bytes: u64,
+        background: bool,
+    ) -> Self {
+        Self {
+            disk,
+            dir,
+            first_bytes: first_bytes.min(segment_bytes),
+            segment_bytes,
+            background,
+            state: Mutex::new(State {
+                next_number: 1,
+                next_bytes: first_bytes.min(segment_bytes),
+                ..State::default()
+            }),
+            wake: Condvar::new(),
+            files: Mutex::new(()),
+            durable: AtomicU64::new(0),
+            failed: OnceLock::new(),
+            stop: AtomicBool::new(false),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every change of the state is whole before anything can panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn files(&self) -> MutexGuard<'_, ()> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes over what recovery found.
+    pub(super) fn restore(
+        &self,
+        retained: VecDeque<Retained>,
+        prepared: VecDeque<Prepared>,
+        active: Option<&Segment>,
+        last_epoch: u64,
+    ) {
+        let mut state = self.state();
+        if let Some(newest) = prepared
+            .back()
+            .map(|prepared| &*prepared.segment)
+            .or(active)
+        {
+            state.next_number = newest.number + 1;
+            state.next_bytes = self.grown(newest.bytes);
+        }
+        state.retained = retained;
+        state.prepared = prepared;
+        self.durable.store(last_epoch, Ordering::Release);
+    }
+
+    fn grown(&self, bytes: u64) -> u64 {
+        bytes
+            .saturating_mul(GROWTH)
+            .clamp(self.first_bytes, self.segment_bytes)
+    }
+
+    // --- What there is -------------------------------------------------------------------------------------------
+
+    /// The last durable epoch.
+    pub(super) fn durable(&self) -> u64 {
+        self.durable.load(Ordering::Acquire)
+    }
+
+    /// A record is durable: readers may see it.
+    pub(super) fn publish(
+        &self,
+        segment: &Arc<Segment>,
+        epoch: Option<u64>,
+        offset: u64,
+        end: u64,
+    ) {
+        let mut state = self.state();
+        if state
+            .retained
+            .back()
+            .is_none_or(|newest| newest.segment.number != segment.number)
+        {
+            let last_epoch = self.durable();
+            state
+                .retained
+                .push_back(Retained::new(Arc::clone(segment), last_epoch));
+        }
+        if let Some(newest) = state.retained.back_mut() {
+            newest.note(epoch, offset, end);
+        }
+        if let Some(epoch) = epoch {
+            self.durable.store(epoch, Ordering::Release);
+        }
+    }
+
+    /// Where to begin to read an epoch; `None` when it is not durable yet.
+    pub(super) fn locate(&self, epoch: u64) -> Result<Option<Located>, LogError> {
+        let state = self.state();
+        if epoch > self.durable() {
+            return Ok(None);
+        }
+        let index = state
+            .retained
+            .partition_point(|retained| retained.last_epoch < epoch);
+        let found = state
+            .retained
+            .get(index)
+            .filter(|found| found.first_epoch.is_some_and(|first| first <= epoch));
+        let Some(found) = found else {
+            return Err(LogError::Released {
+                epoch,
+                first: state.first_epoch(),
+            });
+        };
+        let mark = found.marks.partition_point(|(marked, _)| *marked <= epoch);
+        let offset = mark
+            .checked_sub(1)
+            .and_then(|mark| found.marks.get(mark))
+            .map_or(0, |(_, offset)| *offset);
+        Ok(Some(Located {
+            segment: Arc::clone(&found.segment),
+            offset,
+            end: found.end,
+        }))
+    }
+
+    pub(super) fn first_epoch(&self) -> Option<u64> {
+        self.state().first_epoch()
+    }
+
+    pub(super) fn segment_count(&self) -> usize {
+        self.state().retained.len()
+    }
+
+    pub(super) fn retained_bytes(&self) -> u64 {
+        let state = self.state();
+        state
+            .retained
+            .iter()
+            .map(|retained| retained.segment.bytes)
+            .sum()
+    }
+
+    // --- What failed ---------------------------------------------------------------------------------------------
+
+    /// The first write or sync that failed, if any did.
+    pub(super) fn failure(&self) -> Option<&str> {
+        self.failed.get().map(String::as_str)
+    }
+
+    /// Nothing can be promised any more.
+    pub(super) fn poison(&self, failure: &Failure) {
+        if self.failed.set(failure.cause()).is_ok() {
+            tracing::error!(dir = %self.dir.display(), cause = %failure.cause(), "the epoch log takes no more epochs");
+        }
+    }
+
+    // --- Making and removing files -------------------------------------------------------------------------------
+
+    /// Takes a segment of at least `bytes` to be written, waiting until there is one. A full disk is no harm: the same
+    /// call may be made again.
+    pub(super) fn take(&self, bytes: u64) -> Result<Prepared, Failure> {
+        let _files = self.files();
+        if self.state().prepared.is_empty() {
+            self.prepare(bytes)?;
+        }
+        // It stays in the list until it is long enough, so that it is not lost when there is no space.
+        let short = {
+            let state = self.state();
+            state.prepared.front().and_then(|next| {
+                (next.segment.bytes < bytes)
+                    .then(|| (Arc::clone(&next.segment), Arc::clone(&next.file)))
+            })
+        };
+        if let Some((segment, file)) = short {
+            let grown = self.grow(&segment, &*file, bytes)?;
+            if let Some(next) = self.state().prepared.front_mut() {
+                next.segment = grown;
+            }
+        }
+        let mut state = self.state();
+        match state.prepared.pop_front() {
+            Some(prepared) => {
+                state.starved = false;
+                drop(state);
+                Ok(prepared)
+            }
+            None => Err(Failure {
+                operation: "prepare",
+                path: self.dir.clone(),
+                source: std::io::ErrorKind::Interrupted.into(),
+            }),
+        }
+    }
+
+    /// Makes a segment longer that has no records yet.
+    pub(super) fn grow(
+        &self,
+        segment: &Segment,
+        file: &dyn DiskFile,
+        bytes: u64,
+    ) -> Result<Arc<Segment>, Failure> {
+        let bytes = segment::whole_sectors(bytes);
+        segment::fill(file, segment.bytes, bytes, &AtomicBool::new(false))
+            .map_err(Failure::new("extend", &segment.path))?;
+        Ok(Segment::new(&self.dir, segment.number, bytes))
+    }
+
+    /// Makes the next segment: from the oldest one when that is no longer needed, else a new one. The caller holds
+    /// `files`.
+    fn prepare(&self, at_least: u64) -> Result<(), Failure> {
+        let (number, bytes, old) = {
+            let mut state = self.state();
+            let bytes = state.next_bytes.max(segment::whole_sectors(at_least));
+            let old = match state.released.front() {
+                Some(old) if fits(old, bytes) && Arc::strong_count(old) == 1 => {
+                    state.released.pop_front()
+                }
+                _ => None,
+            };
+            (state.next_number, bytes, old)
+        };
+        let path = segment::path(&self.dir, number);
+        let (file, bytes) = if let Some(old) = old {
+            // Opened first, so that a failure leaves everything as it was.
+            let renamed = self
+                .disk
+                .open(&old.path, OpenMode::ReadWrite)
+                .map_err(Failure::new("open", &old.path))
+                .and_then(|file| {
+                    self.disk
+                        .rename(&old.path, &path)
+                        .map_err(Failure::new("rename", &old.path))?;
+                    Ok(file)
+                });
+            match renamed {
+                Ok(file) => (file, old.bytes),
+                Err(failure) => {
+                    self.state().released.push_front(old);
+                    return Err(failure);
+                }
+            }
+        } else {
+            let unfinished = path.with_extension(format!("log{}", segment::UNFINISHED));
+            let file = match self.create(&unfinished, bytes) {
+                Ok(Some(file)) => file,
+                Ok(None) => return Ok(()),
+                Err(failure) => {
+                    // Gives the space back; at the next start at the latest.
+                    let _ = self.disk.remove(&unfinished);
+                    return Err(failure);
+                }
+            };
+            if let Err(source) = self.disk.rename(&unfinished, &path) {
+                let _ = self.disk.remove(&unfinished);
+                return Err(Failure::new("rename", &unfinished)(source));
+            }
+            (file, bytes)
+        };
+        self.disk.sync_dir(&self.dir).map_err(|source| {
+            // Not even a lack of space may be tried again: the name is there, but for how long?
+            let failure = Failure::new("sync", &self.dir)(source);
+            self.poison(&failure);
+            failure
+        })?;
+        let mut state = self.state();
+        state.prepared.push_back(Prepared {
+            segment: Segment::new(&self.dir, number, bytes),
+            file,
+        });
+        state.next_number = number + 1;
+        state.next_bytes = self.grown(bytes);
+        Ok(())
+    }
+
+    fn create(
+        &self,
+        path: &std::path::Path,
+        bytes: u64,
+    ) -> Result<Option<Arc<dyn DiskFile>>, Failure> {
+        let file = self
+            .disk
+            .open(path, OpenMode::Create)
+            .map_err(Failure::new("create", path))?;
+        file.set_len(0).map_err(Failure::new("empty", path))?;
+        let filled =
+            segment::fill(&*file, 0, bytes, &self.stop).map_err(Failure::new("fill", path))?;
+        Ok(filled.then_some(file))
+    }
+
+    /// Everything up to this epoch is no longer needed.
+    pub(super) fn release_through(&self, epoch: u64) {
+        let mut state = self.state();
+        // Never the newest: the chain goes on from its last record.
+        while state.retained.len() > 1
+            && state
+                .retained
+                .front()
+                .is_some_and(|oldest| oldest.last_epoch <= epoch)
+        {
+            if let Some(oldest) = state.retained.pop_front() {
+                state.released.push_back(oldest.segment);
+                state.starved = false;
+                state.work = true;
+            }
+        }
+        let work = state.work;
+        drop(state);
+        if work {
+            self.work();
+        }
+    }
+
+    /// Has segments prepared and removed as needed.
+    pub(super) fn work(&self) {
+        if self.background {
+            self.state().work = true;
+            self.wake.notify_one();
+        } else {
+            self.tidy();
+        }
+    }
+
+    /// Prepares and removes segments until there is nothing more to do.
+    fn tidy(&self) {
+        while !self.stop.load(Ordering::Relaxed) && self.failure().is_none() {
+            let _files = self.files();
+            let (unprepared, surplus) = {
+                let mut state = self.state();
+                state.work = false;
+                let unprepared = state.prepared.is_empty() && !state.starved;
+                let surplus = if unprepared { None } else { state.surplus() };
+                (unprepared, surplus)
+            };
+            if unprepared {
+                if let Err(failure) = self.prepare(0) {
+                    if failure.is_no_space() && self.failure().is_none() {
+                        tracing::warn!(dir = %self.dir.display(), cause = %failure.cause(), "no space to prepare the log's next segment");
+                        self.state().starved = true;
+                    } else {
+                        self.poison(&failure);
+                    }
+                }
+            } else if let Some(old) = surplus {
+                match self.disk.remove(&old.path) {
+                    Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                        tracing::warn!(path = %old.path.display(), %source, "cannot remove a segment that is no longer needed");
+                        self.state().released.push_front(old);
+                        return;
+                    }
+                    _ => {}
+                }
+                if let Err(source) = self.disk.sync_dir(&self.dir) {
+                    self.poison(&Failure::new("sync", &self.dir)(source));
+                }
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// The background thread.
+    pub(super) fn run(&self) {
+        loop {
+            self.tidy();
+            if self.stop.load(Ordering::Relaxed) || self.failure().is_some() {
+                return;
+            }
+            let state = self.state();
+            // A spurious wake-up costs one look.
+            drop(
+                self.wake
+                    .wait_while(state, |state| {
+                        !state.work && !self.stop.load(Ordering::Relaxed)
+                    })
+                    .unwrap_or_else(PoisonError::into_inner),
+            );
+        }
+    }
+
+    /// Ends the background thread, also in the middle of preparing a segment.
+    pub(super) fn stop(&self) {
+        // Under the lock, so that the thread cannot miss it between its look and its sleep.
+        let _state = self.state();
+        self.stop.store(true, Ordering::Relaxed);
+        self.wake.notify_all();
+    }
+}
+
+impl State {
+    fn first_epoch(&self) -> Option<u64> {
+        self.retained
+            .iter()
+            .find_map(|retained| retained.first_epoch)
+    }
+
+    /// The oldest released segment, when it will not be recycled.
+    fn surplus(&mut self) -> Option<Arc<Segment>> {
+        let spare = self.released.len() == 1
+            && self
+                .released
+                .front()
+                .is_some_and(|old| fits(old, self.next_bytes));
+        if spare {
+            None
+        } else {
+            self.released.pop_front()
+        }
+    }
+}
+
+/// Whether an old segment may serve as a new one of so many bytes.
+fn fits(old: &Segment, bytes: u64) -> bool {
+    (bytes..=bytes.saturating_mul(2)).contains(&old.bytes)
+}
