@@ -65,9 +65,8 @@ fn parse(cx: &Ctxt, input: &DeriveInput) -> Option<MessageType> {
             match arg.key.name {
                 "typename" => typename = Some(arg.typename(cx)),
                 "format" => {
-                    format = arg
-                        .text(cx)
-                        .map_or(format, |text| read_format(cx, &text).unwrap_or(format))
+                    let read = arg.text(cx).and_then(|text| read_format(cx, &text));
+                    format = read.unwrap_or(format);
                 }
                 _ => given = arg.path(cx),
             }
@@ -178,9 +177,10 @@ fn expand(model: &MessageType) -> TokenStream {
     let encode = quote_spanned!(span=> #private::serde_codec::#encode::<Self>);
     let decode = quote_spanned!(span=> #private::serde_codec::#decode::<Self>);
     let shaped = shape.as_ref().map(|shape| shape::expand(shape, krate));
-    let shape = match shape {
-        Some(_) => quote!(<Self as #private::Shaped>::shape()),
-        None => quote!(#private::Shape::Unit),
+    let shape = if shape.is_some() {
+        quote!(<Self as #private::Shaped>::shape())
+    } else {
+        quote!(#private::Shape::Unit)
     };
     quote! {
         #[doc(hidden)]

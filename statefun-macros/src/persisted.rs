@@ -1,7 +1,7 @@
 //! `#[persisted]` on a struct or enum: a type that state can hold.
 
 use proc_macro2::{Ident, TokenStream};
-use quote::{ToTokens, quote};
+use quote::quote;
 use syn::punctuated::Punctuated;
 use syn::{Attribute, Generics, Item, Path, Token};
 
@@ -30,7 +30,6 @@ const TRAITS: [&str; 4] = ["Serialize", "Deserialize", "Clone", "Default"];
 
 /// A state type.
 struct StateType {
-    item: Item,
     krate: TokenStream,
     /// Those of [`TRAITS`] to be derived.
     derives: Vec<&'static str>,
@@ -43,17 +42,14 @@ struct StateType {
 /// `#[persisted]` as an item's attribute.
 pub(crate) fn attribute(args: TokenStream, item: Item) -> TokenStream {
     let cx = Ctxt::new();
-    let model = parse(&cx, args, item);
+    let model = parse(&cx, args, &item);
     let errors = cx.check();
-    let expanded = match model {
-        Ok(model) => expand(&model),
-        Err(item) => item.to_token_stream(),
-    };
-    quote!(#expanded #errors)
+    let derives = model.map(|model| expand(&model));
+    quote!(#derives #item #errors)
 }
 
-fn parse(cx: &Ctxt, args: TokenStream, item: Item) -> Result<StateType, Item> {
-    let (attributes, generics, defaultable) = match &item {
+fn parse(cx: &Ctxt, args: TokenStream, item: &Item) -> Option<StateType> {
+    let (attributes, generics, defaultable) = match item {
         Item::Struct(item) => (&item.attrs, &item.generics, true),
         Item::Enum(item) => (
             &item.attrs,
@@ -67,7 +63,7 @@ fn parse(cx: &Ctxt, args: TokenStream, item: Item) -> Result<StateType, Item> {
                 keyword_of(other),
                 problems::not_a_state_type(kind_of(other)),
             );
-            return Err(item);
+            return None;
         }
     };
     let (without, given) = parse_args(cx, args);
@@ -86,12 +82,11 @@ fn parse(cx: &Ctxt, args: TokenStream, item: Item) -> Result<StateType, Item> {
     let shaped = !derived
         .iter()
         .any(|name| name == "Message" || name == "Shaped");
-    Ok(StateType {
+    Some(StateType {
         krate: krate::path(cx, given),
         derives,
         shaped,
         serde_crate,
-        item,
     })
 }
 
@@ -109,7 +104,7 @@ fn parse_args(cx: &Ctxt, tokens: TokenStream) -> (Vec<String>, Option<TokenStrea
                 }
             }
             name @ ("version" | "migrate_from") => {
-                cx.error(&arg.ident, problems::not_supported_yet(name))
+                cx.error(&arg.ident, problems::not_supported_yet(name));
             }
             name => cx.error(&arg.ident, problems::field_argument_on_type(name)),
         }
@@ -142,9 +137,9 @@ fn derived(attributes: &[Attribute]) -> Vec<String> {
         .collect()
 }
 
+/// The attributes that go above the item.
 fn expand(model: &StateType) -> TokenStream {
     let StateType {
-        item,
         krate,
         derives,
         shaped,
@@ -169,6 +164,5 @@ fn expand(model: &StateType) -> TokenStream {
         #[derive(#(#derives),*)]
         #serde_attribute
         #shaped_attribute
-        #item
     }
 }

@@ -140,9 +140,10 @@ fn expand(model: &Router) -> TokenStream {
     } = model;
     let private = quote!(#krate::__private);
     let name = ident.unraw().to_string();
-    let ingress = match ingress {
-        Some(ingress) => quote!(::core::option::Option::Some(#ingress)),
-        None => quote!(::core::option::Option::None),
+    let ingress = if let Some(ingress) = ingress {
+        quote!(::core::option::Option::Some(#ingress))
+    } else {
+        quote!(::core::option::Option::None)
     };
     // A closure, not a named function: nothing here must hide the author's own names.
     quote! {

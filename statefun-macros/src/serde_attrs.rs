@@ -52,7 +52,7 @@ impl SerdeAttrs {
             "rename" => self.rename = written(meta)?.or(self.rename.take()),
             "rename_all" => self.rename_all = written(meta)?.and_then(|name| Case::named(&name)),
             "rename_all_fields" => {
-                self.rename_all_fields = written(meta)?.and_then(|name| Case::named(&name))
+                self.rename_all_fields = written(meta)?.and_then(|name| Case::named(&name));
             }
             "tag" => self.tag = Some(text(meta)?),
             "content" => self.content = Some(text(meta)?),

@@ -190,18 +190,18 @@ fn serde_variant(variant: &syn::Variant, container: &SerdeAttrs) -> Option<Varia
     if attributes.untagged {
         name.push_str(" (untagged)");
     }
-    let content = match &attributes.written_with {
-        Some(path) => Content::Opaque(format!("with {path}")),
-        None => {
-            let case = attributes.rename_all.or(container.rename_all_fields);
-            // `transparent`, `tag` and `default` of the enum say nothing of its variants' fields.
-            serde_content(
-                &variant.ident.unraw().to_string(),
-                &variant.fields,
-                &SerdeAttrs::default(),
-                case,
-            )
-        }
+    let content = if let Some(path) = &attributes.written_with {
+        Content::Opaque(format!("with {path}"))
+    } else {
+        let case = attributes.rename_all.or(container.rename_all_fields);
+        // `transparent`, `tag` and `default` of the enum say nothing of its variants' fields.
+        let own = SerdeAttrs::default();
+        serde_content(
+            &variant.ident.unraw().to_string(),
+            &variant.fields,
+            &own,
+            case,
+        )
     };
     Some(Variant { name, content })
 }
