@@ -1,5 +1,8 @@
 //! Stateful functions with exactly-once state and messaging: the SDK and the runtime.
 
+// The macros name this crate `::statefun_core`, here too.
+extern crate self as statefun_core;
+
 pub mod catalog;
 pub mod clock;
 pub mod disk;
@@ -52,7 +55,7 @@ pub mod __private {
     pub use crate::sdk::module::Registration;
     pub use crate::sdk::router::{Downstream, RouterDefinition, route_typed};
     pub use crate::sdk::state::{PersistedState, StateVisitor};
-    pub use crate::shape::{Field, OpaqueShape, Shape, ShapeProbe, ShapeScope, Shaped, Variant};
+    pub use crate::shape::{Field, OpaqueShape, Shape, ShapeFields, ShapeProbe, ShapeScope, Shaped, Variant};
 
     /// Finds the `Default` of any type, where it has one. Only for generated code, where the type is concrete.
     #[derive(Debug, Clone, Copy, Default)]

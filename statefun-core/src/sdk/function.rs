@@ -58,6 +58,11 @@ pub trait StatefulFunction: Sized + 'static {
 }
 
 /// Handles the messages of one type.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` accepts `{M}`, but does not handle it",
+    label = "there is no `impl Handle<{M}> for {Self}`",
+    note = "write `impl Handle<{M}> for {Self} {{ fn handle(&mut self, message: {M}, ctx: &mut Context<'_, Self>) -> HandlerResult {{ … }} }}`"
+)]
 pub trait Handle<M: Message>: StatefulFunction {
     /// Handles one message. One thread at a time does so for an address; state changes and sends take effect together
     /// when it returns `Ok`, and none does otherwise.

@@ -200,6 +200,11 @@ impl Flush<'_> {
 
 /// A kind of persisted state, as the engine drives it. Not for implementing outside this crate.
 #[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a persisted state",
+    label = "`#[persisted]` fields hold a `PersistedValue`, `PersistedTable`, `PersistedBuffer` or `PersistedRegistry`",
+    note = "for one value, write `PersistedValue<{Self}>`"
+)]
 pub trait PersistedState: Default + 'static {
     /// What it holds: the value, the element, the entry's value.
     type Value: 'static;
