@@ -58,6 +58,12 @@ impl Clients {
         }
     }
 
+    /// How many requests someone waits for.
+    #[cfg(test)]
+    pub(crate) fn waiting_for_test(&self) -> usize {
+        self.waiting().len()
+    }
+
     /// Passes on an answer whose epoch is durable.
     pub(crate) fn answer(&self, response: ClientResponse) {
         let mut waiting = self.waiting();

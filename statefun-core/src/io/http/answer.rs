@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
@@ -40,20 +40,31 @@ impl Problem {
 
 /// An error and nothing more.
 pub(in crate::io) fn problem(status: StatusCode, error: impl fmt::Display) -> Reply {
-    Problem { error: error.to_string(), ..Problem::default() }.reply(status)
+    Problem {
+        error: error.to_string(),
+        ..Problem::default()
+    }
+    .reply(status)
 }
 
 /// The sender is to come again.
 pub(in crate::io) fn busy(error: impl fmt::Display) -> Reply {
     let mut reply = problem(StatusCode::TOO_MANY_REQUESTS, error);
-    reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    reply
+        .headers_mut()
+        .insert(RETRY_AFTER, HeaderValue::from_static("1"));
     reply
 }
 
-/// The process is stopping.
+/// The process is stopping; the next request goes to another one, or to this one when it is back.
 pub(in crate::io) fn stopping(error: impl fmt::Display) -> Reply {
     let mut reply = problem(StatusCode::SERVICE_UNAVAILABLE, error);
-    reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    reply
+        .headers_mut()
+        .insert(CONNECTION, HeaderValue::from_static("close"));
+    reply
+        .headers_mut()
+        .insert(RETRY_AFTER, HeaderValue::from_static("1"));
     reply
 }
 
@@ -63,7 +74,11 @@ pub(in crate::io) fn json(status: StatusCode, body: Bytes) -> Reply {
 }
 
 /// A body of that content type.
-pub(in crate::io) fn with_type(status: StatusCode, body: Bytes, content_type: HeaderValue) -> Reply {
+pub(in crate::io) fn with_type(
+    status: StatusCode,
+    body: Bytes,
+    content_type: HeaderValue,
+) -> Reply {
     let mut reply = Response::new(Full::new(body));
     *reply.status_mut() = status;
     reply.headers_mut().insert(CONTENT_TYPE, content_type);
@@ -77,7 +92,11 @@ pub(in crate::io) fn accepted() -> Reply {
 
 /// A function's reply.
 pub(in crate::io) fn value(value: TypedValue, content_type: &'static str) -> Reply {
-    let mut reply = with_type(StatusCode::OK, value.value, HeaderValue::from_static(content_type));
+    let mut reply = with_type(
+        StatusCode::OK,
+        value.value,
+        HeaderValue::from_static(content_type),
+    );
     if let Ok(name) = HeaderValue::from_str(&value.typename) {
         reply.headers_mut().insert(STATEFUN_TYPE, name);
     }

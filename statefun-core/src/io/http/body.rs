@@ -33,19 +33,27 @@ pub(in crate::io) struct Budget {
 
 /// What a body takes of the budget; given back when dropped.
 #[derive(Debug)]
-pub(in crate::io) struct Share(#[expect(dead_code, reason = "held until it is dropped")] OwnedSemaphorePermit);
+pub(in crate::io) struct Share(
+    #[expect(dead_code, reason = "held until it is dropped")] OwnedSemaphorePermit,
+);
 
 impl Budget {
     /// Room for many bodies, each of up to `limit`.
     pub(in crate::io) fn for_bodies(limit: ByteSize) -> Self {
         let bytes = limit.bytes().saturating_mul(8).max(64 << 20);
         let pieces = (bytes / PIECE as u64).min(Semaphore::MAX_PERMITS as u64) as usize;
-        Self { pieces: Arc::new(Semaphore::new(pieces)), limit }
+        Self {
+            pieces: Arc::new(Semaphore::new(pieces)),
+            limit,
+        }
     }
 
     fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, BodyError> {
         let pieces = bytes.div_ceil(PIECE).max(1) as u32;
-        self.pieces.clone().try_acquire_many_owned(pieces).map_err(|_| BodyError::Busy)
+        self.pieces
+            .clone()
+            .try_acquire_many_owned(pieces)
+            .map_err(|_| BodyError::Busy)
     }
 
     /// Reads a body. `expects` tells whether the client asks before it sends one.
@@ -54,21 +62,27 @@ impl Budget {
         body: Incoming,
         expects: bool,
     ) -> Result<(Bytes, Share), Reply> {
-        match timeout(WHOLE, self.frames(body, expects)).await.unwrap_or(Err(BodyError::Slow)) {
+        match timeout(WHOLE, self.frames(body, expects))
+            .await
+            .unwrap_or(Err(BodyError::Slow))
+        {
             Ok(read) => Ok(read),
             Err(BodyError::TooLarge) => {
                 let limit = self.limit;
                 Err(problem(
                     StatusCode::PAYLOAD_TOO_LARGE,
-                    format_args!("the body is larger than {limit}, the `maxBodyBytes` of this ingress"),
+                    format_args!(
+                        "the body is larger than {limit}, the `maxBodyBytes` of this ingress"
+                    ),
                 ))
             }
-            Err(BodyError::Busy) => {
-                Err(answer::busy("too many requests are under way: try again in a moment"))
-            }
-            Err(BodyError::Slow) => {
-                Err(problem(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"))
-            }
+            Err(BodyError::Busy) => Err(answer::busy(
+                "too many requests are under way: try again in a moment",
+            )),
+            Err(BodyError::Slow) => Err(problem(
+                StatusCode::REQUEST_TIMEOUT,
+                "the body did not arrive in time",
+            )),
             Err(BodyError::Broken(error)) => Err(problem(
                 StatusCode::BAD_REQUEST,
                 format_args!("the body cannot be read: {error}"),
@@ -90,9 +104,14 @@ impl Budget {
         let mut whole: Option<Bytes> = None;
         let mut pieces = BytesMut::new();
         let mut len = 0;
-        while let Some(frame) = timeout(PAUSE, body.frame()).await.map_err(|_| BodyError::Slow)? {
+        while let Some(frame) = timeout(PAUSE, body.frame())
+            .await
+            .map_err(|_| BodyError::Slow)?
+        {
             let frame = frame.map_err(|error| BodyError::Broken(error.to_string()))?;
-            let Ok(data) = frame.into_data() else { continue };
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
             len += data.len();
             if len > limit {
                 drain(&mut body).await;

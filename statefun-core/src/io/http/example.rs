@@ -38,7 +38,10 @@ fn opaque_values() -> Vec<(&'static str, Value)> {
 }
 
 /// Builds the command, given the URL up to the path.
-pub(super) fn of(spec: &HttpIngress, decoder: Decoder) -> Box<dyn Fn(&str) -> Option<String> + Send + Sync> {
+pub(super) fn of(
+    spec: &HttpIngress,
+    decoder: Decoder,
+) -> Box<dyn Fn(&str) -> Option<String> + Send + Sync> {
     let spec = spec.clone();
     Box::new(move |base| command(base, &spec, &decoder))
 }
@@ -62,10 +65,15 @@ fn command(base: &str, spec: &HttpIngress, decoder: &Decoder) -> Option<String> 
         command += " -H \"Authorization: Bearer $TOKEN\"";
     }
     let mut pointers = Vec::new();
-    let named = [(spec.id_source(), ID, PathSegment::Id), (spec.type_source(), typename, PathSegment::Type)];
+    let named = [
+        (spec.id_source(), ID, PathSegment::Id),
+        (spec.type_source(), typename, PathSegment::Type),
+    ];
     for (part, text, placeholder) in named {
         match part {
-            Some(RequestPart::Header(name)) => command += &format!(" -H {}", quoted(&format!("{name}: {text}"))),
+            Some(RequestPart::Header(name)) => {
+                command += &format!(" -H {}", quoted(&format!("{name}: {text}")))
+            }
             Some(RequestPart::Pointer(pointer)) => {
                 let must_be = (placeholder == PathSegment::Type).then_some(typename);
                 pointers.push((pointer, must_be, text));
@@ -78,16 +86,25 @@ fn command(base: &str, spec: &HttpIngress, decoder: &Decoder) -> Option<String> 
             let found = place(&mut value, &pointer.steps().collect::<Vec<_>>())?;
             if let Some(must_be) = must_be {
                 *found = json!(must_be);
-            } else if Part::Pointer(pointer.clone()).read(&[], &http::HeaderMap::new(), Some(&value)).is_err() {
+            } else if Part::Pointer(pointer.clone())
+                .read(&[], &http::HeaderMap::new(), Some(&value))
+                .is_err()
+            {
                 *place(&mut value, &pointer.steps().collect::<Vec<_>>())? = json!(text);
             }
         }
         Some(value)
     };
     match body(typename, decoder, !pointers.is_empty(), finish)? {
-        Body::Json(text) => Some(format!("{command} -H 'Content-Type: application/json' -d {}", quoted(&text))),
+        Body::Json(text) => Some(format!(
+            "{command} -H 'Content-Type: application/json' -d {}",
+            quoted(&text)
+        )),
         Body::Bytes(bytes) if bytes.is_empty() => Some(format!("{command} --data-binary ''")),
-        Body::Bytes(bytes) => Some(format!("printf '{}' | {command} --data-binary @-", octal(&bytes))),
+        Body::Bytes(bytes) => Some(format!(
+            "printf '{}' | {command} --data-binary @-",
+            octal(&bytes)
+        )),
     }
 }
 
@@ -108,14 +125,21 @@ fn body(
     };
     if definition.format == MessageFormat::Protobuf {
         // A message without fields is one of every Protobuf type: all have their defaults.
-        let bytes = if typename == "io.statefun.types/string" { b"\x0a\x04text".to_vec() } else { Vec::new() };
+        let bytes = if typename == "io.statefun.types/string" {
+            b"\x0a\x04text".to_vec()
+        } else {
+            Vec::new()
+        };
         let decodes = !has_pointers && decoder.decode(typename, bytes.clone().into()).is_ok();
         return decodes.then_some(Body::Bytes(bytes));
     }
     let shape = (definition.shape)();
     let values = || opaque_values().into_iter().map(|(_, value)| value);
     let hinted = values().map(|value| Opaque { value, hints: true });
-    let plain = values().map(|value| Opaque { value, hints: false });
+    let plain = values().map(|value| Opaque {
+        value,
+        hints: false,
+    });
     hinted.chain(plain).find_map(|opaque| {
         let value = finish(skeleton(&shape, &opaque, 0)?)?;
         let body = match definition.format {
@@ -126,7 +150,10 @@ fn body(
             Body::Json(text) => text.clone().into_bytes(),
             Body::Bytes(bytes) => bytes.clone(),
         };
-        decoder.decode(typename, bytes.into()).is_ok().then_some(body)
+        decoder
+            .decode(typename, bytes.into())
+            .is_ok()
+            .then_some(body)
     })
 }
 
@@ -155,7 +182,9 @@ fn skeleton(shape: &Shape, opaque: &Opaque, depth: usize) -> Option<Value> {
         Shape::Seq(shape) => inner(shape).map_or_else(|| json!([]), |one| json!([one])),
         Shape::Map(key, value) => match (inner(key), inner(value)) {
             (Some(Value::String(key)), Some(value)) => json!({ key: value }),
-            (Some(key @ (Value::Number(_) | Value::Bool(_))), Some(value)) => json!({ key.to_string(): value }),
+            (Some(key @ (Value::Number(_) | Value::Bool(_))), Some(value)) => {
+                json!({ key.to_string(): value })
+            }
             _ => json!({}),
         },
         Shape::Tuple(shapes) => Value::Array(shapes.iter().map(inner).collect::<Option<_>>()?),
@@ -170,14 +199,18 @@ fn skeleton(shape: &Shape, opaque: &Opaque, depth: usize) -> Option<Value> {
             }
             Value::Object(object)
         }
-        Shape::Enum { variants, .. } => variants.iter().find_map(|variant| match &variant.shape {
-            Shape::Unit => Some(json!(variant.name)),
-            shape => inner(shape).map(|value| json!({ variant.name.as_str(): value })),
-        })?,
+        Shape::Enum { variants, .. } => {
+            variants.iter().find_map(|variant| match &variant.shape {
+                Shape::Unit => Some(json!(variant.name)),
+                shape => inner(shape).map(|value| json!({ variant.name.as_str(): value })),
+            })?
+        }
         Shape::Recursive(_) => return None,
         Shape::Opaque(name) => {
             let name = name.rsplit("::").next().unwrap_or(name).to_lowercase();
-            let hinted = opaque_values().into_iter().find(|(hint, _)| opaque.hints && name.contains(hint));
+            let hinted = opaque_values()
+                .into_iter()
+                .find(|(hint, _)| opaque.hints && name.contains(hint));
             hinted.map_or_else(|| opaque.value.clone(), |(_, value)| value)
         }
     })
@@ -185,7 +218,9 @@ fn skeleton(shape: &Shape, opaque: &Opaque, depth: usize) -> Option<Value> {
 
 /// The place of those steps, made where it is missing.
 fn place<'a>(value: &'a mut Value, steps: &[String]) -> Option<&'a mut Value> {
-    let Some((first, rest)) = steps.split_first() else { return Some(value) };
+    let Some((first, rest)) = steps.split_first() else {
+        return Some(value);
+    };
     let next = match value {
         Value::Object(object) => object.entry(first.as_str()).or_insert_with(|| json!({})),
         Value::Array(array) => array.get_mut(first.parse::<usize>().ok()?)?,

@@ -27,29 +27,28 @@ use compact_str::{CompactString, format_compact};
 use http::header::{EXPECT, HeaderMap, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, Request as HttpRequest, StatusCode};
 use hyper::body::Incoming;
-use tokio::sync::oneshot;
-use tokio::time::sleep;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::answer::{self, Problem, Reply, problem};
 use super::body::{Budget, Share};
 use super::example;
+use super::outcome::{Outcome, Waiting};
 use super::parts::{self, Part, Wait};
 use super::route::Segment;
 use super::server::{Answering, Endpoint, HttpServers, Opening, Route};
 use super::submit::{self, CHANNEL};
 use crate::clock::WallClock;
-use crate::engine::request::{Answer, LONGEST_RETENTION_MS, Request, request_address};
+use crate::engine::request::{LONGEST_RETENTION_MS, Request, request_address};
 use crate::id::{Address, KeyGroups, TypeName};
 use crate::io::clients::Clients;
 use crate::io::ingress::{
-    AckOutcome, BadRecord, Decoder, Ingress, IngressContext, IngressError, Partition, Record,
-    RecordSender, channel,
+    BadRecord, Decoder, Ingress, IngressContext, IngressError, Partition, Record, RecordSender,
+    channel,
 };
 use crate::module::description::MessageFormat;
 use crate::module::model::{self, OnError, PathSegment};
 use crate::rand::Random;
-use crate::sdk::message::{CodecError, TypedValue};
+use crate::sdk::message::CodecError;
 
 /// Longest time that a message with an idempotency key and without `?wait` waits to be durable.
 const DURABLE: Duration = Duration::from_secs(30);
@@ -85,14 +84,23 @@ impl Ingress for HttpIngress {
         for worker in 0..context.workers {
             let (sender, source) = channel(CHANNEL, context.waker(worker));
             senders.push(sender);
-            partitions.push(Partition { name: None, worker, source: Box::new(source) });
+            partitions.push(Partition {
+                name: None,
+                worker,
+                source: Box::new(source),
+            });
         }
         let front = Front::new(&self.spec, context, senders)?;
-        let path = self.spec.path_template().segments().into_iter().map(|segment| match segment {
-            PathSegment::Literal(text) => Segment::Literal(text),
-            PathSegment::Id => Segment::Any("id"),
-            PathSegment::Type => Segment::Any("type"),
-        });
+        let path = self
+            .spec
+            .path_template()
+            .segments()
+            .into_iter()
+            .map(|segment| match segment {
+                PathSegment::Literal(text) => Segment::Literal(text),
+                PathSegment::Id => Segment::Any("id"),
+                PathSegment::Type => Segment::Any("type"),
+            });
         let route = Route {
             component: self.spec.id.to_string(),
             methods: &[Method::POST],
@@ -106,7 +114,10 @@ impl Ingress for HttpIngress {
             runtime: &context.runtime,
             stopping: &context.stopping,
         };
-        let address = self.servers.add(&opening, route).map_err(|problem| context.error(problem))?;
+        let address = self
+            .servers
+            .add(&opening, route)
+            .map_err(|problem| context.error(problem))?;
         tracing::debug!(ingress = context.id, %address, "bound");
         Ok(partitions)
     }
@@ -151,17 +162,26 @@ impl Front {
         let path = spec.path_template().segments();
         let part = |part: Option<model::RequestPart>, placeholder: PathSegment, field| match part {
             None => Ok(None),
-            Some(part) => Part::of(&part, &path, &placeholder).map(Some).ok_or_else(|| {
-                context.error(format_args!("`{field}` says path, and the path has no such placeholder"))
-            }),
+            Some(part) => Part::of(&part, &path, &placeholder)
+                .map(Some)
+                .ok_or_else(|| {
+                    context.error(format_args!(
+                        "`{field}` says path, and the path has no such placeholder"
+                    ))
+                }),
         };
-        let targets = spec.targets.iter().map(|target| TypeName::parse(target.as_str()));
+        let targets = spec
+            .targets
+            .iter()
+            .map(|target| TypeName::parse(target.as_str()));
         Ok(Self {
             id: context.id.clone(),
             types: spec.value_types().iter().map(ToString::to_string).collect(),
             type_from: part(spec.type_source(), PathSegment::Type, "typeFrom")?,
             id_from: part(spec.id_source(), PathSegment::Id, "idFrom")?,
-            targets: targets.collect::<Result<_, _>>().map_err(|error| context.error(error))?,
+            targets: targets
+                .collect::<Result<_, _>>()
+                .map_err(|error| context.error(error))?,
             on_error: spec.on_error.clone(),
             max_wait: spec.max_wait,
             retention: spec.idempotency.retention,
@@ -176,7 +196,11 @@ impl Front {
         })
     }
 
-    async fn answer(&self, request: HttpRequest<Incoming>, captures: Vec<String>) -> Result<Reply, Reply> {
+    async fn answer(
+        &self,
+        request: HttpRequest<Incoming>,
+        captures: Vec<String>,
+    ) -> Result<Reply, Reply> {
         let (head, body) = request.into_parts();
         if let Some(token) = &self.token
             && !parts::is_authorised(&head.headers, token.reveal())
@@ -185,16 +209,26 @@ impl Front {
                 StatusCode::UNAUTHORIZED,
                 "this ingress asks for a token: send `Authorization: Bearer …`",
             );
-            reply.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            reply
+                .headers_mut()
+                .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             return Err(reply);
         }
         let bad_request = |error: String| problem(StatusCode::BAD_REQUEST, error);
         let wait = Wait::of(head.uri.query()).map_err(bad_request)?;
-        let idempotency_key = parts::idempotency_key(&head.headers).map_err(bad_request)?.map(CompactString::from);
+        let idempotency_key = parts::idempotency_key(&head.headers)
+            .map_err(bad_request)?
+            .map(CompactString::from);
         let expects = head.headers.contains_key(EXPECT);
         let (body, share) = self.budget.read(body, expects).await?;
         let (typename, key) = self.names(&captures, &head.headers, &body)?;
-        let message = Message { key, typename, headers: head.headers, body, share };
+        let message = Message {
+            key,
+            typename,
+            headers: head.headers,
+            body,
+            share,
+        };
         match (wait, idempotency_key) {
             (Wait::No, None) => self.send(message).await,
             (wait, key) => self.request(message, wait, key).await,
@@ -208,7 +242,9 @@ impl Front {
         headers: &HeaderMap,
         body: &Bytes,
     ) -> Result<(String, Option<CompactString>), Reply> {
-        let in_body = [&self.type_from, &self.id_from].iter().any(|part| matches!(part, Some(Part::Pointer(_))));
+        let in_body = [&self.type_from, &self.id_from]
+            .iter()
+            .any(|part| matches!(part, Some(Part::Pointer(_))));
         let document = if in_body {
             let document = serde_json::from_slice::<serde_json::Value>(body);
             Some(document.map_err(|error| self.undecodable(body, &error.to_string(), true))?)
@@ -222,7 +258,8 @@ impl Front {
         let typename = match &self.type_from {
             Some(part) => {
                 let name = read(part)?;
-                self.value_type(&name).map_err(|error| self.undecodable(body, &error, false))?
+                self.value_type(&name)
+                    .map_err(|error| self.undecodable(body, &error, false))?
             }
             None => self.types.first().cloned().unwrap_or_default(),
         };
@@ -235,13 +272,19 @@ impl Front {
         if let Some(exact) = self.types.iter().find(|known| *known == name) {
             return Ok(exact.clone());
         }
-        let mut short = self.types.iter().filter(|known| known.rsplit_once('/').is_some_and(|(_, last)| last == name));
+        let mut short = self
+            .types
+            .iter()
+            .filter(|known| known.rsplit_once('/').is_some_and(|(_, last)| last == name));
         match (short.next(), short.next()) {
             (Some(one), None) => Ok(one.clone()),
-            (Some(one), Some(other)) => Err(format!("`{name}` may be `{one}` or `{other}`: give the full name")),
-            (None, _) => {
-                Err(format!("`{name}` is not a type of this ingress; its types are {}", self.types.join(", ")))
-            }
+            (Some(one), Some(other)) => Err(format!(
+                "`{name}` may be `{one}` or `{other}`: give the full name"
+            )),
+            (None, _) => Err(format!(
+                "`{name}` is not a type of this ingress; its types are {}",
+                self.types.join(", ")
+            )),
         }
     }
 
@@ -250,16 +293,30 @@ impl Front {
         match &self.on_error {
             OnError::Skip => tracing::warn!(ingress = self.id, error, "a message is left out"),
             OnError::Fail | OnError::DeadLetter(_) => {
-                let record = Record::of(Err(BadRecord { bytes: body.clone(), problem: error.to_owned() }));
+                let record = Record::of(Err(BadRecord {
+                    bytes: body.clone(),
+                    problem: error.to_owned(),
+                }));
                 if let Some(sender) = self.senders.get(self.any_worker())
                     && sender.try_send(record).is_err()
                 {
-                    return answer::busy("the application cannot take more at the moment: try again");
+                    return answer::busy(
+                        "the application cannot take more at the moment: try again",
+                    );
                 }
             }
         }
-        let (line, column) = if is_json { place_of(error).unzip() } else { (None, None) };
-        let problem = Problem { error: error.to_owned(), line, column, durable: None };
+        let (line, column) = if is_json {
+            place_of(error).unzip()
+        } else {
+            (None, None)
+        };
+        let problem = Problem {
+            error: error.to_owned(),
+            line,
+            column,
+            durable: None,
+        };
         problem.reply(StatusCode::BAD_REQUEST)
     }
 
@@ -269,7 +326,9 @@ impl Front {
     }
 
     fn format(&self, typename: &str) -> Option<MessageFormat> {
-        self.decoder.definition(typename).map(|definition| definition.format)
+        self.decoder
+            .definition(typename)
+            .map(|definition| definition.format)
     }
 
     fn any_worker(&self) -> usize {
@@ -277,11 +336,14 @@ impl Front {
     }
 
     fn owner(&self, address: &Address) -> usize {
-        self.key_groups.owner(address.key_group(self.key_groups), self.senders.len())
+        self.key_groups
+            .owner(address.key_group(self.key_groups), self.senders.len())
     }
 
     fn sender(&self, worker: usize) -> Result<&RecordSender, Reply> {
-        self.senders.get(worker).ok_or_else(|| answer::stopping("the application has no workers"))
+        self.senders
+            .get(worker)
+            .ok_or_else(|| answer::stopping("the application has no workers"))
     }
 
     /// A message whose sender waits only until it is durable.
@@ -303,12 +365,21 @@ impl Front {
     }
 
     /// A message whose sender waits for the reply, or that takes effect once under its key.
-    async fn request(&self, message: Message, wait: Wait, key: Option<CompactString>) -> Result<Reply, Reply> {
+    async fn request(
+        &self,
+        message: Message,
+        wait: Wait,
+        key: Option<CompactString>,
+    ) -> Result<Reply, Reply> {
         // What cannot be read must not become a request: nobody could answer it with 400 any more.
         self.decoder
             .decode(&message.typename, message.body.clone())
             .map_err(|error| self.codec_error(&message.body, &message.typename, &error))?;
-        let id = request_id(&self.id, message.key.as_deref().unwrap_or_default(), key.as_deref());
+        let id = request_id(
+            &self.id,
+            message.key.as_deref().unwrap_or_default(),
+            key.as_deref(),
+        );
         let fingerprint = fingerprint(&[
             message.typename.as_bytes(),
             message.key.as_deref().unwrap_or_default().as_bytes(),
@@ -320,12 +391,18 @@ impl Front {
             Wait::For(wanted) => wanted.min(self.max_wait),
         };
         let (connection, answer) = self.clients.wait(&id, fingerprint);
-        let _waiting = Waiting { clients: &self.clients, id: &id, connection };
+        let _waiting = Waiting {
+            clients: &self.clients,
+            id: &id,
+            connection,
+        };
         let request = Request {
             ingress: self.id.clone(),
             connection,
             wait: wait != Wait::No,
-            retention_ms: key.as_ref().map_or(0, |_| self.retention.as_millis() as u64),
+            retention_ms: key
+                .as_ref()
+                .map_or(0, |_| self.retention.as_millis() as u64),
             fingerprint,
             key: message.key,
             headers: parts::record_headers(&message.headers),
@@ -339,92 +416,32 @@ impl Front {
         let mut record = Record::new(request);
         record.target = Some(address);
         let told = submit::hand_over(self.sender(worker)?, record, message.share)?;
-        let outcome = Outcome { answer, told, limit, waits: wait != Wait::No, has_key: key.is_some() };
+        let outcome = Outcome {
+            answer,
+            told,
+            limit,
+            waits: wait != Wait::No,
+            has_key: key.is_some(),
+        };
         outcome.reply(&self.decoder).await
     }
 }
 
 impl Endpoint for Front {
     fn call(self: Arc<Self>, request: HttpRequest<Incoming>, captures: Vec<String>) -> Answering {
-        Box::pin(async move { self.answer(request, captures).await.unwrap_or_else(|reply| reply) })
+        Box::pin(async move {
+            self.answer(request, captures)
+                .await
+                .unwrap_or_else(|reply| reply)
+        })
     }
 }
 
 impl fmt::Debug for Front {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Front").field("id", &self.id).finish_non_exhaustive()
-    }
-}
-
-/// A connection that waits for an answer; it stops when the client goes away.
-struct Waiting<'a> {
-    clients: &'a Clients,
-    id: &'a str,
-    connection: u64,
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.clients.forget(self.id, self.connection);
-    }
-}
-
-/// What a client waits for.
-struct Outcome {
-    answer: oneshot::Receiver<Answer>,
-    told: oneshot::Receiver<AckOutcome>,
-    limit: Duration,
-    waits: bool,
-    has_key: bool,
-}
-
-impl Outcome {
-    async fn reply(mut self, decoder: &Decoder) -> Result<Reply, Reply> {
-        let mut durable = false;
-        let mut late = std::pin::pin!(sleep(self.limit));
-        loop {
-            tokio::select! {
-                biased;
-                answer = &mut self.answer => return match answer {
-                    Ok(Answer::Reply(reply)) if self.waits => {
-                        let content_type = content_type(decoder, &reply);
-                        Ok(answer::value(reply, content_type))
-                    }
-                    Ok(Answer::Accepted | Answer::Reply(_)) => Ok(answer::accepted()),
-                    Ok(Answer::KeyReused) => Err(Problem {
-                        error: "another message was sent under this `Idempotency-Key`: use a new key for each message"
-                            .to_owned(),
-                        durable: Some(false),
-                        ..Problem::default()
-                    }
-                    .reply(StatusCode::UNPROCESSABLE_ENTITY)),
-                    Ok(Answer::Refused(reason)) => Err(submit::refused(reason)),
-                    Err(_) => Err(submit::untold()),
-                },
-                told = &mut self.told, if !durable => match told {
-                    Ok(AckOutcome::Durable) => durable = true,
-                    Ok(AckOutcome::Refused(reason)) => return Err(submit::refused(reason)),
-                    Err(_) => return Err(submit::untold()),
-                },
-                () = &mut late => return Err(self.late(durable)),
-            }
-        }
-    }
-
-    fn late(&self, durable: bool) -> Reply {
-        let limit = humantime::format_duration(self.limit);
-        let mut error = match (self.waits, durable) {
-            (true, true) => format!("no reply within {limit}; the message is durable and takes effect"),
-            (_, false) => format!("no answer within {limit}; the message is not known to be durable: it may still take effect"),
-            (false, true) => format!("the message is durable, and was not routed within {limit}"),
-        };
-        error += if self.has_key {
-            ". Sending it again with the same `Idempotency-Key` is safe, and answered with the first one's reply"
-        } else {
-            ". An `Idempotency-Key` makes it safe to send a message again"
-        };
-        let problem = Problem { error, durable: durable.then_some(true), ..Problem::default() };
-        problem.reply(StatusCode::GATEWAY_TIMEOUT)
+        f.debug_struct("Front")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -433,7 +450,10 @@ fn request_id(ingress: &str, target: &str, key: Option<&str>) -> CompactString {
     match key {
         Some(key) => format_compact!("{ingress}\u{1f}{target}\u{1f}{key}"),
         None => {
-            let (high, low) = (Random::from_system().next_u64(), Random::from_system().next_u64());
+            let (high, low) = (
+                Random::from_system().next_u64(),
+                Random::from_system().next_u64(),
+            );
             format_compact!("{ingress}\u{1f}{target}\u{1f}\u{1e}{high:016x}{low:016x}")
         }
     }
@@ -453,16 +473,6 @@ fn place_of(error: &str) -> Option<(u64, u64)> {
     let (_, place) = error.rsplit_once(" at line ")?;
     let (line, column) = place.split_once(" column ")?;
     Some((line.parse().ok()?, column.parse().ok()?))
-}
-
-/// How a reply's bytes are to be read. Nobody needs to declare the types of replies; those unknown are looked at.
-fn content_type(decoder: &Decoder, reply: &TypedValue) -> &'static str {
-    let format = match decoder.definition(&reply.typename) {
-        Some(definition) => Some(definition.format),
-        None if reply.typename.starts_with("io.statefun.types/") => Some(MessageFormat::Protobuf),
-        None => super::looks_like_json(&reply.value).then_some(MessageFormat::Json),
-    };
-    super::content_type(format)
 }
 
 #[cfg(test)]
@@ -493,8 +503,16 @@ mod tests {
 
     #[test]
     fn places_in_messages() {
-        assert_eq!(place_of("expected value at line 3 column 14"), Some((3, 14)));
-        for none in ["", "at line", "x at line a column 1", "x at line 1 column 99999999999999999999"] {
+        assert_eq!(
+            place_of("expected value at line 3 column 14"),
+            Some((3, 14))
+        );
+        for none in [
+            "",
+            "at line",
+            "x at line a column 1",
+            "x at line 1 column 99999999999999999999",
+        ] {
             assert_eq!(place_of(none), None, "{none}");
         }
     }

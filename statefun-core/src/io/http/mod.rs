@@ -2,17 +2,21 @@
 //!
 //! - [`server`]: what listens. All HTTP connectors of an application share one [`HttpServers`].
 //! - `route`, `body`, `answer`, `submit`: what a request needs on its way to a worker and back.
-//! - [`ingress`]: the ingress; `parts` finds id, type, key and waiting time in a request, `example` shows how to call it.
+//! - [`ingress`]: the ingress; `parts` finds id, type, key and waiting time in a request, `outcome` waits for its
+//!   reply, `example` shows how to call it.
 //! - [`webhook`]: the egress.
 
 mod answer;
 mod body;
 mod example;
 pub mod ingress;
+mod outcome;
 mod parts;
 mod route;
 pub mod server;
 mod submit;
+#[cfg(test)]
+mod tests;
 
 pub use ingress::HttpIngress;
 pub use server::{HttpServers, Listening};

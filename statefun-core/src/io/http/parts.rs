@@ -44,13 +44,23 @@ pub(super) enum Part {
 
 impl Part {
     /// The part of a spec; none when the path lacks the placeholder, which module.yaml's checks refuse.
-    pub(super) fn of(part: &RequestPart, path: &[PathSegment], placeholder: &PathSegment) -> Option<Self> {
+    pub(super) fn of(
+        part: &RequestPart,
+        path: &[PathSegment],
+        placeholder: &PathSegment,
+    ) -> Option<Self> {
         match part {
             RequestPart::Path => {
-                let mut placeholders = path.iter().filter(|segment| !matches!(segment, PathSegment::Literal(_)));
-                placeholders.position(|segment| segment == placeholder).map(Self::Path)
+                let mut placeholders = path
+                    .iter()
+                    .filter(|segment| !matches!(segment, PathSegment::Literal(_)));
+                placeholders
+                    .position(|segment| segment == placeholder)
+                    .map(Self::Path)
             }
-            RequestPart::Header(name) => HeaderName::from_bytes(name.as_str().as_bytes()).ok().map(Self::Header),
+            RequestPart::Header(name) => HeaderName::from_bytes(name.as_str().as_bytes())
+                .ok()
+                .map(Self::Header),
             RequestPart::Pointer(pointer) => Some(Self::Pointer(pointer.clone())),
         }
     }
@@ -65,7 +75,9 @@ impl Part {
         match self {
             Self::Path(index) => Ok(captures.get(*index).cloned().unwrap_or_default()),
             Self::Header(name) => {
-                let value = headers.get(name).ok_or_else(|| format!("the header `{name}` is missing"))?;
+                let value = headers
+                    .get(name)
+                    .ok_or_else(|| format!("the header `{name}` is missing"))?;
                 match std::str::from_utf8(value.as_bytes()) {
                     Ok("") => Err(format!("the header `{name}` is empty")),
                     Ok(text) => Ok(text.to_owned()),
@@ -75,15 +87,19 @@ impl Part {
             Self::Pointer(pointer) => {
                 use serde_json::Value;
                 match body.and_then(|body| body.pointer(pointer.as_str())) {
-                    Some(Value::String(text)) if text.is_empty() => Err(format!("`{pointer}` is empty")),
+                    Some(Value::String(text)) if text.is_empty() => {
+                        Err(format!("`{pointer}` is empty"))
+                    }
                     Some(Value::String(text)) => Ok(text.clone()),
                     Some(Value::Bool(value)) => Ok(value.to_string()),
                     // A number that is not whole, or too large, has several spellings, and would name several things.
                     Some(Value::Number(number)) if !number.is_f64() => Ok(number.to_string()),
-                    Some(Value::Number(_)) => {
-                        Err(format!("`{pointer}` is not a whole number of at most 64 bits: write it as a text"))
-                    }
-                    Some(_) => Err(format!("`{pointer}` is neither a text nor a number nor a boolean")),
+                    Some(Value::Number(_)) => Err(format!(
+                        "`{pointer}` is not a whole number of at most 64 bits: write it as a text"
+                    )),
+                    Some(_) => Err(format!(
+                        "`{pointer}` is neither a text nor a number nor a boolean"
+                    )),
                     None => Err(format!("the body has no `{pointer}`")),
                 }
             }
@@ -114,7 +130,8 @@ impl Wait {
             if found.is_some() {
                 return Err("`wait` is given twice".to_owned());
             }
-            let value = percent_decode(&value.replace('+', " ")).map_err(|error| format!("`wait`: {error}"))?;
+            let value = percent_decode(&value.replace('+', " "))
+                .map_err(|error| format!("`wait`: {error}"))?;
             found = Some(Self::parse(&value)?);
         }
         Ok(found.unwrap_or(Self::No))
@@ -127,23 +144,36 @@ impl Wait {
         let duration = match parse_duration(value) {
             Ok(duration) => duration,
             Err(UnitError::NoUnit { number }) => Duration::from_secs(number),
-            Err(error) => return Err(format!("`wait` is no duration, as in `5s` or `500ms`: {error}")),
+            Err(error) => {
+                return Err(format!(
+                    "`wait` is no duration, as in `5s` or `500ms`: {error}"
+                ));
+            }
         };
-        Ok(if duration.is_zero() { Self::No } else { Self::For(duration) })
+        Ok(if duration.is_zero() {
+            Self::No
+        } else {
+            Self::For(duration)
+        })
     }
 }
 
 /// The idempotency key, if there is one.
 pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, String> {
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
-    let Some(value) = values.next() else { return Ok(None) };
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
     if values.next().is_some() {
         return Err("`Idempotency-Key` is given twice".to_owned());
     }
     match std::str::from_utf8(value.as_bytes()) {
         Ok("") => Err("`Idempotency-Key` is empty".to_owned()),
         Ok(key) if key.len() <= KEY_BYTES => Ok(Some(key)),
-        Ok(key) => Err(format!("`Idempotency-Key` has {} bytes; at most {KEY_BYTES} are taken", key.len())),
+        Ok(key) => Err(format!(
+            "`Idempotency-Key` has {} bytes; at most {KEY_BYTES} are taken",
+            key.len()
+        )),
         Err(_) => Err("`Idempotency-Key` is not UTF-8".to_owned()),
     }
 }
@@ -153,7 +183,9 @@ pub(super) fn record_headers(headers: &HeaderMap) -> BTreeMap<String, String> {
     let mut seen: BTreeMap<String, String> = BTreeMap::new();
     for (name, value) in headers {
         let name = name.as_str();
-        let Ok(value) = std::str::from_utf8(value.as_bytes()) else { continue };
+        let Ok(value) = std::str::from_utf8(value.as_bytes()) else {
+            continue;
+        };
         if HIDDEN.contains(&name) {
             continue;
         }
@@ -170,8 +202,12 @@ pub(super) fn record_headers(headers: &HeaderMap) -> BTreeMap<String, String> {
 /// Whether a request carries the token.
 pub(super) fn is_authorised(headers: &HeaderMap, token: &str) -> bool {
     let mut given = headers.get_all(AUTHORIZATION).iter();
-    let (Some(given), None) = (given.next(), given.next()) else { return false };
-    let Some((scheme, rest)) = given.as_bytes().split_at_checked(7) else { return false };
+    let (Some(given), None) = (given.next(), given.next()) else {
+        return false;
+    };
+    let Some((scheme, rest)) = given.as_bytes().split_at_checked(7) else {
+        return false;
+    };
     scheme.eq_ignore_ascii_case(b"bearer ") && equal(rest.trim_ascii(), token.as_bytes())
 }
 
@@ -208,7 +244,14 @@ mod tests {
         ] {
             assert_eq!(Wait::of(Some(query)), Ok(wait), "{query}");
         }
-        for bad in ["wait=x", "wait=-1", "wait=1.5s", "wait=1s&wait=2s", "wait=%zz", "wait=99999999999999999999"] {
+        for bad in [
+            "wait=x",
+            "wait=-1",
+            "wait=1.5s",
+            "wait=1s&wait=2s",
+            "wait=%zz",
+            "wait=99999999999999999999",
+        ] {
             assert!(Wait::of(Some(bad)).is_err(), "{bad}");
         }
         assert_eq!(Wait::of(None), Ok(Wait::No));
@@ -222,22 +265,42 @@ mod tests {
             is_authorised(&headers, "secret")
         };
         assert!(authorised("Bearer secret") && authorised("bearer  secret "));
-        for bad in ["", "Bearer", "Bearer ", "Bearer secre", "Bearer secrets", "Bearer secretsecret", "Basic secret"] {
+        for bad in [
+            "",
+            "Bearer",
+            "Bearer ",
+            "Bearer secre",
+            "Bearer secrets",
+            "Bearer secretsecret",
+            "Basic secret",
+        ] {
             assert!(!authorised(bad), "{bad:?}");
         }
         assert!(!is_authorised(&HeaderMap::new(), "secret"));
-        assert!(!equal(b"", b"") && !equal(b"x", b""), "an empty token admits nobody");
+        assert!(
+            !equal(b"", b"") && !equal(b"x", b""),
+            "an empty token admits nobody"
+        );
     }
 
     #[test]
     fn secrets_and_hop_by_hop_headers_stay_out_of_the_log() {
         let mut headers = HeaderMap::new();
-        for (name, value) in [("authorization", "x"), ("cookie", "x"), ("x-a", "1"), ("x-a", "2"), ("te", "x")] {
+        for (name, value) in [
+            ("authorization", "x"),
+            ("cookie", "x"),
+            ("x-a", "1"),
+            ("x-a", "2"),
+            ("te", "x"),
+        ] {
             headers.append(name, HeaderValue::from_static(value));
         }
         headers.insert("x-latin", HeaderValue::from_bytes(b"\xe4").unwrap());
         let seen = record_headers(&headers);
-        assert_eq!(seen.into_iter().collect::<Vec<_>>(), [("x-a".to_owned(), "1, 2".to_owned())]);
+        assert_eq!(
+            seen.into_iter().collect::<Vec<_>>(),
+            [("x-a".to_owned(), "1, 2".to_owned())]
+        );
     }
 
     #[test]
@@ -252,7 +315,12 @@ mod tests {
         assert_eq!(key(&[]), Ok(None));
         assert_eq!(key(&["ä b".as_bytes()]), Ok(Some("ä b".to_owned())));
         assert_eq!(key(&[&[b'x'; KEY_BYTES]]), Ok(Some("x".repeat(KEY_BYTES))));
-        for bad in [&[&b""[..]][..], &[b"a", b"a"], &[b"\xff"], &[&[b'x'; KEY_BYTES + 1]]] {
+        for bad in [
+            &[&b""[..]][..],
+            &[b"a", b"a"],
+            &[b"\xff"],
+            &[&[b'x'; KEY_BYTES + 1]],
+        ] {
             assert!(key(bad).is_err(), "{bad:?}");
         }
     }
@@ -267,9 +335,20 @@ mod tests {
         };
         assert_eq!(read(r#"{"a": {"b/c": "x"}}"#), Ok("x".to_owned()));
         assert_eq!(read(r#"{"a": {"b/c": -7}}"#), Ok("-7".to_owned()));
-        assert_eq!(read(r#"{"a": {"b/c": 18446744073709551615}}"#), Ok("18446744073709551615".to_owned()));
+        assert_eq!(
+            read(r#"{"a": {"b/c": 18446744073709551615}}"#),
+            Ok("18446744073709551615".to_owned())
+        );
         assert_eq!(read(r#"{"a": {"b/c": true}}"#), Ok("true".to_owned()));
-        for bad in ["\"\"", "1.0", "1e3", "18446744073709551616", "null", "[]", "{}"] {
+        for bad in [
+            "\"\"",
+            "1.0",
+            "1e3",
+            "18446744073709551616",
+            "null",
+            "[]",
+            "{}",
+        ] {
             let body = format!(r#"{{"a": {{"b/c": {bad}}}}}"#);
             assert!(read(&body).is_err(), "{body}");
         }

@@ -29,7 +29,9 @@ pub(in crate::io) fn show(segments: &[Segment]) -> String {
     if segments.is_empty() {
         return "/".to_owned();
     }
-    segments.iter().fold(String::new(), |path, segment| format!("{path}/{segment}"))
+    segments
+        .iter()
+        .fold(String::new(), |path, segment| format!("{path}/{segment}"))
 }
 
 /// Whether two routes match the same requests.
@@ -90,11 +92,16 @@ pub(super) fn percent_encode(text: &str) -> String {
 
 /// The decoded segments of a request's path; none when it is no absolute path. The path `/` has no segments.
 pub(super) fn split(path: &str) -> Result<Option<Vec<String>>, PathError> {
-    let Some(rest) = path.strip_prefix('/') else { return Ok(None) };
+    let Some(rest) = path.strip_prefix('/') else {
+        return Ok(None);
+    };
     if rest.is_empty() {
         return Ok(Some(Vec::new()));
     }
-    rest.split('/').map(percent_decode).collect::<Result<_, _>>().map(Some)
+    rest.split('/')
+        .map(percent_decode)
+        .collect::<Result<_, _>>()
+        .map(Some)
 }
 
 /// What stands in place of the placeholders, in order; none when the path is another one.
@@ -133,8 +140,14 @@ mod tests {
         assert_eq!(split("/"), Ok(Some(vec![])));
         assert_eq!(split("*"), Ok(None));
         assert_eq!(split(""), Ok(None));
-        assert_eq!(split("/a//b/"), Ok(Some(["a", "", "b", ""].map(str::to_owned).into())));
-        assert_eq!(split("/a%2Fb/%C3%A4"), Ok(Some(["a/b", "ä"].map(str::to_owned).into())));
+        assert_eq!(
+            split("/a//b/"),
+            Ok(Some(["a", "", "b", ""].map(str::to_owned).into()))
+        );
+        assert_eq!(
+            split("/a%2Fb/%C3%A4"),
+            Ok(Some(["a/b", "ä"].map(str::to_owned).into()))
+        );
         for bad in ["/%", "/%2", "/%zz", "/%+1", "/a%2"] {
             assert_eq!(split(bad), Err(PathError::Escape), "{bad}");
         }
@@ -170,8 +183,14 @@ mod tests {
 
     #[test]
     fn placeholders_of_any_name_are_alike() {
-        assert!(alike(&[literal("a"), Segment::Any("id")], &[literal("a"), Segment::Any("type")]));
-        assert!(!alike(&[literal("a"), Segment::Any("id")], &[literal("a"), literal("id")]));
+        assert!(alike(
+            &[literal("a"), Segment::Any("id")],
+            &[literal("a"), Segment::Any("type")]
+        ));
+        assert!(!alike(
+            &[literal("a"), Segment::Any("id")],
+            &[literal("a"), literal("id")]
+        ));
         assert!(!alike(&[literal("a")], &[literal("a"), literal("b")]));
     }
 

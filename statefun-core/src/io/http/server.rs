@@ -22,6 +22,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinHandle;
 
 use super::answer::{self, Reply, problem};
 use super::route::{self, Segment};
@@ -103,9 +104,17 @@ impl HttpServers {
 
     /// Adds a route to the server of an address, which is bound now if it is the first one. Each route with port 0
     /// has a server of its own. The error says what is wrong and how to mend it.
-    pub(in crate::io) fn add(&self, opening: &Opening<'_>, route: Route) -> Result<SocketAddr, String> {
+    pub(in crate::io) fn add(
+        &self,
+        opening: &Opening<'_>,
+        route: Route,
+    ) -> Result<SocketAddr, String> {
         // The name has an address of either family on many machines; one server is meant.
-        let host = if opening.host == "localhost" { "127.0.0.1" } else { opening.host };
+        let host = if opening.host == "localhost" {
+            "127.0.0.1"
+        } else {
+            opening.host
+        };
         let mut state = self.state();
         let shared = state
             .servers
@@ -137,14 +146,22 @@ impl HttpServers {
     /// Where an ingress or egress listens.
     pub fn bound(&self, component: &str) -> Option<SocketAddr> {
         let listening = self.listening();
-        listening.iter().find(|listening| listening.component == component).map(|found| found.address)
+        listening
+            .iter()
+            .find(|listening| listening.component == component)
+            .map(|found| found.address)
     }
 
     /// All places where the application takes requests, sorted by connector.
     pub fn listening(&self) -> Vec<Listening> {
         let servers = self.state().servers.clone();
-        let mut listening: Vec<Listening> = servers.iter().flat_map(|server| server.listening()).collect();
-        listening.sort_by(|one, other| (&one.component, &one.path).cmp(&(&other.component, &other.path)));
+        let mut listening: Vec<Listening> = servers
+            .iter()
+            .flat_map(|server| server.listening())
+            .collect();
+        listening.sort_by(|one, other| {
+            (&one.component, &one.path).cmp(&(&other.component, &other.path))
+        });
         listening
     }
 
@@ -155,12 +172,30 @@ impl HttpServers {
         let answered = async {
             for server in &servers {
                 // The sender lives in the server, so the wait ends with all connections closed.
-                let _ = server.connections.subscribe().wait_for(|open| *open == 0).await;
+                let _ = server
+                    .connections
+                    .subscribe()
+                    .wait_for(|open| *open == 0)
+                    .await;
             }
         };
         let _ = tokio::time::timeout(grace, answered).await;
         for server in &servers {
             server.close();
+            let accepting = server
+                .accepting
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+            if let Some(accepting) = accepting {
+                // It ends by itself now, and the port is free then.
+                let _ = accepting.await;
+            }
+            let _ = server
+                .connections
+                .subscribe()
+                .wait_for(|open| *open == 0)
+                .await;
         }
     }
 }
@@ -179,6 +214,7 @@ struct Server {
     local: SocketAddr,
     /// Until it accepts connections.
     socket: Mutex<Option<StdListener>>,
+    accepting: Mutex<Option<JoinHandle<()>>>,
     /// Sorted, the most exact first.
     routes: Mutex<Arc<Vec<Arc<Route>>>>,
     runtime: Handle,
@@ -197,19 +233,27 @@ impl std::fmt::Debug for Server {
 impl Server {
     fn bind(host: &str, opening: &Opening<'_>, component: &str) -> Result<Arc<Self>, String> {
         let port = opening.port;
-        let shown = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-        let bound = (host, port).to_socket_addrs().and_then(|addresses| {
-            StdListener::bind(addresses.collect::<Vec<_>>().as_slice())
-        });
+        let shown = if host.contains(':') {
+            format!("[{host}]:{port}")
+        } else {
+            format!("{host}:{port}")
+        };
+        let bound = (host, port)
+            .to_socket_addrs()
+            .and_then(|addresses| StdListener::bind(addresses.collect::<Vec<_>>().as_slice()));
         let prepared = bound.and_then(|socket| {
             socket.set_nonblocking(true)?;
             Ok((socket.local_addr()?, socket))
         });
         let (local, socket) = prepared.map_err(|error| {
             let hint = match error.kind() {
-                ErrorKind::AddrInUse => "is another process using it? Stop that one, or choose another port",
+                ErrorKind::AddrInUse => {
+                    "is another process using it? Stop that one, or choose another port"
+                }
                 ErrorKind::AddrNotAvailable => "this machine has no such address",
-                ErrorKind::PermissionDenied => "choose a port from 1024 up, or allow the process to use this one",
+                ErrorKind::PermissionDenied => {
+                    "choose a port from 1024 up, or allow the process to use this one"
+                }
                 _ => "choose another address",
             };
             format!("`{component}` cannot listen on {shown}: {error} ({hint})")
@@ -219,6 +263,7 @@ impl Server {
             port,
             local,
             socket: Mutex::new(Some(socket)),
+            accepting: Mutex::default(),
             routes: Mutex::default(),
             runtime: opening.runtime.clone(),
             stopping: opening.stopping.clone(),
@@ -228,12 +273,18 @@ impl Server {
     }
 
     fn routes(&self) -> Arc<Vec<Arc<Route>>> {
-        self.routes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.routes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn add(&self, route: Route) -> Result<(), String> {
         let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(other) = routes.iter().find(|other| route::alike(&other.path, &route.path)) {
+        if let Some(other) = routes
+            .iter()
+            .find(|other| route::alike(&other.path, &route.path))
+        {
             return Err(format!(
                 "`{}` and `{}` share {} and both answer {}: give one of them another `path` or port",
                 other.component,
@@ -252,7 +303,9 @@ impl Server {
     fn listening(&self) -> Vec<Listening> {
         let shown = match self.local {
             // Every address: of these, the own machine's is sure to be one.
-            all if all.ip().is_unspecified() && all.is_ipv4() => format!("127.0.0.1:{}", all.port()),
+            all if all.ip().is_unspecified() && all.is_ipv4() => {
+                format!("127.0.0.1:{}", all.port())
+            }
             all if all.ip().is_unspecified() => format!("[::1]:{}", all.port()),
             one => one.to_string(),
         };
@@ -261,7 +314,11 @@ impl Server {
         let listening = routes.iter().map(|route| Listening {
             component: route.component.clone(),
             address: self.local,
-            method: route.methods.first().map(Method::to_string).unwrap_or_default(),
+            method: route
+                .methods
+                .first()
+                .map(Method::to_string)
+                .unwrap_or_default(),
             path: route::show(&route.path),
             example: (route.example)(&base),
         });
@@ -270,17 +327,32 @@ impl Server {
 
     fn close(&self) {
         self.closed.send_replace(true);
-        self.socket.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.socket
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
     }
 
     fn accept_connections(self: &Arc<Self>) {
-        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let socket = self
+            .socket
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         let Some(socket) = socket else { return };
         let server = self.clone();
         let _inside = self.runtime.enter();
         match TcpListener::from_std(socket) {
-            Ok(socket) => drop(tokio::spawn(server.accept(socket))),
-            Err(error) => tracing::error!(address = %self.local, %error, "the server cannot accept connections"),
+            Ok(socket) => {
+                let accepting = tokio::spawn(server.accept(socket));
+                *self
+                    .accepting
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner) = Some(accepting);
+            }
+            Err(error) => {
+                tracing::error!(address = %self.local, %error, "the server cannot accept connections")
+            }
         }
     }
 
@@ -323,7 +395,8 @@ impl Server {
             .serve_connection(TokioIo::new(stream), service);
         let mut connection = pin!(connection);
         let (mut stopping, mut closed) = (self.stopping.clone(), self.closed.subscribe());
-        let mut told = false;
+        // Who comes while the process stops is told so, and not cut off.
+        let mut told = *stopping.borrow();
         loop {
             tokio::select! {
                 ended = connection.as_mut() => {
@@ -348,11 +421,18 @@ impl Server {
         let shown = request.uri().path();
         let path = match route::split(shown) {
             Ok(path) => path,
-            Err(error) => return problem(StatusCode::BAD_REQUEST, format_args!("the path cannot be read: {error}")),
+            Err(error) => {
+                return problem(
+                    StatusCode::BAD_REQUEST,
+                    format_args!("the path cannot be read: {error}"),
+                );
+            }
         };
         let routes = self.routes();
         let found = path.and_then(|path| {
-            routes.iter().find_map(|route| Some((route, route::capture(&route.path, &path)?)))
+            routes
+                .iter()
+                .find_map(|route| Some((route, route::capture(&route.path, &path)?)))
         });
         let Some((route, captures)) = found else {
             let known: Vec<String> = routes
@@ -364,11 +444,19 @@ impl Server {
                 .collect();
             return problem(
                 StatusCode::NOT_FOUND,
-                format_args!("nothing answers at `{shown}`; there is {}", known.join(", ")),
+                format_args!(
+                    "nothing answers at `{shown}`; there is {}",
+                    known.join(", ")
+                ),
             );
         };
         if !route.methods.contains(request.method()) {
-            let allowed = route.methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
+            let allowed = route
+                .methods
+                .iter()
+                .map(Method::as_str)
+                .collect::<Vec<_>>()
+                .join(", ");
             let error = format_args!("`{shown}` takes {allowed}, not {}", request.method());
             let mut reply = problem(StatusCode::METHOD_NOT_ALLOWED, error);
             if let Ok(allowed) = HeaderValue::from_str(&allowed) {

@@ -29,9 +29,9 @@ pub(super) fn hand_over(
     }));
     match sender.try_send(record) {
         Ok(()) => Ok(told),
-        Err(TrySendError::Full(_)) => {
-            Err(answer::busy("the application cannot take more at the moment: try again"))
-        }
+        Err(TrySendError::Full(_)) => Err(answer::busy(
+            "the application cannot take more at the moment: try again",
+        )),
         Err(TrySendError::Stopping) => Err(answer::stopping("the application is stopping")),
     }
 }
@@ -58,11 +58,17 @@ pub(in crate::io) async fn durable(
 
 /// No target or router took the message.
 pub(super) fn refused(reason: String) -> Reply {
-    let problem = Problem { error: reason, durable: Some(false), ..Problem::default() };
+    let problem = Problem {
+        error: reason,
+        durable: Some(false),
+        ..Problem::default()
+    };
     problem.reply(StatusCode::UNPROCESSABLE_ENTITY)
 }
 
 /// The process stopped before anybody could say what became of the message.
 pub(super) fn untold() -> Reply {
-    answer::stopping("the application stopped before the message was known to be durable: it may still take effect")
+    answer::stopping(
+        "the application stopped before the message was known to be durable: it may still take effect",
+    )
 }
