@@ -2,4 +2,5 @@
 
 pub(crate) mod clients;
 pub mod egress;
+pub mod file;
 pub mod ingress;
