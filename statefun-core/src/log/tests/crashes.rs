@@ -276,7 +276,7 @@ fn many_crashes_one_after_the_other() {
 #[test]
 fn a_fault_at_every_step() {
     for seed in seeds(2) {
-        let script = script(2_000 + seed, 40);
+        let script = script(2_000 + seed, 25);
         for step in 0..steps_of(seed, &script) {
             for fault in [Fault::Io, Fault::NoSpace] {
                 for kinds in [&KINDS[..1], &KINDS[1..], &KINDS[..]] {
