@@ -1,0 +1,17 @@
+use statefun_core::prelude::*;
+
+use statefun_core::shape::Shaped;
+
+#[derive(Shaped)]
+#[shaped(fromat = "protobuf")]
+struct A {}
+
+#[derive(Shaped)]
+#[shaped(format = "json")]
+struct B {}
+
+#[derive(Shaped)]
+#[shaped]
+struct C {}
+
+fn main() {}
