@@ -3,6 +3,7 @@
 // The macros name this crate `::statefun_core`, here too.
 extern crate self as statefun_core;
 
+pub mod catalog;
 pub mod clock;
 pub mod disk;
 pub mod engine;

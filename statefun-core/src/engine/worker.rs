@@ -308,6 +308,17 @@ impl Worker {
         self.operations.len()
     }
 
+    /// Addresses whose head message is tried again later.
+    pub(crate) fn held_retries(&self) -> usize {
+        self.retries.len()
+    }
+
+    /// Tells somebody when the current epoch is durable.
+    pub(crate) fn when_durable(&mut self, ack: Ack) {
+        self.acks.push(ack);
+        self.changed = true;
+    }
+
     /// Sets the time; it never runs backwards.
     pub(crate) fn set_now(&mut self, now: Timestamp) {
         self.now = self.now.max(now);

@@ -10,6 +10,7 @@ use super::model::{
     Availability, Family, GlobalConfiguration, KINDS, KindInfo, Spec, check_qualified, kind,
 };
 use super::schema::{Record, Role};
+use super::source::secrets;
 use super::source::{
     Document, Entry, Environment, FileId, Node, Source, Sources, Span, Value, parse,
 };
@@ -103,6 +104,16 @@ impl Component {
         self.facts.iter().filter(move |fact| fact.role == role)
     }
 
+    /// The id as written, for messages; empty when it has none.
+    pub(crate) fn shown_id(&self) -> &str {
+        self.facts
+            .iter()
+            .find(|fact| fact.role == Role::Id)
+            .map(|fact| fact.shown.as_str())
+            .or(self.kind.fixed_id)
+            .unwrap_or_default()
+    }
+
     /// What to call it in messages.
     pub(crate) fn title(&self) -> String {
         let what = match self.kind.family {
@@ -111,15 +122,9 @@ impl Component {
             Family::Endpoint => "endpoint",
             Family::Configuration => "configuration",
         };
-        let shown = self
-            .facts
-            .iter()
-            .find(|fact| fact.role == Role::Id)
-            .map(|fact| fact.shown.as_str())
-            .or(self.kind.fixed_id);
-        match shown {
-            Some(id) => format!("{what} `{id}`"),
-            None => format!("this {what}"),
+        match self.shown_id() {
+            "" => format!("this {what}"),
+            id => format!("{what} `{id}`"),
         }
     }
 }
@@ -222,7 +227,10 @@ impl Loader<'_> {
         };
         let before = self.findings.len();
         let parsed = parse(file, &text, self.environment, &mut self.findings);
-        self.application.opaque.anything |= parsed.truncated;
+        if parsed.truncated {
+            self.application.opaque.anything = true;
+            self.hide(secrets::in_lines(file, &text));
+        }
         if parsed.documents.is_empty() && self.findings.len() == before {
             self.findings.push(
                 Finding::new(
@@ -246,6 +254,7 @@ impl Loader<'_> {
 
     fn document(&mut self, document: Document) {
         let root = document.root;
+        self.hide(secrets::in_tree(&root));
         if !matches!(root.value, Value::Map(_)) {
             if !matches!(root.value, Value::Unreadable) {
                 self.findings.push(
@@ -325,9 +334,7 @@ impl Loader<'_> {
                     return self.set_aside(&root);
                 };
                 let lowered = lower(&spec.value, spec.key_span, record);
-                for secret in &lowered.secrets {
-                    self.application.sources.hide(*secret);
-                }
+                self.hide(lowered.secrets);
                 let clean = lowered.findings.is_empty();
                 self.findings.extend(lowered.findings);
                 let spec_read = lowered.value.map(read);
@@ -447,6 +454,12 @@ impl Loader<'_> {
                 .at(place, "`spec` is missing or empty")
                 .help("write its fields below `spec:`, indented"),
         );
+    }
+
+    fn hide(&mut self, secrets: Vec<Span>) {
+        for secret in secrets {
+            self.application.sources.hide(secret);
+        }
     }
 
     /// Keeps what a document mentions, though not what it means.

@@ -58,7 +58,7 @@ codes! {
         "The file refers to an environment variable with `${NAME}`, it is not set, and the reference gives no default. Set it, or write `${NAME:-default}`.";
     MALFORMED_VARIABLE = "SF0105", Error, "malformed variable",
         "A `${` begins a reference to an environment variable, but what follows is not `NAME}` or `NAME:-default}`. Names consist of letters, digits and `_`. For a literal `${` write `$${`.";
-    NO_DOCUMENT = "SF0106", Warning, "nothing in it",
+    NO_DOCUMENT = "SF0106", Warning, hides, "nothing in it",
         "The file holds no document, so the application gets nothing from it.";
 
     NOT_A_COMPONENT = "SF0201", Error, hides, "not a component",

@@ -11,6 +11,7 @@ use super::codes::{self, Code};
 use super::finding::Finding;
 use super::model::{check_plain, check_qualified};
 use super::schema::{Absent, Check, Field, Record, Role, Type};
+use super::source::secrets::is_written_out;
 use super::source::{Entry, FileId, Node, Scalar, Span, Value};
 use super::suggest::{did_you_mean, list, nearest};
 use super::units::{UnitError, parse_duration, parse_size};
@@ -116,16 +117,12 @@ impl Lowering {
         )
         .at(node.span, format!("expected {}", expected(kind)));
         let help = match (kind, node.scalar()) {
-            (Type::List { .. }, Some(scalar)) => Some(format!(
-                "write it as a list: `{field}: [{}]`",
-                scalar.written
-            )),
-            (Type::Either { keyed, .. }, _) if !keyed.is_empty() => {
-                Some(format!("write it as in `{field}: {{{}: …}}`", keyed[0].0))
+            (Type::List { .. }, Some(scalar)) => {
+                format!("write it as a list: `{field}: [{}]`", scalar.written)
             }
-            _ => None,
+            _ => example(kind, field),
         };
-        self.report(finding.maybe_help(help));
+        self.report(finding.help(help));
         None
     }
 
@@ -169,9 +166,6 @@ impl Lowering {
                 );
             }
             self.path.push(entry.key.clone());
-            if names_a_secret(&entry.key) {
-                self.hide(&entry.value);
-            }
             if let Some(value) = self.value(&entry.value, value) {
                 mapping.insert(Yaml::String(entry.key.clone()), value);
             }
@@ -295,7 +289,7 @@ impl Lowering {
         match kind {
             Type::Text => Some(Yaml::String(text.to_owned())),
             Type::Secret => {
-                self.hide_at(scalar, span);
+                self.hide(scalar, span);
                 Some(Yaml::String(text.to_owned()))
             }
             Type::Boolean => self.boolean(scalar, span, kind),
@@ -316,6 +310,10 @@ impl Lowering {
                         UnitError::UnknownUnit {
                             nearest: Some(unit),
                         } => format!("did you mean `{unit}`?"),
+                        UnitError::Fraction => {
+                            "write a whole number of a smaller unit, as in `1500ms`".to_owned()
+                        }
+                        UnitError::TooLarge => "the longest is a thousand years".to_owned(),
                         _ => "units are ns, us, ms, s, min, h and d, as in `30s` or `1 min`"
                             .to_owned(),
                     };
@@ -329,6 +327,9 @@ impl Lowering {
                         UnitError::UnknownUnit {
                             nearest: Some(unit),
                         } => format!("did you mean `{unit}`?"),
+                        UnitError::Fraction => {
+                            "write a whole number of a smaller unit, as in `1536kb`".to_owned()
+                        }
                         _ => "units are b, kb, mb, gb and tb (powers of 1,024), as in `512kb` or `1MiB`".to_owned(),
                     };
                     self.bad_unit(codes::BAD_SIZE, "size", scalar, span, &error, help)
@@ -344,13 +345,7 @@ impl Lowering {
                 self.unknown_value(scalar, span, kind, help)
             }
             Type::Checked(check) => match (check.check)(text) {
-                Ok(()) => {
-                    if text.contains('@') {
-                        // The user name and password of a URL.
-                        self.hide_at(scalar, span);
-                    }
-                    Some(Yaml::String(text.to_owned()))
-                }
+                Ok(()) => Some(Yaml::String(text.to_owned())),
                 Err(problem) => {
                     self.report(
                         Finding::new(
@@ -409,7 +404,7 @@ impl Lowering {
             ),
         )
         .at(span, format!("expected {}", expected(kind)))
-        .maybe_help(meant.map(|meant| format!("write `{meant}`")));
+        .help(meant.map_or_else(|| example(kind, field), |meant| format!("write `{meant}`")));
         self.report(finding);
         None
     }
@@ -434,7 +429,8 @@ impl Lowering {
                     scalar.written
                 ),
             )
-            .at(span, format!("expected {}", expected(kind)));
+            .at(span, format!("expected {}", expected(kind)))
+            .help(example(kind, field));
             self.report(finding);
             return None;
         }
@@ -567,13 +563,22 @@ impl Lowering {
                 .filter(|field| !found.iter().any(|(known, _)| known.name == field.name))
                 .map(|field| field.name);
             let meant = nearest(&entry.key, absent);
-            let help = match meant {
-                Some(name) => format!("did you mean `{name}`?"),
-                None if entry.key == "<<" => {
+            let all = record.fields.iter().map(|field| field.name);
+            let help = match (meant, nearest(&entry.key, all)) {
+                (Some(name), _) => format!("did you mean `{name}`?"),
+                (None, Some(name)) => {
+                    if let (Some(field), Some(scalar)) = (record.field(name), entry.value.scalar())
+                        && matches!(field.kind, Type::Secret)
+                    {
+                        self.hide(scalar, entry.value.span);
+                    }
+                    format!("did you mean `{name}`, which stands here already?")
+                }
+                (None, None) if entry.key == "<<" => {
                     "YAML's merge key is not read here; write the fields out".to_owned()
                 }
-                None => format!(
-                    "it has the fields {}",
+                (None, None) => format!(
+                    "known here: {}",
                     list(record.fields.iter().map(|field| field.name))
                 ),
             };
@@ -632,24 +637,14 @@ impl Lowering {
                     format!("{place} lacks the field `{}`", field.name),
                 )
                 .at(owner, format!("`{}` is missing here", field.name))
-                .help(format!("{}: {first}", field.name)),
+                .help(format!("`{}`: {first}", field.name)),
             );
         }
     }
 
-    fn hide(&mut self, node: &Node) {
-        if let Value::Scalar(scalar) = &node.value {
-            self.hide_at(scalar, node.span);
-        }
-    }
-
-    fn hide_at(&mut self, scalar: &Scalar, span: Span) {
-        let reference = scalar
-            .written
-            .strip_prefix("${")
-            .and_then(|rest| rest.strip_suffix('}'));
-        // A plain reference shows nothing; anything else may have the secret itself in the file.
-        if reference.is_none_or(|name| name.contains([':', '$', '{'])) {
+    /// Remembers a secret that may stand in the file itself.
+    fn hide(&mut self, scalar: &Scalar, span: Span) {
+        if is_written_out(scalar) {
             self.out.secrets.push(span);
         }
     }
@@ -657,30 +652,6 @@ impl Lowering {
 
 fn is_key(keyed: &[(&'static str, Type)], text: &str) -> bool {
     keyed.iter().any(|(name, _)| *name == text)
-}
-
-/// Whether the name of a header or a key of the configuration says that its value is a secret.
-fn names_a_secret(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    [
-        "authorization",
-        "bearer",
-        "token",
-        "secret",
-        "password",
-        "passwd",
-        "credential",
-        "api-key",
-        "apikey",
-        "api_key",
-        "cookie",
-        "signature",
-        "access-key",
-        "accesskey",
-        "access_key",
-    ]
-    .iter()
-    .any(|part| name.contains(part))
 }
 
 /// The value of an absent record or map.
@@ -748,6 +719,31 @@ fn expected(kind: &Type) -> String {
         }
         Type::List { .. } => "a list".to_owned(),
         Type::Map { .. } | Type::Record(_) => "a map".to_owned(),
+    }
+}
+
+/// How a field of that type is written.
+fn example(kind: &Type, field: &str) -> String {
+    match kind {
+        Type::Text | Type::Secret => "write one value behind it".to_owned(),
+        Type::Boolean => format!("write `{field}: true` or `{field}: false`"),
+        Type::Integer { .. } => format!("write a number, as in `{field}: 8090`"),
+        Type::Duration => format!("write a number and a unit, as in `{field}: 30s`"),
+        Type::Size => format!("write a number and a unit, as in `{field}: 1MiB`"),
+        Type::Name(Role::Router) => "write the name of a router".to_owned(),
+        Type::Name(_) => "write `namespace/name`".to_owned(),
+        Type::Choice { .. } => format!("it takes {}", expected(kind)),
+        Type::Checked(check) => check.help.to_owned(),
+        Type::Either { keyed, .. } => match keyed.first() {
+            Some((key, _)) => format!("write it as in `{field}: {{{key}: …}}`"),
+            None => format!("it takes {}", expected(kind)),
+        },
+        Type::List { .. } => format!("write it as in `{field}: [one, two]`"),
+        Type::Map { .. } => "write `key: value` pairs below it, indented".to_owned(),
+        Type::Record(record) => format!(
+            "write its fields below it, indented: {}",
+            list(record.fields.iter().map(|field| field.name))
+        ),
     }
 }
 

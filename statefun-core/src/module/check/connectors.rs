@@ -47,7 +47,7 @@ fn need(checker: &mut Checker<'_>, feature: &str, place: Span, what: &str) {
         )
         .at(place, format!("needs `{feature}`"))
         .help(format!(
-            "in Cargo.toml: statefun = {{ package = \"statefun-core\", version = \"{}\", features = [\"{feature}\"] }}",
+            "build with it, in Cargo.toml:\n    statefun = {{ package = \"statefun-core\", version = \"{}\", features = [\"{feature}\"] }}",
             env!("CARGO_PKG_VERSION")
         )),
     );

@@ -178,7 +178,7 @@ fn egress(checker: &mut Checker<'_>, component: &Component, spec: &HttpEgress) {
                     codes::BAD_HEADER,
                     format!("the header `{}` is set by the connector", entry.key),
                 )
-                .at(entry.key_span, "not yours to set")
+                .at(entry.key_span, "set with each request")
                 .help("remove it"),
             );
         }

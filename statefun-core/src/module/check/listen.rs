@@ -44,10 +44,20 @@ struct Listener<'a> {
     host: String,
     port: u16,
     place: Span,
+    /// Whether the address is the default, which does not stand in the file.
+    by_default: bool,
     http: Option<&'a HttpIngress>,
 }
 
 impl Listener<'_> {
+    fn label(&self) -> String {
+        if self.by_default {
+            format!("listens on {}:{} by default", self.host, self.port)
+        } else {
+            "listens here".to_owned()
+        }
+    }
+
     fn everywhere(&self) -> bool {
         matches!(self.host.as_str(), "0.0.0.0" | "::")
     }
@@ -96,6 +106,7 @@ fn listeners(application: &Application) -> Vec<Listener<'_>> {
                 host: host.to_owned(),
                 port,
                 place: component.field_span(field),
+                by_default: !component.has(field),
                 http,
             })
         })
@@ -122,8 +133,8 @@ pub(super) fn check(checker: &mut Checker<'_>) {
                         listener.port
                     ),
                 )
-                .at(listener.place, "listens here as well")
-                .related(earlier.place, "listens here")
+                .at(listener.place, listener.label())
+                .related(earlier.place, earlier.label())
                 .help("give one of them another port"),
             );
         }

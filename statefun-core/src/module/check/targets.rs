@@ -7,7 +7,8 @@ use crate::module::description::Description;
 use crate::module::finding::Finding;
 use crate::module::model::Family;
 use crate::module::schema::Role;
-use crate::module::suggest::{did_you_mean, list};
+use crate::module::source::Span;
+use crate::module::suggest::{did_you_mean, list, nearest};
 
 pub(super) fn check(checker: &mut Checker<'_>, description: &Description) {
     functions(checker, description);
@@ -149,17 +150,45 @@ fn egresses(checker: &mut Checker<'_>, description: &Description) {
         }
     }
     for (id, by) in missing {
-        // A declared egress that nobody writes to and that is called almost the same has the typo.
         let by = list(by);
-        findings.push(
-            Finding::new(
-                codes::UNKNOWN_EGRESS,
-                format!("there is no egress `{id}`, to which {by} writes"),
-            )
-            .help(help(id)),
-        );
+        let finding = Finding::new(
+            codes::UNKNOWN_EGRESS,
+            format!("there is no egress `{id}`, to which {by} writes"),
+        )
+        .help(help(id));
+        findings.push(match misspelt(checker, description, id) {
+            Some((span, declared)) => finding.at(span, "is this the one?").help(format!(
+                "rename one of them: the code writes to `{id}`, and this one is `{declared}`"
+            )),
+            None => finding,
+        });
     }
     checker.findings.extend(findings);
+}
+
+/// A declared egress that nothing writes to and that is called almost the same: there the typo is.
+fn misspelt<'a>(
+    checker: &Checker<'a>,
+    description: &Description,
+    id: &str,
+) -> Option<(Span, &'a str)> {
+    let unused: Vec<(&str, Span, &str)> = checker
+        .application
+        .family(Family::Egress)
+        .filter_map(|component| {
+            let (declared, span) = component.id()?;
+            let used = description
+                .functions
+                .iter()
+                .any(|function| function.egress.iter().any(|used| used.id == declared));
+            (!used).then_some((declared, span, component.shown_id()))
+        })
+        .collect();
+    let near = nearest(id, unused.iter().map(|(declared, _, _)| *declared))?;
+    unused
+        .iter()
+        .find(|(declared, _, _)| *declared == near)
+        .map(|&(_, span, shown)| (span, shown))
 }
 
 fn ingresses(checker: &mut Checker<'_>, description: &Description) {

@@ -4,6 +4,7 @@
 //! the same. So the text is read once by a marking parser into [`Node`]s; every check and every finding works on those.
 
 mod parse;
+pub(crate) mod secrets;
 mod substitute;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,7 @@
 //! Shapes: the full structure of state and message types, stored with the data so that a change is seen before it hurts.
 
+pub mod compat;
+
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet, LinkedList, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
