@@ -217,6 +217,16 @@ pub trait PersistedState: Default + 'static {
     /// Whether it reads and writes further rows, and so needs its [`StateSite`].
     const NEEDS_SITE: bool;
 
+    /// One that is absent.
+    fn absent() -> Self {
+        Self::default()
+    }
+
+    /// Shows itself to a visitor.
+    fn show<V: StateVisitor>(&mut self, visitor: &mut V, index: usize) {
+        visitor.visit(index, self);
+    }
+
     /// Takes the row that the store holds. `site` is there when `NEEDS_SITE`.
     fn load(&mut self, row: Option<RowBytes<'_>>, site: Option<StateSite>) -> Result<(), String>;
 

@@ -10,6 +10,10 @@ struct Greeter {
     seen: u32,
     #[persisted]
     names: Vec<String>,
+    #[persisted]
+    visits: std::collections::HashMap<String, [u32; 2]>,
+    #[persisted]
+    pair: (u32, u32),
 }
 
 impl Handle<Greet> for Greeter {

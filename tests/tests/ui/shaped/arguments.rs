@@ -1,5 +1,3 @@
-use statefun_core::prelude::*;
-
 use statefun_core::shape::Shaped;
 
 #[derive(Shaped)]
@@ -13,5 +11,8 @@ struct B {}
 #[derive(Shaped)]
 #[shaped]
 struct C {}
+
+#[derive(Shaped)]
+struct D<'a>(&'a str);
 
 fn main() {}
