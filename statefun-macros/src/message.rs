@@ -74,6 +74,10 @@ fn parse(cx: &Ctxt, input: &DeriveInput) -> Option<MessageType> {
     for attribute in inner_attributes(&input.data).filter(|attribute| is_ours(attribute)) {
         cx.error(attribute, problems::message_attribute_inside());
     }
+    if let Some(lifetime) = input.generics.lifetimes().next() {
+        cx.error(lifetime, problems::borrowed("#[derive(Message)]"));
+        return None;
+    }
     if !input.generics.params.is_empty() {
         let help = problems::GENERIC_MESSAGE_HELP;
         cx.error(&input.generics, problems::generic("#[derive(Message)]", "a message", help));
