@@ -12,6 +12,7 @@ pub mod io;
 pub mod log;
 pub mod module;
 pub mod rand;
+pub mod runtime;
 pub mod sdk;
 pub mod shape;
 pub mod state;

@@ -13,6 +13,8 @@ pub(crate) mod request;
 pub(crate) mod rows;
 pub mod shared;
 pub(crate) mod sinks;
+pub mod start;
+pub(crate) mod stored;
 pub(crate) mod threads;
 pub(crate) mod timers;
 pub(crate) mod waiting;

@@ -94,6 +94,8 @@ pub(crate) struct StartOperation {
     pub(crate) address: Address,
     pub(crate) id: u64,
     pub(crate) operation: Operation,
+    /// The result should its end never be known.
+    pub(crate) unknown: Body,
 }
 
 impl std::fmt::Debug for StartOperation {

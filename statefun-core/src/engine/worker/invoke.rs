@@ -165,7 +165,7 @@ impl Worker {
         if !self.invocation.spawns.is_empty() {
             for spawn in std::mem::take(&mut self.invocation.spawns) {
                 let id = self.next_sequence();
-                let unknown = Envelope { to: own.clone(), from: None, body: spawn.unknown };
+                let unknown = Envelope { to: own.clone(), from: None, body: spawn.unknown.clone_any() };
                 let mut bytes = Vec::new();
                 unknown.encode(&mut bytes)?;
                 self.rows.borrow_mut().put(self.operation_key(own, id), bytes);
@@ -174,6 +174,7 @@ impl Worker {
                     address: own.clone(),
                     id,
                     operation: spawn.operation,
+                    unknown: spawn.unknown,
                 });
             }
         }
