@@ -51,7 +51,7 @@ pub struct Counter {
 /// A state with variants.
 #[persisted]
 #[derive(Debug)]
-pub enum Phase {
+pub enum Stage {
     /// The first.
     #[default]
     New,
@@ -78,7 +78,7 @@ pub struct Pinger {
     pub counter: PersistedValue<Counter>,
     /// Persisted, too.
     #[persisted]
-    phases: PersistedTable<String, Phase>,
+    stages: PersistedTable<String, Stage>,
     /// Not persisted.
     plain: u8,
 }
@@ -86,8 +86,8 @@ pub struct Pinger {
 impl Handle<Ping> for Pinger {
     fn handle(&mut self, message: Ping, ctx: &mut Context<'_, Self>) -> HandlerResult {
         self.counter.count += 1;
-        self.phases
-            .set(ctx.id().to_owned(), Phase::Done(self.plain));
+        self.stages
+            .set(ctx.id().to_owned(), Stage::Done(self.plain));
         ctx.egress(PONGS, &message);
         Ok(())
     }
