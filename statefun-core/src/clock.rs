@@ -73,3 +73,8 @@ impl Stopwatch {
         self.0.elapsed()
     }
 }
+
+/// Lets the thread rest for so long. For threads that wait for the outside world, never for a worker.
+pub(crate) fn pause(duration: Duration) {
+    std::thread::sleep(duration);
+}

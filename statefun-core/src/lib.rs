@@ -1,5 +1,10 @@
 //! Stateful functions with exactly-once state and messaging: the SDK and the runtime.
 
+// The macros name this crate `::statefun_core`, here too.
+extern crate self as statefun_core;
+
+pub mod app;
+pub mod catalog;
 pub mod clock;
 pub mod disk;
 pub mod engine;
@@ -8,9 +13,13 @@ pub mod io;
 pub mod log;
 pub mod module;
 pub mod rand;
+pub mod runtime;
 pub mod sdk;
+pub mod settings;
 pub mod shape;
 pub mod state;
+
+pub use app::{App, Exit, main};
 
 /// What an author of functions needs in scope.
 pub mod prelude {
@@ -51,7 +60,7 @@ pub mod __private {
     pub use crate::sdk::module::Registration;
     pub use crate::sdk::router::{Downstream, RouterDefinition, route_typed};
     pub use crate::sdk::state::{PersistedState, StateVisitor};
-    pub use crate::shape::{Field, OpaqueShape, Shape, ShapeProbe, ShapeScope, Shaped, Variant};
+    pub use crate::shape::{Field, OpaqueShape, Shape, ShapeFields, ShapeProbe, ShapeScope, Shaped, Variant};
 
     /// Finds the `Default` of any type, where it has one. Only for generated code, where the type is concrete.
     #[derive(Debug, Clone, Copy, Default)]

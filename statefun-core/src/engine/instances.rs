@@ -440,7 +440,7 @@ impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
         }
     }
 
-    fn invoke(&mut self, slot_id: SlotId, body: &dyn AnyMessage, mut scope: InvocationScope<'_>) -> Invoked {
+    fn invoke(&mut self, slot_id: SlotId, body: &dyn AnyMessage, scope: InvocationScope<'_>) -> Invoked {
         let (handler, converted) = match self.handler(body) {
             Ok((handler, converted)) => (handler.invoke, converted),
             Err(error) => return Invoked::Failed(error),

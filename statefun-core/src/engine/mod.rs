@@ -1,12 +1,22 @@
 //! The engine: workers that run functions, epochs that make their effects durable together.
 
+pub(crate) mod apply;
+pub(crate) mod commit;
 pub(crate) mod cut;
+pub(crate) mod dataflow;
+pub(crate) mod driver;
 pub(crate) mod envelope;
 pub(crate) mod index;
 pub mod instances;
 pub mod registry;
 pub(crate) mod request;
 pub(crate) mod rows;
+pub mod shared;
+pub(crate) mod sinks;
+pub mod start;
+pub(crate) mod stored;
+pub(crate) mod threads;
 pub(crate) mod timers;
 pub(crate) mod waiting;
+pub(crate) mod watchdog;
 pub(crate) mod worker;

@@ -22,6 +22,7 @@ use crate::engine::request::ClientResponse;
 use crate::engine::rows::{RowStore, SharedRows};
 use crate::engine::timers::Timers;
 use crate::engine::waiting::{Wait, WaitKind, WaitRow};
+use crate::engine::watchdog::Watched;
 use crate::id::{Address, KeyGroups};
 use crate::io::ingress::Ack;
 use crate::rand::Random;
@@ -94,6 +95,8 @@ pub(crate) struct StartOperation {
     pub(crate) address: Address,
     pub(crate) id: u64,
     pub(crate) operation: Operation,
+    /// The result should its end never be known.
+    pub(crate) unknown: Body,
 }
 
 impl std::fmt::Debug for StartOperation {
@@ -152,6 +155,8 @@ pub(crate) struct WorkerSetup {
     /// What its instances may occupy, in bytes.
     pub(crate) cache_bytes: usize,
     pub(crate) seed: u64,
+    /// Where the worker says which handler it is in; its number there.
+    pub(crate) watched: Option<(Arc<Vec<Watched>>, usize)>,
 }
 
 /// See the module's page.
@@ -190,6 +195,7 @@ pub(crate) struct Worker {
     operations: std::collections::HashSet<u64>,
     sequence: u64,
     changed: bool,
+    watched: Option<(Arc<Vec<Watched>>, usize)>,
     pub(crate) counts: WorkerCounts,
     pub(crate) effects: Effects,
 }
@@ -237,6 +243,7 @@ impl Worker {
             // Numbers that no earlier attempt can have given: its epochs were smaller.
             sequence: epoch << 24,
             changed: false,
+            watched: setup.watched,
             counts: WorkerCounts::default(),
             effects: Effects::default(),
         })
@@ -306,6 +313,17 @@ impl Worker {
     /// Operations that were started and have not ended.
     pub(crate) fn open_operations(&self) -> usize {
         self.operations.len()
+    }
+
+    /// Addresses whose head message is tried again later.
+    pub(crate) fn held_retries(&self) -> usize {
+        self.retries.len()
+    }
+
+    /// Tells somebody when the current epoch is durable.
+    pub(crate) fn when_durable(&mut self, ack: Ack) {
+        self.acks.push(ack);
+        self.changed = true;
     }
 
     /// Sets the time; it never runs backwards.

@@ -2,6 +2,7 @@
 
 pub(crate) mod clients;
 pub mod egress;
+pub mod file;
 pub mod http;
 pub mod ingress;
 pub mod playground;

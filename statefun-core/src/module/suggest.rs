@@ -32,7 +32,7 @@ pub(crate) fn did_you_mean<'a>(
 
 /// The known names in one line, cut after a few.
 pub(crate) fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
-    const SHOWN: usize = 12;
+    const SHOWN: usize = 16;
     let all: Vec<&str> = names.into_iter().collect();
     let mut text = all
         .iter()

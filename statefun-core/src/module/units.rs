@@ -58,6 +58,9 @@ pub enum UnitError {
         /// The nearest unit, if one is near.
         nearest: Option<&'static str>,
     },
+    /// The number has a fraction.
+    #[error("it is not a whole number")]
+    Fraction,
     /// It is larger than the type can hold.
     #[error("it is too large")]
     TooLarge,
@@ -109,6 +112,9 @@ fn split(text: &str) -> Result<(u64, String), UnitError> {
     let (number, unit) = text.split_at(digits);
     if number.is_empty() {
         return Err(UnitError::NoNumber);
+    }
+    if unit.starts_with(['.', ',']) {
+        return Err(UnitError::Fraction);
     }
     let number = number.parse().map_err(|_| UnitError::TooLarge)?;
     Ok((number, unit.trim().to_lowercase()))
@@ -184,8 +190,9 @@ mod tests {
         assert_eq!(parse_duration(""), Err(UnitError::NoNumber));
         assert_eq!(parse_duration("-1s"), Err(UnitError::NoNumber));
         assert_eq!(parse_duration("s"), Err(UnitError::NoNumber));
+        assert_eq!(parse_duration("1.5s"), Err(UnitError::Fraction));
         assert_eq!(
-            parse_duration("1.5s"),
+            parse_duration("1 light-year"),
             Err(UnitError::UnknownUnit { nearest: None })
         );
         assert_eq!(

@@ -61,7 +61,7 @@ pub trait Message: Clone + Send + 'static {
     fn shape() -> Shape;
 }
 
-/// Encodes a value in one of the serde formats; what `#[derive(Message)]` calls.
+/// Encodes a value in one of the formats; what `#[derive(Message)]` calls.
 #[doc(hidden)]
 pub mod serde_codec {
     use super::{CodecError, DeserializeOwned, Serialize};
@@ -81,6 +81,14 @@ pub mod serde_codec {
 
     pub fn decode_msgpack<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T, CodecError> {
         rmp_serde::from_slice(bytes).map_err(|error| CodecError::new(name, error))
+    }
+
+    pub fn encode_protobuf<T: prost::Message>(name: &str, value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        value.encode(out).map_err(|error| CodecError::new(name, error))
+    }
+
+    pub fn decode_protobuf<T: prost::Message + Default>(name: &str, bytes: &[u8]) -> Result<T, CodecError> {
+        T::decode(bytes).map_err(|error| CodecError::new(name, error))
     }
 }
 

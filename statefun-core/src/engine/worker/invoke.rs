@@ -120,7 +120,15 @@ impl Worker {
             registry: &self.registry,
             effects: &mut self.invocation,
         };
-        match table.invoke(slot, &*envelope.body, scope) {
+        let watched = self.watched.as_ref().and_then(|(all, own)| all.get(*own));
+        if let Some(watched) = watched {
+            watched.enter(&envelope.to);
+        }
+        let invoked = table.invoke(slot, &*envelope.body, scope);
+        if let Some(watched) = watched {
+            watched.leave();
+        }
+        match invoked {
             Invoked::Done => {
                 self.carry_out(&envelope.to)?;
                 Ok(Ok(()))
@@ -165,7 +173,7 @@ impl Worker {
         if !self.invocation.spawns.is_empty() {
             for spawn in std::mem::take(&mut self.invocation.spawns) {
                 let id = self.next_sequence();
-                let unknown = Envelope { to: own.clone(), from: None, body: spawn.unknown };
+                let unknown = Envelope { to: own.clone(), from: None, body: spawn.unknown.clone_any() };
                 let mut bytes = Vec::new();
                 unknown.encode(&mut bytes)?;
                 self.rows.borrow_mut().put(self.operation_key(own, id), bytes);
@@ -174,6 +182,7 @@ impl Worker {
                     address: own.clone(),
                     id,
                     operation: spawn.operation,
+                    unknown: spawn.unknown,
                 });
             }
         }

@@ -42,10 +42,7 @@ fn unique(checker: &mut Checker<'_>, family: Family) {
             findings.push(
                 Finding::new(
                     codes::DUPLICATE_ID,
-                    format!(
-                        "two of the {what}es are {}",
-                        component.title().replacen(&format!("{what} "), "", 1)
-                    ),
+                    format!("two {what}es have the id `{}`", component.shown_id()),
                 )
                 .at(span, "again here")
                 .related(earlier, "first here")

@@ -7,7 +7,7 @@ use crate::module::application::{Application, Component};
 use crate::module::codes;
 use crate::module::finding::{Finding, Findings};
 use crate::module::model::{HttpIngress, Spec};
-use crate::module::source::Span;
+use crate::module::source::{Node, Span};
 
 /// A port that the runtime itself listens on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,10 +44,20 @@ struct Listener<'a> {
     host: String,
     port: u16,
     place: Span,
+    /// Whether the address is the default, which does not stand in the file.
+    by_default: bool,
     http: Option<&'a HttpIngress>,
 }
 
 impl Listener<'_> {
+    fn label(&self) -> String {
+        if self.by_default {
+            format!("listens on {}:{} by default", self.host, self.port)
+        } else {
+            "listens here".to_owned()
+        }
+    }
+
     fn everywhere(&self) -> bool {
         matches!(self.host.as_str(), "0.0.0.0" | "::")
     }
@@ -82,11 +92,11 @@ fn listeners(application: &Application) -> Vec<Listener<'_>> {
                 _ => return None,
             };
             // A bad address counts as absent, and its default was not meant.
-            let bad = component.tree.entry("address").is_some_and(|entry| {
-                entry.value.scalar().is_none_or(|scalar| {
-                    http.is_some_and(|spec| spec.address.as_str() != scalar.text)
-                })
-            });
+            let bad = component.has("address")
+                && http.is_some_and(|spec| {
+                    let written = component.tree.at("address").and_then(Node::scalar);
+                    written.is_none_or(|scalar| scalar.text != spec.address.as_str())
+                });
             if bad {
                 return None;
             }
@@ -96,6 +106,7 @@ fn listeners(application: &Application) -> Vec<Listener<'_>> {
                 host: host.to_owned(),
                 port,
                 place: component.field_span(field),
+                by_default: !component.has(field),
                 http,
             })
         })
@@ -122,8 +133,8 @@ pub(super) fn check(checker: &mut Checker<'_>) {
                         listener.port
                     ),
                 )
-                .at(listener.place, "listens here as well")
-                .related(earlier.place, "listens here")
+                .at(listener.place, listener.label())
+                .related(earlier.place, earlier.label())
                 .help("give one of them another port"),
             );
         }

@@ -42,7 +42,7 @@ fn accepted(
     description: &Description,
 ) -> Vec<String> {
     let mut readers: Vec<Reader<'_>> = Vec::new();
-    let mut unknown_readers = false;
+    let mut unknown_readers = component.unclear("targets") || component.unclear("routers");
     for fact in component.facts(Role::Function) {
         match function(description, &fact.name) {
             Some(function) => readers.push(Reader::Target(fact, &function.accepts)),
@@ -174,11 +174,11 @@ fn formats_in(
     refused: &[String],
 ) {
     let why = match &component.spec {
-        Some(Spec::FileIngress(_) | Spec::StdioIngress(_)) => "its records are JSON",
+        Some(Spec::FileIngress(_) | Spec::StdioIngress(_)) => "this ingress reads JSON",
         Some(Spec::HttpIngress(spec)) => {
             let looks = |part: &Option<RequestPart>| matches!(part, Some(RequestPart::Pointer(_)));
             if looks(&spec.id_from) || looks(&spec.type_from) {
-                "it looks into the body with a JSON pointer"
+                "this ingress looks into the body with a JSON pointer"
             } else {
                 return;
             }

@@ -264,6 +264,9 @@ fn check_address(text: &str) -> Result<(), String> {
 }
 
 fn check_url(text: &str) -> Result<(), String> {
+    if !text.contains("://") {
+        return Err("it has no scheme".to_owned());
+    }
     let Ok(uri) = text.parse::<http::Uri>() else {
         return Err("it cannot be read as one".to_owned());
     };

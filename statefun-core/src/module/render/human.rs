@@ -48,6 +48,7 @@ pub(super) fn render(findings: &Findings, sources: &Sources, options: HumanOptio
     let handler = GraphicalReportHandler::new_themed(theme)
         .with_width(options.width.max(40))
         .with_links(false)
+        .with_wrap_lines(false)
         .with_context_lines(1);
     let texts: Vec<Arc<NamedSource<String>>> = sources
         .iter()
@@ -55,7 +56,7 @@ pub(super) fn render(findings: &Findings, sources: &Sources, options: HumanOptio
         .collect();
     let mut out = String::new();
     for finding in findings {
-        let report = Report::of(finding, &texts);
+        let report = Report::of(finding, &texts, options.width.max(40));
         let before = out.len();
         if handler.render_report(&mut out, &report).is_err() {
             out.truncate(before);
@@ -110,10 +111,43 @@ fn bare(finding: &Finding, sources: &Sources) -> String {
 }
 
 /// Messages quote the file, which may hold anything.
-pub(super) fn clean(text: &str) -> String {
+fn clean(text: &str) -> String {
     text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
+        .map(|c| if c.is_control() && c != '\n' { ' ' } else { c })
         .collect()
+}
+
+/// Breaks lines at blanks only: miette's own way also breaks names in two at `/` and `-`. Indented lines are to be copied,
+/// and stay whole.
+fn wrap(text: &str, width: usize) -> String {
+    text.split('\n')
+        .map(|line| {
+            if line.starts_with(' ') {
+                line.to_owned()
+            } else {
+                wrap_line(line, width)
+            }
+        })
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+fn wrap_line(line: &str, width: usize) -> String {
+    let mut out = String::with_capacity(line.len());
+    let mut column = 0;
+    for word in line.split(' ') {
+        let length = word.chars().count();
+        if column > 0 && column + 1 + length > width {
+            out.push('\n');
+            column = 0;
+        } else if !out.is_empty() {
+            out.push(' ');
+            column += 1;
+        }
+        out.push_str(word);
+        column += length;
+    }
+    out
 }
 
 /// A finding as miette wants it: all labels of one report are in one file, so those in others become reports of their own.
@@ -128,7 +162,7 @@ struct Report {
 }
 
 impl Report {
-    fn of(finding: &Finding, texts: &[Arc<NamedSource<String>>]) -> Self {
+    fn of(finding: &Finding, texts: &[Arc<NamedSource<String>>], width: usize) -> Self {
         let file = finding.primary.as_ref().map(|label| label.span.file);
         let mut labels: Vec<LabeledSpan> = Vec::new();
         if let Some(label) = &finding.primary {
@@ -158,10 +192,13 @@ impl Report {
             }
         }
         Self {
-            message: clean(&finding.message),
+            message: wrap(&clean(&finding.message), width - 4),
             code: Some(finding.code.id),
             severity: finding.severity(),
-            help: finding.help.as_deref().map(clean),
+            help: finding
+                .help
+                .as_deref()
+                .map(|help| wrap(&clean(help), width - 8)),
             source: file.and_then(|file| text(texts, file)),
             labels,
             others,

@@ -13,7 +13,7 @@ use crate::module::finding::Finding;
 pub const MAX_DEPTH: usize = 64;
 
 /// Most values that one file may hold, aliases expanded: a few lines of aliases could otherwise fill the memory.
-const MAX_NODES: usize = 100_000;
+const MAX_NODES: usize = 20_000;
 
 /// What reading one file gave.
 pub(crate) struct Parsed {
@@ -103,6 +103,8 @@ enum Open {
         anchor: usize,
         items: Vec<Node>,
         flow: bool,
+        /// Where what has been put in so far ends.
+        end: usize,
     },
     Map {
         start: usize,
@@ -111,6 +113,8 @@ enum Open {
         /// The key whose value comes next.
         key: Option<Key>,
         flow: bool,
+        /// Where what has been put in so far ends.
+        end: usize,
     },
 }
 
@@ -142,6 +146,10 @@ impl Builder<'_> {
         }
     }
 
+    fn slice(&self, span: Span) -> &str {
+        self.text.get(span.start..span.end).unwrap_or_default()
+    }
+
     fn event(&mut self, event: Event<'_>, span: saphyr_parser::Span) -> Result<(), Stop> {
         let start = self.offsets.byte(span.start.index());
         let end = self.offsets.byte(span.end.index()).max(start);
@@ -170,34 +178,39 @@ impl Builder<'_> {
                         value: Value::Unreadable,
                     }
                 };
-                self.push(node, 0)
+                self.push(node, 0, end)
             }
             Event::Scalar(text, style, anchor, tag) => {
                 let node = self.scalar(&text, style, tag.as_deref(), start, end);
-                self.push(node, anchor)
+                let end = node.span.end;
+                self.push(node, anchor, end)
             }
             Event::SequenceStart(anchor, tag) => {
                 self.open(start, end)?;
                 self.tag(tag.as_deref(), "seq", start, end);
-                let flow = self.text.get(start..).is_some_and(|t| t.starts_with('['));
+                let flow = self.ends_with(start, end, '[');
+                let start = if flow { end - 1 } else { start };
                 self.stack.push(Open::List {
                     start,
                     anchor,
                     items: Vec::new(),
                     flow,
+                    end: start,
                 });
                 Ok(())
             }
             Event::MappingStart(anchor, tag) => {
                 self.open(start, end)?;
                 self.tag(tag.as_deref(), "map", start, end);
-                let flow = self.text.get(start..).is_some_and(|t| t.starts_with('{'));
+                let flow = self.ends_with(start, end, '{');
+                let start = if flow { end - 1 } else { start };
                 self.stack.push(Open::Map {
                     start,
                     anchor,
                     entries: Vec::new(),
                     key: None,
                     flow,
+                    end: start,
                 });
                 Ok(())
             }
@@ -205,7 +218,8 @@ impl Builder<'_> {
                 None => Ok(()),
                 Some(open) => {
                     let (node, anchor) = self.close(open, end);
-                    self.push(node, anchor)
+                    let end = node.span.end;
+                    self.push(node, anchor, end)
                 }
             },
         }
@@ -227,14 +241,21 @@ impl Builder<'_> {
         Err(Stop)
     }
 
-    /// Puts a finished node where it belongs.
-    fn push(&mut self, node: Node, anchor: usize) -> Result<(), Stop> {
+    /// Whether a collection begins with this bracket: its range takes in the anchor and tag before it.
+    fn ends_with(&self, start: usize, end: usize, bracket: char) -> bool {
+        self.text
+            .get(start..end)
+            .is_some_and(|slice| slice.ends_with(bracket))
+    }
+
+    /// Puts a finished node where it belongs. `until` is where it ends in this place; an alias's own range is elsewhere.
+    fn push(&mut self, node: Node, anchor: usize, until: usize) -> Result<(), Stop> {
         self.nodes += 1;
         if self.nodes > MAX_NODES {
             self.findings.push(
                 Finding::new(
                     codes::INVALID_YAML,
-                    format!("more than {MAX_NODES} values, aliases expanded"),
+                    "more than 20,000 values, aliases expanded",
                 )
                 .at(node.span, "given up here")
                 .help("split the file, or write fewer aliases of aliases"),
@@ -245,6 +266,7 @@ impl Builder<'_> {
             let size = count(&node);
             self.anchors.insert(anchor, (node.clone(), size));
         }
+        let outermost = self.stack.len() == 1;
         match self.stack.last_mut() {
             None => {
                 self.anchors.clear();
@@ -252,42 +274,59 @@ impl Builder<'_> {
                     self.done.push(Document { root: node });
                 }
             }
-            Some(Open::List { items, .. }) => items.push(node),
-            Some(Open::Map { entries, key, .. }) => match key.take() {
+            Some(Open::List { items, end, .. }) => {
+                items.push(node);
+                *end = until;
+            }
+            Some(Open::Map {
+                entries, key, end, ..
+            }) => match key.take() {
                 None => {
+                    if outermost && let Some(first) = repeated_kind(&node, entries) {
+                        self.findings.push(missing_divider(node.span, first));
+                        let span = Span { end: *end, ..first };
+                        let value = Value::Map(std::mem::take(entries));
+                        self.done.push(Document {
+                            root: Node { span, value },
+                        });
+                    }
+                    *end = until;
                     let read = read_key(&node, entries, self.findings);
                     *key = Some(read);
                 }
                 Some(Key::Refused) => {}
-                Some(Key::Text(key, key_span)) => entries.push(Entry {
-                    key,
-                    key_span,
-                    value: node,
-                }),
+                Some(Key::Text(key, key_span)) => {
+                    entries.push(Entry {
+                        key,
+                        key_span,
+                        value: node,
+                    });
+                    *end = until.max(*end);
+                }
             },
         }
         Ok(())
     }
 
-    fn close(&self, open: Open, end: usize) -> (Node, usize) {
+    /// A block collection ends with its last item; the parser says only where the next thing begins.
+    fn close(&self, open: Open, after: usize) -> (Node, usize) {
         match open {
             Open::List {
                 start,
                 anchor,
                 items,
                 flow,
+                end,
             } => {
-                let last = items.last().map(|item| item.span.end);
-                // A block collection ends with its last item; the parser says only where the next thing begins.
-                let end = if flow { end } else { last.unwrap_or(start) };
-                let span = self.span(start, end);
-                (
-                    Node {
-                        span,
-                        value: Value::List(items),
-                    },
-                    anchor,
-                )
+                let first = items.first().map(|item| item.span.start);
+                let start = match first {
+                    // The dash of the first item; an anchor before it is left out.
+                    Some(first) if !flow && first > start => self.dash_before(start, first),
+                    _ => start,
+                };
+                let span = self.span(start, if flow { after } else { end });
+                let value = Value::List(items);
+                (Node { span, value }, anchor)
             }
             Open::Map {
                 start,
@@ -295,26 +334,23 @@ impl Builder<'_> {
                 entries,
                 key: _,
                 flow,
+                end,
             } => {
                 let first = entries.first().map(|entry| entry.key_span.start);
-                let last = entries
-                    .last()
-                    .map(|entry| entry.value.span.end.max(entry.key_span.end));
-                let (start, end) = if flow {
-                    (start, end)
+                let span = if flow {
+                    self.span(start, after)
                 } else {
-                    (first.unwrap_or(start), last.unwrap_or(start))
+                    self.span(first.unwrap_or(start), end)
                 };
-                let span = self.span(start, end);
-                (
-                    Node {
-                        span,
-                        value: Value::Map(entries),
-                    },
-                    anchor,
-                )
+                let value = Value::Map(entries);
+                (Node { span, value }, anchor)
             }
         }
+    }
+
+    fn dash_before(&self, start: usize, first: usize) -> usize {
+        let slice = self.text.get(start..first).unwrap_or_default();
+        slice.find('-').map_or(first, |at| start + at)
     }
 
     /// Custom tags mean nothing here; those of YAML itself must fit what they stand on.
@@ -342,14 +378,14 @@ impl Builder<'_> {
         start: usize,
         end: usize,
     ) -> Node {
-        let span = self.scalar_span(style, start, end);
+        let span = self.scalar_span(style, written.is_empty(), start, end);
         let mut quoted = style != ScalarStyle::Plain;
         if let Some(tag) = tag {
             let core = tag.is_yaml_core_schema();
             match tag.suffix.as_str() {
                 "str" if core => quoted = true,
                 "int" | "float" | "bool" | "null" if core => quoted = false,
-                _ => self.tag(Some(tag), "", span.start, span.end),
+                _ => self.tag(Some(tag), "", start, span.end),
             }
         }
         // A key is a name: variables are not put in there.
@@ -377,26 +413,36 @@ impl Builder<'_> {
                 text: result.text,
                 written: written.to_owned(),
                 quoted,
+                folded: style == ScalarStyle::Plain && self.slice(span).contains('\n'),
             })
         };
         Node { span, value }
     }
 
-    /// The parser's ranges of scalars may take in what follows: blanks, comments, line ends.
-    fn scalar_span(&self, style: ScalarStyle, start: usize, end: usize) -> Span {
-        let slice = self.text.get(start..end).unwrap_or_default();
-        let trimmed = match style {
-            ScalarStyle::Plain => slice.trim_end(),
-            ScalarStyle::SingleQuoted => slice.rfind('\'').map_or(slice, |at| &slice[..=at]),
-            ScalarStyle::DoubleQuoted => slice.rfind('"').map_or(slice, |at| &slice[..=at]),
-            ScalarStyle::Literal | ScalarStyle::Folded => slice.trim_end(),
+    /// The parser's ranges of scalars take in what stands around: anchor and tag before, blanks and comments behind.
+    fn scalar_span(&self, style: ScalarStyle, empty: bool, start: usize, end: usize) -> Span {
+        let mut start = start;
+        let mut slice = self.text.get(start..end).unwrap_or_default();
+        while slice.starts_with(['&', '!']) {
+            let property = slice.find(char::is_whitespace).unwrap_or(slice.len());
+            let rest = slice[property..].trim_start();
+            start += slice.len() - rest.len();
+            slice = rest;
+        }
+        let length = match style {
+            ScalarStyle::Plain if empty => 0,
+            ScalarStyle::SingleQuoted => closing_quote(slice, '\''),
+            ScalarStyle::DoubleQuoted => closing_quote(slice, '"'),
+            ScalarStyle::Plain | ScalarStyle::Literal | ScalarStyle::Folded => {
+                slice.trim_end().len()
+            }
         };
-        self.span(start, start + trimmed.len())
+        self.span(start, start + length)
     }
 
     fn references(&mut self, written: &str, span: Span, problems: &[Problem]) {
         // Escapes and folding can move a reference; where the file shows as many as the value, they correspond.
-        let raw = self.text.get(span.start..span.end).unwrap_or_default();
+        let raw = self.slice(span);
         let in_file = references(raw);
         let in_value = references(written);
         for problem in problems {
@@ -442,15 +488,54 @@ impl Builder<'_> {
             format!("this is not YAML: {}", error.info()),
         )
         .at(place, "cannot be read from here");
-        let line = self.text[..at].rsplit('\n').next().unwrap_or_default();
-        if line.contains('\t') {
-            finding.help("YAML indents with spaces; this line has a tab")
+        let from = self.text[..at].rfind('\n').map_or(0, |end| end + 1);
+        let line = self.text[from..].lines().next().unwrap_or_default();
+        let indentation = &line[..line.len() - line.trim_start().len()];
+        finding.help(if indentation.contains('\t') {
+            "YAML indents with spaces; this line has a tab"
         } else if line.contains("${") {
-            finding.help("put quotes around a value that holds `${…}` inside `[ ]` or `{ }`")
+            "put quotes around a value that holds `${…}` inside `[ ]` or `{ }`"
+        } else if error.info().contains("anchor") {
+            "an alias `*name` needs an anchor `&name` before it; put quotes around text that begins with `*`"
         } else {
-            finding.help("see whether the lines above are indented alike and every quote and bracket is closed")
+            "see whether the lines above are indented alike and every quote and bracket is closed"
+        })
+    }
+}
+
+/// Length of a quoted text at the beginning of `slice`, with its quotes.
+fn closing_quote(slice: &str, quote: char) -> usize {
+    let mut characters = slice.char_indices().skip(1).peekable();
+    while let Some((at, c)) = characters.next() {
+        if c == '\\' && quote == '"' {
+            characters.next();
+        } else if c == quote {
+            let doubled =
+                quote == '\'' && characters.peek().is_some_and(|(_, next)| *next == quote);
+            if !doubled {
+                return at + quote.len_utf8();
+            }
+            characters.next();
         }
     }
+    slice.trim_end().len()
+}
+
+/// Where `kind` stands already, when the node is that key again: a component that nothing divides from the one before.
+fn repeated_kind(node: &Node, entries: &[Entry]) -> Option<Span> {
+    let is_kind = node.scalar().is_some_and(|scalar| scalar.written == "kind");
+    let first = entries.iter().find(|entry| entry.key == "kind")?;
+    is_kind.then_some(first.key_span)
+}
+
+fn missing_divider(again: Span, first: Span) -> Finding {
+    Finding::new(
+        codes::DUPLICATE_KEY,
+        "a second component begins in this document",
+    )
+    .at(again, "begins here")
+    .related(first, "the first one")
+    .help("put a line `---` between them")
 }
 
 fn read_key(node: &Node, entries: &[Entry], findings: &mut Vec<Finding>) -> Key {

@@ -1,10 +1,14 @@
 //! Shapes: the full structure of state and message types, stored with the data so that a change is seen before it hurts.
 
+pub mod compat;
+
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet, LinkedList, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+pub use statefun_macros::Shaped;
 
 /// The structure of a serialized type, as serde lays it out.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -75,6 +79,61 @@ pub struct Variant {
     pub shape: Shape,
 }
 
+/// Gathers the fields of a struct; what derived code calls.
+#[doc(hidden)]
+#[derive(Debug, Default)]
+pub struct ShapeFields(Vec<Field>);
+
+impl ShapeFields {
+    fn push(mut self, name: &str, shape: Shape, optional: bool) -> Self {
+        self.0.push(Field { name: name.to_owned(), shape, optional });
+        self
+    }
+
+    /// A field that must be there.
+    pub fn required(self, name: &str, shape: Shape) -> Self {
+        self.push(name, shape, false)
+    }
+
+    /// A field that may be absent.
+    pub fn optional(self, name: &str, shape: Shape) -> Self {
+        self.push(name, shape, true)
+    }
+
+    /// A field that may be absent when it is an `Option`, under whatever name.
+    pub fn by_shape(self, name: &str, shape: Shape) -> Self {
+        let optional = matches!(shape, Shape::Option(_));
+        self.push(name, shape, optional)
+    }
+
+    /// `#[serde(flatten)]`: the fields of a struct stand among those of the enclosing one. Of anything else the bytes do not
+    /// tell which field is whose, so it is opaque.
+    pub fn flattened(mut self, name: &str, shape: Shape) -> Self {
+        let (inner, optional) = match shape {
+            Shape::Option(inner) => (*inner, true),
+            inner => (inner, false),
+        };
+        match inner {
+            Shape::Struct { fields, .. } => {
+                self.0.extend(fields.into_iter().map(|field| Field { optional: field.optional || optional, ..field }));
+                self
+            }
+            other => {
+                let kind = match other {
+                    Shape::Opaque(name) | Shape::Recursive(name) | Shape::Enum { name, .. } => name,
+                    other => serde_json::to_string(&other).unwrap_or_default(),
+                };
+                self.push(name, Shape::Opaque(format!("flattened {kind}")), true)
+            }
+        }
+    }
+
+    /// The struct of these fields.
+    pub fn into_struct(self, name: &str) -> Shape {
+        Shape::Struct { name: name.to_owned(), fields: self.0 }
+    }
+}
+
 /// The enclosing types while a shape is built, so that a recursive one ends.
 #[derive(Debug, Default)]
 pub struct ShapeScope {
@@ -95,7 +154,8 @@ impl ShapeScope {
     }
 }
 
-/// A type whose serialized structure is known. `#[derive(Message)]` and `#[persisted]` implement it.
+/// A type whose serialized structure is known. `#[derive(Message)]` and `#[persisted]` implement it; `#[derive(Shaped)]` does
+/// for the types inside them.
 pub trait Shaped: 'static {
     /// The shape, seen from inside the types of `scope`.
     fn shape_in(scope: &mut ShapeScope) -> Shape;

@@ -1,0 +1,326 @@
+//! A worker's thread around its core: polls sources, passes on what the core wants done, and decides when to cut.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::clock::{Stopwatch, Timestamp, WallClock};
+use crate::engine::cut::EpochPart;
+use crate::engine::shared::{Phase, Shared};
+use crate::engine::worker::{
+    Batch, Body, Command, CommandError, CommandResult, ReadDone, ReadRequest, StartOperation, Worker, WorkerError,
+};
+use crate::id::Address;
+use crate::io::ingress::{Ack, Record, Source, SourceStatus};
+
+/// Messages run between two looks at what comes from elsewhere.
+const RUN_BUDGET: usize = 2048;
+/// Messages run before a cut, so that little is carried.
+const CUT_BUDGET: usize = 4096;
+/// Records taken from the sources at a time.
+const POLL_RECORDS: usize = 256;
+/// Runnable messages on a worker above which it takes nothing in.
+const ADMIT_OWN: usize = 1024;
+/// Runnable messages on any worker above which no worker takes anything in.
+const ADMIT_ANY: usize = 4096;
+const TIMER_BUDGET: usize = 1024;
+
+/// The result of a command, told once it is durable.
+pub(crate) type CommandReply = Box<dyn FnOnce(Result<CommandResult, CommandError>) + Send>;
+
+/// What other threads send to a worker.
+pub(crate) enum ToWorker {
+    Read(ReadDone),
+    Operation { address: Address, id: u64, result: Body },
+    Command(Command, CommandReply),
+    Recycle(EpochPart),
+}
+
+/// What workers send to the committer.
+pub(crate) enum ToCommit {
+    Part(EpochPart),
+    Sink(crate::engine::cut::SinkPosition),
+    Stop,
+}
+
+/// A source that a worker polls.
+pub(crate) struct ActiveSource {
+    pub(crate) ingress: u16,
+    pub(crate) partition: Option<Address>,
+    pub(crate) source: Box<dyn Source>,
+    pub(crate) status: SourceStatus,
+    pub(crate) polled: Stopwatch,
+}
+
+/// Where a driver sends what its worker wants done.
+#[derive(Clone)]
+pub(crate) struct Outlets {
+    pub(crate) commit: Sender<ToCommit>,
+    pub(crate) reads: Sender<(usize, Vec<ReadRequest>)>,
+    pub(crate) operations: Arc<dyn Fn(usize, StartOperation) + Send + Sync>,
+}
+
+/// See the module's page.
+pub(crate) struct Driver {
+    index: usize,
+    worker: Worker,
+    shared: Arc<Shared>,
+    inbox: Receiver<ToWorker>,
+    outlets: Outlets,
+    sources: Vec<ActiveSource>,
+    clock: WallClock,
+    records: Vec<Record>,
+    woken: bool,
+    applied: u64,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        index: usize,
+        worker: Worker,
+        shared: Arc<Shared>,
+        inbox: Receiver<ToWorker>,
+        outlets: Outlets,
+        sources: Vec<ActiveSource>,
+        clock: WallClock,
+    ) -> Self {
+        Self {
+            index,
+            worker,
+            shared,
+            inbox,
+            outlets,
+            sources,
+            clock,
+            records: Vec::with_capacity(POLL_RECORDS),
+            woken: true,
+            applied: 0,
+        }
+    }
+
+    pub(crate) fn epoch(&self) -> u64 {
+        self.worker.epoch()
+    }
+
+    /// Takes what came from other threads, and the time.
+    pub(crate) fn begin(&mut self) -> Result<(), WorkerError> {
+        self.worker.set_now(self.clock.now());
+        let applied = self.shared.applied.load(Ordering::Acquire);
+        if applied > self.applied {
+            self.applied = applied;
+            self.worker.applied(applied);
+        }
+        while let Ok(message) = self.inbox.try_recv() {
+            match message {
+                ToWorker::Read(done) => self.worker.loaded(done)?,
+                ToWorker::Operation { address, id, result } => self.worker.operation_done(&address, id, result),
+                ToWorker::Recycle(part) => self.worker.recycle(part),
+                ToWorker::Command(command, reply) => {
+                    let result = self.worker.command(&command)?;
+                    if self.worker.changed() && matches!(result, Ok(CommandResult::Done { .. })) {
+                        // The same way on which records are acknowledged: once it is durable.
+                        self.worker.when_durable(Ack::new(move |_| reply(result)));
+                    } else {
+                        reply(result);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a batch sent in epoch `label`; the worker has cut up to it.
+    pub(crate) fn receive(&mut self, label: u64, batch: Batch) -> Result<(), WorkerError> {
+        if let Some(gauge) = self.shared.in_transit.get(self.index) {
+            gauge.fetch_sub(batch.messages.len(), Ordering::AcqRel);
+        }
+        self.worker.receive(label, batch.messages)
+    }
+
+    /// The batches to be sent with the label of the current epoch.
+    pub(crate) fn take_batches(&mut self) -> Vec<Batch> {
+        self.worker.flush();
+        let batches = std::mem::take(&mut self.worker.effects.batches);
+        for batch in &batches {
+            if let Some(gauge) = self.shared.in_transit.get(batch.to) {
+                gauge.fetch_add(batch.messages.len(), Ordering::AcqRel);
+            }
+        }
+        batches
+    }
+
+    /// Captures the current epoch; what [`take_batches`](Self::take_batches) gave must have been sent.
+    pub(crate) fn cut(&mut self) -> Result<(), WorkerError> {
+        self.worker.cut()?;
+        if self.shared.request(self.worker.epoch()) {
+            self.shared.wake_all();
+        }
+        Ok(())
+    }
+
+    /// Hands over the parts of the epochs before `frontier`.
+    pub(crate) fn complete(&mut self, frontier: u64) {
+        while let Some(part) = self.worker.complete(frontier) {
+            // When the committer has gone the process is stopping.
+            let _ = self.outlets.commit.send(ToCommit::Part(part));
+        }
+    }
+
+    /// An epoch that was asked for elsewhere and has not been entered yet.
+    pub(crate) fn requested(&self) -> Option<u64> {
+        let requested = self.shared.requested.load(Ordering::Acquire);
+        (requested > self.worker.epoch()).then_some(requested)
+    }
+
+    /// Whether to cut now: something happened, and the last cut is durable.
+    pub(crate) fn wants_cut(&self) -> bool {
+        self.worker.changed() && self.shared.durable.load(Ordering::Acquire) + 1 >= self.worker.epoch()
+    }
+
+    /// Runs what is there before a cut.
+    pub(crate) fn run_before_cut(&mut self) -> Result<(), WorkerError> {
+        if self.shared.phase() < Phase::Frozen {
+            self.worker.run(CUT_BUDGET)?;
+        }
+        Ok(())
+    }
+
+    /// Runs messages and timers, and takes records in between.
+    pub(crate) fn work(&mut self) -> Result<(), WorkerError> {
+        let phase = self.shared.phase();
+        if phase >= Phase::Frozen {
+            return Ok(());
+        }
+        self.worker.run(RUN_BUDGET)?;
+        self.worker.fire(TIMER_BUDGET)?;
+        if phase == Phase::Running {
+            for _ in 0..4 {
+                if !self.may_admit() || !self.poll_sources()? {
+                    break;
+                }
+                self.worker.run(ADMIT_OWN)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn may_admit(&self) -> bool {
+        let under_way = |(backlog, transit): (&std::sync::atomic::AtomicUsize, &std::sync::atomic::AtomicUsize)| {
+            backlog.load(Ordering::Relaxed) + transit.load(Ordering::Relaxed)
+        };
+        !self.shared.is_held()
+            && self.worker.backlog() < ADMIT_OWN
+            && self.shared.backlog.iter().zip(&self.shared.in_transit).map(under_way).all(|count| count < ADMIT_ANY)
+            && !self.worker.is_full()
+    }
+
+    /// Takes records from the sources; false when none had any.
+    fn poll_sources(&mut self) -> Result<bool, WorkerError> {
+        let mut any = false;
+        let woken = std::mem::take(&mut self.woken);
+        for source in &mut self.sources {
+            let due = match source.status {
+                SourceStatus::Ready => true,
+                SourceStatus::Idle => woken,
+                SourceStatus::After(pause) => woken || source.polled.elapsed() >= pause,
+                SourceStatus::Finished => false,
+            };
+            if !due {
+                continue;
+            }
+            match source.source.poll(POLL_RECORDS, &mut self.records) {
+                Ok(status) => source.status = status,
+                Err(error) => {
+                    return Err(WorkerError::Record { ingress: error.ingress, problem: error.problem });
+                }
+            }
+            source.polled = Stopwatch::start();
+            any |= !self.records.is_empty();
+            for record in self.records.drain(..) {
+                self.worker.admit(source.ingress, source.partition.as_ref(), record)?;
+            }
+        }
+        Ok(any)
+    }
+
+    /// Passes on reads and operations, and publishes how much is under way.
+    pub(crate) fn end(&mut self) {
+        let effects = &mut self.worker.effects;
+        if !effects.reads.is_empty() {
+            let _ = self.outlets.reads.send((self.index, std::mem::take(&mut effects.reads)));
+        }
+        for operation in effects.operations.drain(..) {
+            (self.outlets.operations)(self.index, operation);
+        }
+        if self.worker.wants_apply() {
+            self.shared.apply_soon.store(true, Ordering::Relaxed);
+        }
+        let quiet = self.worker.is_idle()
+            && self.worker.open_operations() == 0
+            && self.worker.held_retries() == 0
+            && self.sources.iter().all(|source| source.status == SourceStatus::Finished);
+        if let (Some(backlog), Some(flag), Some(invocations)) = (
+            self.shared.backlog.get(self.index),
+            self.shared.quiet.get(self.index),
+            self.shared.invocations.get(self.index),
+        ) {
+            backlog.store(self.worker.backlog(), Ordering::Relaxed);
+            flag.store(quiet, Ordering::Relaxed);
+            invocations.store(self.worker.counts.invocations, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether there is something to do at once.
+    pub(crate) fn is_busy(&self) -> bool {
+        if self.shared.phase() >= Phase::Frozen {
+            return self.requested().is_some() || !self.inbox.is_empty();
+        }
+        self.worker.runnable() > 0
+            || self.wants_cut()
+            || self.requested().is_some()
+            || !self.inbox.is_empty()
+            || (self.shared.phase() == Phase::Running
+                && self.sources.iter().any(|source| {
+                    source.status == SourceStatus::Ready
+                        || (self.woken && source.status == SourceStatus::Idle)
+                })
+                && self.may_admit())
+    }
+
+    /// How long the worker may sleep; none when only a call wakes it.
+    pub(crate) fn may_sleep(&self) -> Option<Duration> {
+        let mut pause: Option<Duration> = None;
+        let mut at_most = |limit: Duration| pause = Some(pause.map_or(limit, |pause| pause.min(limit)));
+        if let Some(due) = self.worker.next_due() {
+            at_most(due.since(self.now()).max(Duration::from_micros(200)));
+        }
+        if self.shared.phase() == Phase::Running {
+            for source in &self.sources {
+                match source.status {
+                    SourceStatus::After(wait) => at_most(wait.saturating_sub(source.polled.elapsed())),
+                    // It has records that may not be admitted yet.
+                    SourceStatus::Ready => at_most(Duration::from_millis(1)),
+                    SourceStatus::Idle if self.woken => at_most(Duration::from_millis(1)),
+                    SourceStatus::Idle | SourceStatus::Finished => {}
+                }
+            }
+        }
+        pause
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Somebody called: sources that wait to be woken are polled again.
+    pub(crate) fn woke(&mut self) {
+        self.woken = true;
+    }
+
+    /// Ends the engine.
+    pub(crate) fn fail(&self, error: WorkerError) {
+        self.shared.fail(error);
+    }
+}

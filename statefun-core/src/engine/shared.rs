@@ -1,0 +1,189 @@
+//! What the threads of one process share: which epoch is asked for, durable, applied; how much is under way; and how it ends.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::thread::Thread;
+
+use thiserror::Error;
+
+use crate::engine::worker::WorkerError;
+use crate::io::egress::EgressError;
+use crate::io::ingress::IngressError;
+use crate::log::LogError;
+use crate::state::StateError;
+
+/// Why the engine stopped by itself.
+#[derive(Debug, Error)]
+pub enum EngineError {
+    /// A worker could not go on.
+    #[error(transparent)]
+    Worker(#[from] WorkerError),
+    /// The epoch log could not be written or read.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The state store failed.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// An ingress could not go on.
+    #[error(transparent)]
+    Ingress(#[from] IngressError),
+    /// An egress could not go on.
+    #[error(transparent)]
+    Egress(#[from] EgressError),
+    /// A thread could not be started, or panicked.
+    #[error("{0}")]
+    Thread(String),
+}
+
+/// How far the engine is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    /// Everything runs.
+    Running = 0,
+    /// Nothing new is taken in; what is under way goes on.
+    Draining = 1,
+    /// Nothing runs; cuts are still made.
+    Frozen = 2,
+    /// All threads end.
+    Stopped = 3,
+}
+
+/// Why nothing new is taken in for the moment.
+#[derive(Debug, Clone, Copy)]
+#[repr(u8)]
+pub(crate) enum Hold {
+    /// The disk of the epoch log is full.
+    NoSpace = 1,
+    /// The epoch log has reached its limit: the state store or a sink lags behind it.
+    LogFull = 2,
+}
+
+/// See the module's page.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// The epoch that every worker is to enter.
+    pub(crate) requested: AtomicU64,
+    /// The last durable epoch.
+    pub(crate) durable: AtomicU64,
+    /// The last epoch that the state store has applied.
+    pub(crate) applied: AtomicU64,
+    /// A worker's memory waits for the state store.
+    pub(crate) apply_soon: AtomicBool,
+    /// Runnable messages on each worker.
+    pub(crate) backlog: Vec<AtomicUsize>,
+    /// Messages sent to each worker and not yet received.
+    pub(crate) in_transit: Vec<AtomicUsize>,
+    /// Whether each worker has nothing under way and its sources have ended.
+    pub(crate) quiet: Vec<AtomicBool>,
+    /// Invocations of each worker, for whoever watches.
+    pub(crate) invocations: Vec<AtomicU64>,
+    threads: Vec<OnceLock<Thread>>,
+    sleeping: Vec<AtomicBool>,
+    phase: AtomicU8,
+    hold: AtomicU8,
+    failure: Mutex<Option<EngineError>>,
+}
+
+impl Shared {
+    pub(crate) fn new(workers: usize, last_epoch: u64, applied: u64) -> Self {
+        let counters = || (0..workers).map(|_| AtomicUsize::new(0)).collect();
+        let flags = || (0..workers).map(|_| AtomicBool::new(false)).collect();
+        Self {
+            requested: AtomicU64::new(last_epoch + 1),
+            durable: AtomicU64::new(last_epoch),
+            applied: AtomicU64::new(applied),
+            apply_soon: AtomicBool::new(false),
+            backlog: counters(),
+            in_transit: counters(),
+            quiet: flags(),
+            invocations: (0..workers).map(|_| AtomicU64::new(0)).collect(),
+            threads: (0..workers).map(|_| OnceLock::new()).collect(),
+            sleeping: flags(),
+            phase: AtomicU8::new(Phase::Running as u8),
+            hold: AtomicU8::new(0),
+            failure: Mutex::new(None),
+        }
+    }
+
+    /// Registers the calling thread as that of a worker.
+    pub(crate) fn enter(&self, worker: usize) {
+        if let Some(thread) = self.threads.get(worker) {
+            let _ = thread.set(std::thread::current());
+        }
+    }
+
+    /// Says that a worker is about to sleep. It must then look once more for work before it does.
+    pub(crate) fn set_sleeping(&self, worker: usize, sleeping: bool) {
+        if let Some(flag) = self.sleeping.get(worker) {
+            flag.store(sleeping, Ordering::SeqCst);
+        }
+    }
+
+    /// Wakes a worker, if it sleeps.
+    pub(crate) fn wake(&self, worker: usize) {
+        let sleeping = self.sleeping.get(worker).is_some_and(|flag| flag.load(Ordering::SeqCst));
+        if sleeping && let Some(thread) = self.threads.get(worker).and_then(OnceLock::get) {
+            thread.unpark();
+        }
+    }
+
+    /// Wakes all workers that sleep.
+    pub(crate) fn wake_all(&self) {
+        for worker in 0..self.threads.len() {
+            self.wake(worker);
+        }
+    }
+
+    /// Asks all workers to enter an epoch; true when nobody had asked for it before.
+    pub(crate) fn request(&self, epoch: u64) -> bool {
+        self.requested.fetch_max(epoch, Ordering::SeqCst) < epoch
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::SeqCst) {
+            0 => Phase::Running,
+            1 => Phase::Draining,
+            2 => Phase::Frozen,
+            _ => Phase::Stopped,
+        }
+    }
+
+    /// Moves on to a later phase.
+    pub(crate) fn enter_phase(&self, phase: Phase) {
+        self.phase.fetch_max(phase as u8, Ordering::SeqCst);
+        self.wake_all();
+    }
+
+    pub(crate) fn set_hold(&self, hold: Hold, on: bool) {
+        let before = if on {
+            self.hold.fetch_or(hold as u8, Ordering::SeqCst)
+        } else {
+            self.hold.fetch_and(!(hold as u8), Ordering::SeqCst)
+        };
+        if !on && before & hold as u8 != 0 {
+            self.wake_all();
+        }
+    }
+
+    /// Whether nothing new is taken in for the moment.
+    pub(crate) fn is_held(&self) -> bool {
+        self.hold.load(Ordering::Relaxed) != 0
+    }
+
+    /// Ends the engine with an error; the first one counts.
+    pub(crate) fn fail(&self, error: impl Into<EngineError>) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.get_or_insert_with(|| error.into());
+        drop(failure);
+        self.enter_phase(Phase::Stopped);
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    pub(crate) fn take_failure(&self) -> Option<EngineError> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}

@@ -1,0 +1,163 @@
+//! `#[persisted]` on a struct or enum: a type that state can hold.
+
+use proc_macro2::{Ident, TokenStream};
+use quote::quote;
+use syn::punctuated::Punctuated;
+use syn::{Attribute, Item, Path, Token};
+
+use crate::args::{self, Form, Key, key};
+use crate::ctxt::Ctxt;
+use crate::item_kind::{keyword_of, kind_of};
+use crate::serde_attrs::{SerdeAttrs, has_attribute};
+use crate::{krate, problems};
+
+const OWNER: &str = "#[persisted]";
+
+const KEYS: &[Key] = &[
+    key("without", Form::List, "without(Default)"),
+    key("crate", Form::Value, "crate = path"),
+    // Reserved.
+    key("version", Form::Value, ""),
+    key("migrate_from", Form::Value, ""),
+    // Those of a field, for an answer to the point.
+    key("name", Form::Value, ""),
+    key("expire_after_write", Form::Value, ""),
+    key("expire_after_access", Form::Value, ""),
+];
+
+/// What a state type implements beside its shape.
+const TRAITS: [&str; 4] = ["Serialize", "Deserialize", "Clone", "Default"];
+
+/// A state type.
+struct StateType {
+    krate: TokenStream,
+    /// Those of [`TRAITS`] to be derived.
+    derives: Vec<&'static str>,
+    /// Whether the shape is for us to tell.
+    shaped: bool,
+    /// Whether serde's derives are to be told where serde is.
+    serde_crate: bool,
+}
+
+/// `#[persisted]` as an item's attribute.
+pub(crate) fn attribute(args: TokenStream, item: Item) -> TokenStream {
+    let cx = Ctxt::new();
+    let model = parse(&cx, args, &item);
+    let errors = cx.check();
+    let derives = model.map(|model| expand(&model));
+    quote!(#derives #item #errors)
+}
+
+fn parse(cx: &Ctxt, args: TokenStream, item: &Item) -> Option<StateType> {
+    let (attributes, generics, defaultable) = match item {
+        Item::Struct(item) => (&item.attrs, &item.generics, true),
+        Item::Enum(item) => (
+            &item.attrs,
+            &item.generics,
+            item.variants
+                .iter()
+                .any(|variant| has_attribute(&variant.attrs, "default")),
+        ),
+        other => {
+            cx.error(
+                keyword_of(other),
+                problems::not_a_state_type(kind_of(other)),
+            );
+            return None;
+        }
+    };
+    let (without, given) = parse_args(cx, args);
+    let borrowed = generics.lifetimes().next();
+    if let Some(lifetime) = borrowed {
+        cx.error(lifetime, problems::borrowed(OWNER));
+    }
+    let derived = derived(attributes);
+    let derives: Vec<&'static str> = TRAITS
+        .into_iter()
+        .filter(|name| !without.iter().any(|left_out| left_out == name))
+        .filter(|name| !derived.iter().any(|there| there == name))
+        .filter(|name| *name != "Default" || defaultable)
+        .collect();
+    let serde_crate = derives
+        .iter()
+        .any(|name| name.ends_with("serialize") || *name == "Serialize")
+        && !SerdeAttrs::of(attributes).names_crate;
+    let shaped = borrowed.is_none() && !derived.iter().any(|name| name == "Message" || name == "Shaped");
+    Some(StateType {
+        krate: krate::path(cx, given),
+        derives,
+        shaped,
+        serde_crate,
+    })
+}
+
+fn parse_args(cx: &Ctxt, tokens: TokenStream) -> (Vec<String>, Option<TokenStream>) {
+    let (mut without, mut given) = (Vec::new(), None);
+    for arg in args::read(cx, tokens, KEYS, OWNER).list {
+        match arg.key.name {
+            "crate" => given = arg.path(cx),
+            "without" => {
+                for path in arg.list::<Path>(cx, "traits") {
+                    match TRAITS.into_iter().find(|name| path.is_ident(name)) {
+                        Some(name) => without.push(name.to_owned()),
+                        None => cx.error(&path, problems::cannot_leave_out(&path)),
+                    }
+                }
+            }
+            name @ ("version" | "migrate_from") => {
+                cx.error(&arg.ident, problems::not_supported_yet(name));
+            }
+            name => cx.error(&arg.ident, problems::field_argument_on_type(name)),
+        }
+    }
+    (without, given)
+}
+
+/// The last segments of what `#[derive(…)]` below the attribute names.
+fn derived(attributes: &[Attribute]) -> Vec<String> {
+    attributes
+        .iter()
+        .filter(|attribute| attribute.path().is_ident("derive"))
+        .filter_map(|attribute| {
+            attribute
+                .parse_args_with(Punctuated::<Path, Token![,]>::parse_terminated)
+                .ok()
+        })
+        .flatten()
+        .filter_map(|path| {
+            path.segments
+                .last()
+                .map(|segment| segment.ident.to_string())
+        })
+        .collect()
+}
+
+/// The attributes that go above the item.
+fn expand(model: &StateType) -> TokenStream {
+    let StateType {
+        krate,
+        derives,
+        shaped,
+        serde_crate,
+    } = model;
+    let derives = derives.iter().map(|name| {
+        let ident = Ident::new(name, proc_macro2::Span::call_site());
+        match *name {
+            "Serialize" | "Deserialize" => quote!(#krate::__private::serde::#ident),
+            "Clone" => quote!(::core::clone::Clone),
+            _ => quote!(::core::default::Default),
+        }
+    });
+    let shaped_derive = shaped.then(|| quote!(#krate::__private::Shaped));
+    let derives = derives.chain(shaped_derive);
+    let serde_path = quote!(#krate::__private::serde)
+        .to_string()
+        .replace(' ', "");
+    let serde_attribute = serde_crate.then(|| quote!(#[serde(crate = #serde_path)]));
+    let shaped_attribute = shaped.then(|| quote!(#[shaped(crate = #krate)]));
+    quote! {
+        #[derive(#(#derives),*)]
+        #serde_attribute
+        #shaped_attribute
+    }
+}
