@@ -5,3 +5,4 @@ pub mod egress;
 pub mod file;
 pub mod http;
 pub mod ingress;
+pub mod playground;
