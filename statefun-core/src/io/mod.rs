@@ -4,3 +4,4 @@ pub(crate) mod clients;
 pub mod egress;
 pub mod file;
 pub mod ingress;
+pub mod stdio;
