@@ -237,19 +237,33 @@ impl<'a, F: StatefulFunction> Context<'a, F> {
 
     /// Writes a record to an egress. It leaves only when the invocation's epoch is durable.
     ///
-    /// A value that its format cannot hold fails the invocation.
+    /// A value that its format cannot hold fails the invocation, and so does an egress that the function does not
+    /// list under `egress(…)`.
     pub fn egress<M: Message>(&mut self, egress: EgressId<M>, message: &M) {
-        if !self.scope.registry.has_egress(egress.hash()) {
-            self.scope.effects.fail(format_args!(
-                "no egress `{}` in this application: declare it in module.yaml, or bind it in a module",
-                egress.name()
-            ));
+        if !self.scope.registry.may_write(self.scope.address.function(), egress.hash()) {
+            self.refuse_egress(egress);
             return;
         }
         let out = &mut self.scope.effects.egress;
         match egress_framing::push(out, egress.hash(), M::TYPE_ID, |out| message.encode(out)) {
             Ok(()) => self.scope.effects.egress_records += 1,
             Err(error) => self.scope.effects.fail(error),
+        }
+    }
+
+    #[cold]
+    fn refuse_egress<M: Message>(&mut self, egress: EgressId<M>) {
+        let name = egress.name();
+        if self.scope.registry.has_egress(egress.hash()) {
+            self.scope.effects.fail(format_args!(
+                "`{}` writes to the egress `{name}`, which is not under its `egress(…)`: \
+                 list the constant there, so that `statefun graph` and `validate` know the edge",
+                F::TYPENAME
+            ));
+        } else {
+            self.scope.effects.fail(format_args!(
+                "no egress `{name}` in this application: declare it in module.yaml, or bind it in a module"
+            ));
         }
     }
 
