@@ -15,6 +15,7 @@ pub mod rand;
 pub mod sdk;
 pub mod shape;
 pub mod state;
+pub mod testing;
 
 /// What an author of functions needs in scope.
 pub mod prelude {

@@ -244,6 +244,11 @@ impl Registry {
         self.ingresses.iter().position(|wiring| wiring.spec.id == id).map(|index| index as u16)
     }
 
+    /// The ids of all ingresses.
+    pub(crate) fn ingress_ids(&self) -> impl Iterator<Item = &str> {
+        self.ingresses.iter().map(|wiring| wiring.spec.id.as_str())
+    }
+
     pub(crate) fn ingress(&self, index: u16) -> Option<&IngressWiring> {
         self.ingresses.get(usize::from(index)).map(|wiring| &wiring.spec)
     }
