@@ -1,9 +1,12 @@
 //! `Context`: what a handler may do beside changing its state.
 
+use std::any::Any;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
-use std::pin::Pin;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::Duration;
 
 use compact_str::CompactString;
@@ -268,7 +271,8 @@ impl<'a, F: StatefulFunction> Context<'a, F> {
     }
 
     /// Starts an operation, such as a request to another system, once this invocation has succeeded. Its end comes back
-    /// as an [`AsyncResult`] message to this address; after a restart of the process, as `AsyncOutcome::Unknown`.
+    /// as an [`AsyncResult`] message to this address: an operation that panics as `AsyncOutcome::Failure`, and one that a
+    /// restart of the process interrupts as `AsyncOutcome::Unknown`.
     pub fn spawn<M, O, E>(
         &mut self,
         metadata: M,
@@ -281,9 +285,10 @@ impl<'a, F: StatefulFunction> Context<'a, F> {
     {
         let unknown = AsyncResult::<M, O> { metadata: metadata.clone(), outcome: AsyncOutcome::Unknown };
         let operation: Operation = Box::pin(async move {
-            let outcome = match operation.await {
-                Ok(output) => AsyncOutcome::Success(output),
-                Err(error) => AsyncOutcome::Failure(error.to_string()),
+            let outcome = match unless_it_panics(operation).await {
+                Ok(Ok(output)) => AsyncOutcome::Success(output),
+                Ok(Err(error)) => AsyncOutcome::Failure(error.to_string()),
+                Err(panic) => AsyncOutcome::Failure(panic),
             };
             Box::new(AsyncResult { metadata, outcome }) as Box<dyn AnyMessage>
         });
@@ -293,6 +298,23 @@ impl<'a, F: StatefulFunction> Context<'a, F> {
     pub(crate) fn scope(&mut self) -> &mut InvocationScope<'a> {
         &mut self.scope
     }
+}
+
+/// What a future yields, or what it panicked with.
+async fn unless_it_panics<T>(future: impl Future<Output = T>) -> Result<T, String> {
+    let mut future = pin!(future);
+    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+        Ok(Poll::Pending) => Poll::Pending,
+        Err(panic) => Poll::Ready(Err(format!("the operation panicked: {}", panic_text(&*panic)))),
+    })
+    .await
+}
+
+/// What a panic said.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("(no message)")
 }
 
 /// A delayed message that was just asked for.
