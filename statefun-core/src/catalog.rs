@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use crate::disk::{Disk, OpenMode};
 use crate::engine::registry::Registry;
+use crate::engine::stored::StoredMessages;
 use crate::id::{FunctionTypeId, KeyGroups};
 use crate::module::description::StateKind;
 use crate::shape::Shape;
@@ -93,7 +94,7 @@ fn list(changes: &[Change]) -> String {
 pub enum Change {
     /// A function with data is gone.
     #[error(
-        "function `{function}` is gone, but {rows} of its rows (states, timers, waiting messages) are there: bring it back, \
+        "function `{function}` is gone, but {rows} of its rows and {messages} messages for it are stored: bring it back, \
          or say `--drop-data {function}` to delete them"
     )]
     FunctionGone {
@@ -101,6 +102,8 @@ pub enum Change {
         function: String,
         /// Rows counted, up to a bound.
         rows: String,
+        /// Messages that are in flight, waiting or delayed.
+        messages: u64,
     },
     /// A state with data is gone.
     #[error(
@@ -136,12 +139,14 @@ pub enum Change {
     },
     /// A message type has another shape, and messages of the old one may be stored.
     #[error(
-        "message `{message}` has changed: {problem}\n      was {old}\n      is  {new}\n    stored messages would not be read: \
+        "message `{message}` has changed: {problem}\n      was {old}\n      is  {new}\n    {count} stored messages of it would not be read: \
          restore the old shape (a new field needs `#[serde(default)]`), or give the new one another type name"
     )]
     MessageChanged {
         /// The message.
         message: String,
+        /// How many are in flight, waiting or delayed.
+        count: u64,
         /// Where the shapes differ.
         problem: String,
         /// The stored shape.
@@ -225,9 +230,18 @@ impl Catalog {
         &self,
         new: &Self,
         store: &dyn StateReader,
+        last_record: &[u8],
         directory: &Path,
         dropped: &[String],
     ) -> Result<Self, CatalogError> {
+        // Stored messages are counted when something they might be of has changed, not before.
+        let mut stored: Option<StoredMessages> = None;
+        let mut stored = || -> Result<StoredMessages, StateError> {
+            if stored.is_none() {
+                stored = Some(StoredMessages::count(store, last_record)?);
+            }
+            Ok(stored.clone().unwrap_or_default())
+        };
         let mut changes = Vec::new();
         let mut result = new.clone();
         result.lineage = self.lineage;
@@ -235,8 +249,9 @@ impl Catalog {
         for (name, old) in &self.functions {
             let Some(now) = new.functions.get(name) else {
                 let rows = self.count(store, old.number, None)?;
-                if rows != "0" && !dropped.contains(name) {
-                    changes.push(Change::FunctionGone { function: name.clone(), rows });
+                let messages = stored()?.by_function.get(&old.number).copied().unwrap_or(0);
+                if (rows != "0" || messages > 0) && !dropped.contains(name) {
+                    changes.push(Change::FunctionGone { function: name.clone(), rows, messages });
                 }
                 continue;
             };
@@ -274,9 +289,11 @@ impl Catalog {
         for (message, was) in &self.messages {
             if let Some(is) = new.messages.get(message)
                 && let Err(problem) = reads(was, is)
+                && let Some(count) = stored()?.by_type.get(message)
             {
                 changes.push(Change::MessageChanged {
                     message: message.clone(),
+                    count: *count,
                     problem: problem.to_string(),
                     old: was.to_string(),
                     new: is.to_string(),
@@ -287,6 +304,20 @@ impl Catalog {
             return Ok(result);
         }
         Err(CatalogError::Changed { path: directory.join(FILE), changes })
+    }
+
+    /// The numbers of the functions, and of the states with their functions, that `dropped` names.
+    pub(crate) fn dropped_numbers(&self, dropped: &[String]) -> Vec<(u32, Option<u32>)> {
+        dropped
+            .iter()
+            .filter_map(|name| match name.rsplit_once(':') {
+                Some((function, state)) => {
+                    let function = self.functions.get(function)?;
+                    Some((function.number, Some(function.states.get(state)?.number)))
+                }
+                None => Some((self.functions.get(name)?.number, None)),
+            })
+            .collect()
     }
 
     /// Rows of a function, or of one of its states; counted up to a bound, as text.
@@ -354,6 +385,11 @@ pub struct DataDirectory {
 }
 
 impl DataDirectory {
+    /// What a process holds while it uses the directory.
+    pub fn lock(&self) -> PathBuf {
+        self.root.join("lock")
+    }
+
     /// Where the epoch log lies.
     pub fn log(&self) -> PathBuf {
         self.root.join("log")

@@ -15,6 +15,7 @@ use statefun_core::module::{Application, BuildFeatures, Environment, Findings, S
 use statefun_core::shape::Shape;
 
 mod module_yaml {
+    pub(crate) mod cascades;
     pub(crate) mod details;
     pub(crate) mod mutations;
 }

@@ -1,1 +1,3 @@
-//! Shared pieces of the tests that span the crates.
+//! Shared pieces of the tests and benchmarks that span the crates.
+
+pub mod bench;

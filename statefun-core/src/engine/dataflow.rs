@@ -105,6 +105,10 @@ fn run(timely: &mut timely::worker::Worker, driver: Rc<RefCell<Driver>>, shared:
         activator.activate();
         timely.step();
     }
+    // The operator keeps its capability to the end, so the dataflow would never end by itself.
+    for dataflow in timely.installed_dataflows() {
+        timely.drop_dataflow(dataflow);
+    }
 }
 
 fn build(timely: &mut timely::worker::Worker, driver: &Rc<RefCell<Driver>>) -> Activator {

@@ -90,9 +90,25 @@ impl Envelope {
             from = registry.function_name(function).map(|name| Address::new(name, id.as_str()));
         }
         let name_len = own.split_off_front(2)?;
-        let name_len = u16::from_le_bytes([name_len[0], name_len[1]]);
+        let name_len = name_len.first_chunk().map_or(0, |len| u16::from_le_bytes(*len));
         let typename = text(&own.split_off_front(usize::from(name_len))?)?;
         Ok(Self { to, from, body: Box::new(TypedValue { typename: typename.into(), value: own }) })
+    }
+}
+
+impl Envelope {
+    /// The target's function type number and the type's name of the envelope at the front of `bytes`, which moves behind it;
+    /// none when there is none.
+    pub(crate) fn peek(bytes: &mut Bytes) -> Option<(u32, String)> {
+        let len = take_u32(bytes).ok()? as usize;
+        let mut own = bytes.split_off_front(len).ok()?;
+        let (function, _) = take_address(&mut own).ok()?;
+        if own.split_off_front(1).ok()?.first() == Some(&1) {
+            take_address(&mut own).ok()?;
+        }
+        let name_len = own.split_off_front(2).ok()?;
+        let name_len = u16::from_le_bytes(*name_len.first_chunk()?);
+        Some((function.0, text(&own.split_off_front(usize::from(name_len)).ok()?).ok()?))
     }
 }
 

@@ -10,7 +10,7 @@ use crate::engine::index::{Index, prefetch};
 use crate::engine::rows::SharedRows;
 use crate::id::{Address, KeyGroups};
 use crate::module::description::Expiration;
-use crate::sdk::context::{Context, InvocationScope, panic_text};
+use crate::sdk::context::{Context, InvocationScope};
 use crate::sdk::error::HandlerError;
 use crate::sdk::function::{Factory, FunctionDefinition, Handler, MissingFactory, StatefulFunction};
 use crate::sdk::message::{AnyMessage, Message, TypedValue};
@@ -347,6 +347,11 @@ impl StateVisitor for FlushAll<'_> {
     }
 }
 
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("the handler panicked: {}", text.unwrap_or("(no message)"))
+}
+
 impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
     #[inline]
     fn prefetch_index(&self, hash: u64) {
@@ -480,7 +485,7 @@ impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
             },
             Ok(Some(Err(error))) => Some(error),
             Ok(None) => Some(not_accepted::<F>(message.message_type_name())),
-            Err(panic) => Some(HandlerError::new(format_args!("the handler panicked: {}", panic_text(&*panic)))),
+            Err(panic) => Some(HandlerError::new(panic_text(&*panic))),
         };
         if let Some(error) = error {
             effects.clear();

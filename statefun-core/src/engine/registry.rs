@@ -7,9 +7,10 @@ use thiserror::Error;
 
 use crate::id::{Address, FunctionTypeId, KeyGroups, MessageTypeId, TypeName};
 use crate::io::ingress::{Decoder, Record};
+use crate::engine::request::RequestFunction;
 use crate::sdk::context::SendError;
 use crate::sdk::egress::egress_hash;
-use crate::sdk::function::{Factory, FunctionDefinition};
+use crate::sdk::function::{Factory, FunctionDefinition, StatefulFunction};
 use crate::sdk::message::{AnyMessage, Message, MessageDefinition, TypedValue};
 use crate::sdk::router::{Downstream, Forward, RecordInfo, RouterDefinition};
 
@@ -98,6 +99,8 @@ pub struct Registry {
     writes: Vec<Vec<u64>>,
     messages: BTreeMap<MessageTypeId, MessageDefinition>,
     egresses: Vec<(u64, String)>,
+    /// Names of the types that functions write to egresses.
+    written: BTreeMap<MessageTypeId, &'static str>,
     ingresses: Vec<Wiring>,
     /// How addresses are spread.
     pub key_groups: KeyGroups,
@@ -130,6 +133,9 @@ impl Registry {
     /// Puts an application together.
     pub fn new(parts: Parts) -> Result<Self, RegistryError> {
         let mut functions = parts.functions;
+        if !functions.iter().any(|function| function.typename == RequestFunction::type_name()) {
+            functions.push(RequestFunction::definition());
+        }
         functions.sort_by_key(|function| function.typename);
         let mut by_ordinal = Vec::new();
         let mut by_id: HashMap<FunctionTypeId, TypeName> = HashMap::new();
@@ -161,6 +167,7 @@ impl Registry {
                 .iter()
                 .map(|function| function.accepts.iter().map(|message| message.type_id).collect())
                 .collect(),
+            written: written_types(&functions),
             functions,
             factories: parts.factories.into_iter().collect(),
             by_ordinal,
@@ -211,6 +218,14 @@ impl Registry {
     /// The type of that number.
     pub(crate) fn message(&self, id: MessageTypeId) -> Option<&MessageDefinition> {
         self.messages.get(&id)
+    }
+
+    /// The name of a message type that is handled or written; empty when it is neither.
+    pub(crate) fn type_name(&self, id: MessageTypeId) -> &'static str {
+        match self.messages.get(&id) {
+            Some(message) => (message.type_name)(),
+            None => self.written.get(&id).copied().unwrap_or_default(),
+        }
     }
 
     /// All message types.
@@ -333,6 +348,15 @@ impl Registry {
     pub(crate) fn info(record: &Record) -> RecordInfo<'_> {
         RecordInfo { key: record.key.as_deref(), headers: &record.headers, timestamp: record.timestamp }
     }
+}
+
+/// The types of egress records by number. A name is kept for the life of the process, as type names are.
+fn written_types(functions: &[FunctionDefinition]) -> BTreeMap<MessageTypeId, &'static str> {
+    let uses = functions.iter().flat_map(|function| &function.egress);
+    uses.map(|used| used.message.as_str())
+        .chain([crate::engine::worker::BAD_RECORD])
+        .filter_map(|name| Some((MessageTypeId::of_name(name), TypeName::parse(name).ok()?.as_str())))
+        .collect()
 }
 
 fn check_states(function: &FunctionDefinition) -> Result<(), RegistryError> {

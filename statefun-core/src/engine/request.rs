@@ -67,9 +67,21 @@ impl Message for Request {
 pub(crate) struct ClientResponse {
     /// The request's id.
     pub(crate) request: CompactString,
-    /// The connection; none for all that wait for the reply.
-    pub(crate) connection: Option<u64>,
+    pub(crate) to: Recipients,
     pub(crate) answer: Answer,
+}
+
+/// Which of the connections that wait for a request are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Recipients {
+    /// The one of that number.
+    Connection(u64),
+    /// All that made the same request. Another one with the same idempotency key is not to see this one's reply: it is
+    /// answered with [`Answer::KeyReused`].
+    Waiting {
+        /// The request's; none when it has no key.
+        fingerprint: Option<u64>,
+    },
 }
 
 /// The answer to a request.
@@ -100,7 +112,7 @@ pub(crate) struct RequestFunction {
 }
 
 /// The longest time that a request is remembered after its last change; a shorter one is kept with the request.
-const LONGEST_RETENTION_MS: u64 = 7 * 24 * 3_600_000;
+pub(crate) const LONGEST_RETENTION_MS: u64 = 7 * 24 * 3_600_000;
 
 /// The address of a request.
 pub(crate) fn request_address(id: &str) -> Address {
@@ -158,10 +170,10 @@ impl Handle<Request> for RequestFunction {
         let id = CompactString::from(ctx.id());
         let own = ctx.address().clone();
         let scope = ctx.scope();
-        let mut respond = |connection, answer| {
-            scope.effects.responses.push(ClientResponse { request: id.clone(), connection, answer });
+        let mut respond = |to, answer| {
+            scope.effects.responses.push(ClientResponse { request: id.clone(), to, answer });
         };
-        let connection = Some(request.connection);
+        let connection = Recipients::Connection(request.connection);
         if let Some(known) = self.remembered.get().filter(|known| known.expires_at_ms > now.as_ms()) {
             match &known.reply {
                 _ if known.fingerprint != request.fingerprint => respond(connection, Answer::KeyReused),
@@ -209,15 +221,17 @@ impl Handle<Request> for RequestFunction {
 
 impl Handle<TypedValue> for RequestFunction {
     fn handle(&mut self, reply: TypedValue, ctx: &mut Context<'_, Self>) -> HandlerResult {
+        let mut fingerprint = None;
         if let Some(known) = self.remembered.get() {
             if known.reply.is_some() {
                 return Ok(());
             }
+            fingerprint = Some(known.fingerprint);
             self.remembered.update(|known| known.reply = Some(reply.clone()));
         }
         let request = CompactString::from(ctx.id());
-        let answer = Answer::Reply(reply);
-        ctx.scope().effects.responses.push(ClientResponse { request, connection: None, answer });
+        let to = Recipients::Waiting { fingerprint };
+        ctx.scope().effects.responses.push(ClientResponse { request, to, answer: Answer::Reply(reply) });
         Ok(())
     }
 }

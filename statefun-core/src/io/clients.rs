@@ -7,10 +7,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use compact_str::CompactString;
 use tokio::sync::oneshot;
 
-use crate::engine::request::{Answer, ClientResponse};
+use crate::engine::request::{Answer, ClientResponse, Recipients};
+use crate::rand::Random;
 
 /// The connections of this process that wait for a request's answer, by the request's id.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Clients {
     waiting: Mutex<HashMap<CompactString, Vec<Waiting>>>,
     connections: AtomicU64,
@@ -19,7 +20,17 @@ pub(crate) struct Clients {
 #[derive(Debug)]
 struct Waiting {
     connection: u64,
+    fingerprint: u64,
     answer: oneshot::Sender<Answer>,
+}
+
+impl Default for Clients {
+    fn default() -> Self {
+        // A request that an earlier process took in is answered in this one, to a connection of that process: its number
+        // must not be that of another connection here.
+        let first = Random::from_system().next_u64();
+        Self { waiting: Mutex::default(), connections: AtomicU64::new(first) }
+    }
 }
 
 impl Clients {
@@ -27,11 +38,12 @@ impl Clients {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets a connection wait for a request's answer. Returns the connection's number, for `Request::connection`.
-    pub(crate) fn wait(&self, request: &str) -> (u64, oneshot::Receiver<Answer>) {
+    /// Lets a connection wait for the answer to a request of that id and `Request::fingerprint`. Returns the connection's
+    /// number, for `Request::connection`.
+    pub(crate) fn wait(&self, request: &str, fingerprint: u64) -> (u64, oneshot::Receiver<Answer>) {
         let connection = self.connections.fetch_add(1, Ordering::Relaxed);
         let (answer, receiver) = oneshot::channel();
-        self.waiting().entry(request.into()).or_default().push(Waiting { connection, answer });
+        self.waiting().entry(request.into()).or_default().push(Waiting { connection, fingerprint, answer });
         (connection, receiver)
     }
 
@@ -46,18 +58,22 @@ impl Clients {
         }
     }
 
+    /// How many requests someone waits for.
+    #[cfg(test)]
+    pub(crate) fn waiting_for_test(&self) -> usize {
+        self.waiting().len()
+    }
+
     /// Passes on an answer whose epoch is durable.
     pub(crate) fn answer(&self, response: ClientResponse) {
         let mut waiting = self.waiting();
         let Some(connections) = waiting.get_mut(&response.request) else { return };
-        let told: Vec<Waiting> = match response.connection {
-            None => std::mem::take(connections),
-            Some(one) => {
-                let (told, others) = std::mem::take(connections).into_iter().partition(|known| known.connection == one);
-                *connections = others;
-                told
-            }
+        let is_meant = |known: &Waiting| match response.to {
+            Recipients::Connection(one) => known.connection == one,
+            Recipients::Waiting { fingerprint } => fingerprint.is_none_or(|of| of == known.fingerprint),
         };
+        let (told, others): (Vec<Waiting>, _) = std::mem::take(connections).into_iter().partition(is_meant);
+        *connections = others;
         if connections.is_empty() {
             waiting.remove(&response.request);
         }

@@ -218,6 +218,11 @@ impl Decoder {
             None => Ok(RecordValue(Box::new(TypedValue { typename: type_name.into(), value: bytes }))),
         }
     }
+
+    /// What the application knows of the type of that name.
+    pub fn definition(&self, type_name: &str) -> Option<&MessageDefinition> {
+        self.messages.get(&MessageTypeId::of_name(type_name))
+    }
 }
 
 /// What an ingress is opened with.

@@ -66,7 +66,7 @@ codes! {
     UNKNOWN_KIND = "SF0202", Error, hides, "unknown kind",
         "No component has this kind. A kind is `namespace.version/name`, as in `io.statefun.http.v1/ingress`.";
     UNAVAILABLE_KIND = "SF0203", Error, "kind not in this version",
-        "The kind belongs to Apache StateFun's module.yaml and is understood, but this version of statefun has no connector for it.";
+        "The kind is known, most likely from a module.yaml of Apache StateFun, but this version of statefun has no connector for it yet.";
     OLD_FORMAT = "SF0204", Error, hides, "format of StateFun 3.0",
         "The file has the single-document layout of StateFun 3.0 and before, with `version` and `module`. Since StateFun 3.1 each component is a document of its own with `kind` and `spec`.";
     UNKNOWN_FIELD = "SF0205", Error, hides, "unknown field",

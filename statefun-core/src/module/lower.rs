@@ -4,20 +4,22 @@
 //! Lowering goes on after a mistake: a bad field counts as absent, so that the rest is checked in the same pass. What a
 //! mistake drags along (a misspelt field is also a missing one) is not reported again.
 
+mod scalar;
+mod words;
+
 use serde_yaml::value::{Tag, TaggedValue};
 use serde_yaml::{Mapping, Value as Yaml};
 
-use super::codes::{self, Code};
+use self::words::example;
+pub(crate) use self::words::expected;
+use super::codes;
 use super::finding::Finding;
-use super::model::{check_plain, check_qualified};
 use super::schema::{Absent, Check, Field, Record, Role, Type};
-use super::source::secrets::is_written_out;
 use super::source::{Entry, FileId, Node, Scalar, Span, Value};
 use super::suggest::{did_you_mean, list, nearest};
-use super::units::{UnitError, parse_duration, parse_size};
 
 /// A well-formed name that wires things together, found in a spec.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Fact {
     /// What it stands for.
     pub(crate) role: Role,
@@ -32,7 +34,7 @@ pub(crate) struct Fact {
 }
 
 /// What lowering a spec gives.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Lowered {
     /// The value, unless a field is missing or bad that has no default.
     pub(crate) value: Option<Yaml>,
@@ -42,6 +44,8 @@ pub(crate) struct Lowered {
     pub(crate) present: Vec<String>,
     /// Places of secrets that are written out.
     pub(crate) secrets: Vec<Span>,
+    /// Whether names may stand in it that have not been recognised.
+    pub(crate) uncertain: bool,
     /// What is wrong.
     pub(crate) findings: Vec<Finding>,
 }
@@ -118,7 +122,7 @@ impl Lowering {
         .at(node.span, format!("expected {}", expected(kind)));
         let help = match (kind, node.scalar()) {
             (Type::List { .. }, Some(scalar)) => {
-                format!("write it as a list: `{field}: [{}]`", scalar.written)
+                format!("write it as a list: `{field}: [{}]`", scalar.shown())
             }
             _ => example(kind, field),
         };
@@ -190,7 +194,7 @@ impl Lowering {
                     format!(
                         "it needs a value: `{}: {{{}: …}}`",
                         self.field(),
-                        scalar.written
+                        scalar.shown()
                     )
                 } else {
                     did_you_mean(&scalar.text, words.iter().copied())
@@ -266,229 +270,6 @@ impl Lowering {
         None
     }
 
-    fn unknown_value<T>(
-        &mut self,
-        scalar: &Scalar,
-        span: Span,
-        kind: &Type,
-        help: String,
-    ) -> Option<T> {
-        let finding = Finding::new(
-            codes::UNKNOWN_VALUE,
-            format!("`{}` cannot be `{}`", self.field(), scalar.written),
-        )
-        .at(span, format!("expected {}", expected(kind)))
-        .help(help);
-        self.report(finding);
-        None
-    }
-
-    /// A value that is one scalar.
-    fn scalar(&mut self, scalar: &Scalar, span: Span, kind: &'static Type) -> Option<Yaml> {
-        let text = scalar.text.as_str();
-        match kind {
-            Type::Text => Some(Yaml::String(text.to_owned())),
-            Type::Secret => {
-                self.hide(scalar, span);
-                Some(Yaml::String(text.to_owned()))
-            }
-            Type::Boolean => self.boolean(scalar, span, kind),
-            Type::Integer { min, max } => self.integer(scalar, span, kind, *min, *max),
-            Type::Duration => match parse_duration(text) {
-                Ok(duration) => {
-                    let mut mapping = Mapping::new();
-                    mapping.insert("secs".into(), duration.as_secs().into());
-                    mapping.insert("nanos".into(), duration.subsec_nanos().into());
-                    Some(Yaml::Mapping(mapping))
-                }
-                Err(error) => {
-                    let help = match &error {
-                        UnitError::NoUnit { .. } => format!(
-                            "write `{0}s` or `{0}ms`; Flink would take it for milliseconds",
-                            scalar.written
-                        ),
-                        UnitError::UnknownUnit {
-                            nearest: Some(unit),
-                        } => format!("did you mean `{unit}`?"),
-                        UnitError::Fraction => {
-                            "write a whole number of a smaller unit, as in `1500ms`".to_owned()
-                        }
-                        UnitError::TooLarge => "the longest is a thousand years".to_owned(),
-                        _ => "units are ns, us, ms, s, min, h and d, as in `30s` or `1 min`"
-                            .to_owned(),
-                    };
-                    self.bad_unit(codes::BAD_DURATION, "duration", scalar, span, &error, help)
-                }
-            },
-            Type::Size => match parse_size(text) {
-                Ok(size) => Some(Yaml::Number(size.bytes().into())),
-                Err(error) => {
-                    let help = match &error {
-                        UnitError::UnknownUnit {
-                            nearest: Some(unit),
-                        } => format!("did you mean `{unit}`?"),
-                        UnitError::Fraction => {
-                            "write a whole number of a smaller unit, as in `1536kb`".to_owned()
-                        }
-                        _ => "units are b, kb, mb, gb and tb (powers of 1,024), as in `512kb` or `1MiB`".to_owned(),
-                    };
-                    self.bad_unit(codes::BAD_SIZE, "size", scalar, span, &error, help)
-                }
-            },
-            Type::Name(role) => self.name(scalar, span, *role),
-            Type::Choice { words } => {
-                if words.contains(&text) {
-                    return Some(Yaml::String(text.to_owned()));
-                }
-                let help = did_you_mean(text, words.iter().copied())
-                    .unwrap_or_else(|| format!("it takes {}", expected(kind)));
-                self.unknown_value(scalar, span, kind, help)
-            }
-            Type::Checked(check) => match (check.check)(text) {
-                Ok(()) => Some(Yaml::String(text.to_owned())),
-                Err(problem) => {
-                    self.report(
-                        Finding::new(
-                            check.code,
-                            format!("this is not {}: {problem}", article(check.what)),
-                        )
-                        .at(span, format!("not {}", article(check.what)))
-                        .help(check.help),
-                    );
-                    None
-                }
-            },
-            Type::Either { .. } | Type::List { .. } | Type::Map { .. } | Type::Record(_) => None,
-        }
-    }
-
-    fn bad_unit<T>(
-        &mut self,
-        code: &'static Code,
-        what: &str,
-        scalar: &Scalar,
-        span: Span,
-        error: &UnitError,
-        help: String,
-    ) -> Option<T> {
-        self.report(
-            Finding::new(
-                code,
-                format!("`{}` is not a {what}: {error}", scalar.written),
-            )
-            .at(span, format!("not a {what}"))
-            .help(help),
-        );
-        None
-    }
-
-    fn boolean(&mut self, scalar: &Scalar, span: Span, kind: &Type) -> Option<Yaml> {
-        let lower = scalar.text.to_ascii_lowercase();
-        match lower.as_str() {
-            "true" => return Some(Yaml::Bool(true)),
-            "false" => return Some(Yaml::Bool(false)),
-            _ => {}
-        }
-        let meant = match lower.as_str() {
-            "yes" | "on" | "y" | "1" => Some("true"),
-            "no" | "off" | "n" | "0" => Some("false"),
-            _ => nearest(&lower, ["true", "false"]),
-        };
-        let field = self.field();
-        let finding = Finding::new(
-            codes::WRONG_TYPE,
-            format!(
-                "`{field}` takes {}, not `{}`",
-                expected(kind),
-                scalar.written
-            ),
-        )
-        .at(span, format!("expected {}", expected(kind)))
-        .help(meant.map_or_else(|| example(kind, field), |meant| format!("write `{meant}`")));
-        self.report(finding);
-        None
-    }
-
-    fn integer(
-        &mut self,
-        scalar: &Scalar,
-        span: Span,
-        kind: &Type,
-        min: u64,
-        max: u64,
-    ) -> Option<Yaml> {
-        let text = scalar.text.trim();
-        let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
-        if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
-            let field = self.field();
-            let finding = Finding::new(
-                codes::WRONG_TYPE,
-                format!(
-                    "`{field}` takes {}, not `{}`",
-                    expected(kind),
-                    scalar.written
-                ),
-            )
-            .at(span, format!("expected {}", expected(kind)))
-            .help(example(kind, field));
-            self.report(finding);
-            return None;
-        }
-        let number = if text.starts_with('-') {
-            None
-        } else {
-            digits.parse::<u64>().ok()
-        };
-        if let Some(number) = number.filter(|number| (min..=max).contains(number)) {
-            return Some(Yaml::Number(number.into()));
-        }
-        let field = self.field();
-        let finding = Finding::new(
-            codes::OUT_OF_RANGE,
-            format!("`{field}` cannot be {}", scalar.written),
-        )
-        .at(span, "out of range")
-        .help(format!("it takes a whole number from {min} to {max}"));
-        self.report(finding);
-        None
-    }
-
-    fn name(&mut self, scalar: &Scalar, span: Span, role: Role) -> Option<Yaml> {
-        let (check, help): (Result<(), String>, _) = if role == Role::Router {
-            (
-                check_plain(&scalar.text),
-                "a router's name is that of its Rust function",
-            )
-        } else {
-            (check_qualified(&scalar.text), "write `namespace/name`")
-        };
-        match check {
-            Ok(()) => {
-                let path = self.path();
-                self.out.facts.push(Fact {
-                    role,
-                    name: scalar.text.clone(),
-                    shown: scalar.written.clone(),
-                    span,
-                    path,
-                });
-                Some(Yaml::String(scalar.text.clone()))
-            }
-            Err(problem) => {
-                let what = role.what();
-                self.report(
-                    Finding::new(
-                        codes::BAD_NAME,
-                        format!("`{}` is not {}: {problem}", scalar.written, article(what)),
-                    )
-                    .at(span, format!("not {}", article(what)))
-                    .help(help),
-                );
-                None
-            }
-        }
-    }
-
     fn record(&mut self, node: &Node, owner: Span, record: &'static Record) -> Option<Yaml> {
         let Value::Map(entries) = &node.value else {
             return match &node.value {
@@ -498,6 +279,7 @@ impl Lowering {
         };
         let mut found: Vec<(&'static Field, Option<Yaml>)> = Vec::new();
         let mut unknown: Vec<&Entry> = Vec::new();
+        let mut bad: Vec<&Node> = Vec::new();
         for entry in entries {
             let Some(field) = record.field(&entry.key) else {
                 unknown.push(entry);
@@ -508,6 +290,9 @@ impl Lowering {
             if !matches!(entry.value.value, Value::Null) {
                 self.out.present.push(path);
                 let value = self.value(&entry.value, field.kind);
+                if value.is_none() {
+                    bad.push(&entry.value);
+                }
                 found.push((field, value));
             } else if field.absent == Absent::Refused {
                 self.out.present.push(path);
@@ -516,8 +301,14 @@ impl Lowering {
             }
             self.path.pop();
         }
+        if !unknown.is_empty() {
+            self.nothing_is_absent(record);
+        }
+        for value in bad {
+            self.swallowed(record, value);
+        }
         let mut missing: Vec<&'static Field> = Vec::new();
-        self.unknown_fields(record, &unknown, &mut found);
+        let strange = self.misspelt_fields(record, unknown, &mut found);
         let mut mapping = Mapping::new();
         let mut complete = true;
         for field in record.fields {
@@ -544,58 +335,48 @@ impl Lowering {
                 mapping.insert(Yaml::String(field.name.to_owned()), value);
             }
         }
-        self.missing_fields(&missing, &unknown, owner);
+        self.strange_and_missing(record, &strange, &missing, owner);
         complete.then_some(Yaml::Mapping(mapping))
     }
 
-    /// Reports the fields that the record does not have. The value of a misspelt one is read as that of the field meant,
-    /// so that what refers to it is not reported as well.
-    fn unknown_fields(
+    /// Reports the fields that the record does not have and that are like one it has; returns the others.
+    ///
+    /// The value of a misspelt field is read as that of the field meant, so that what refers to it is not reported as well.
+    fn misspelt_fields<'n>(
         &mut self,
         record: &'static Record,
-        unknown: &[&Entry],
+        unknown: Vec<&'n Entry>,
         found: &mut Vec<(&'static Field, Option<Yaml>)>,
-    ) {
+    ) -> Vec<&'n Entry> {
+        let mut strange = Vec::new();
         for entry in unknown {
             let absent = record
                 .fields
                 .iter()
                 .filter(|field| !found.iter().any(|(known, _)| known.name == field.name))
                 .map(|field| field.name);
-            let meant = nearest(&entry.key, absent);
+            let meant = nearest(&entry.key, absent).and_then(|name| record.field(name));
             let all = record.fields.iter().map(|field| field.name);
-            let help = match (meant, nearest(&entry.key, all)) {
-                (Some(name), _) => format!("did you mean `{name}`?"),
-                (None, Some(name)) => {
-                    if let (Some(field), Some(scalar)) = (record.field(name), entry.value.scalar())
-                        && matches!(field.kind, Type::Secret)
-                    {
+            let near = nearest(&entry.key, all).and_then(|name| record.field(name));
+            let help = match (meant, near) {
+                (Some(field), _) => format!("did you mean `{}`?", field.name),
+                (None, Some(field)) => {
+                    if let (Type::Secret, Some(scalar)) = (field.kind, entry.value.scalar()) {
                         self.hide(scalar, entry.value.span);
                     }
-                    format!("did you mean `{name}`, which stands here already?")
+                    format!("did you mean `{}`, which stands here already?", field.name)
                 }
                 (None, None) if entry.key == "<<" => {
                     "YAML's merge key is not read here; write the fields out".to_owned()
                 }
-                (None, None) => format!(
-                    "known here: {}",
-                    list(record.fields.iter().map(|field| field.name))
-                ),
+                (None, None) => {
+                    strange.push(entry);
+                    continue;
+                }
             };
-            let place = if self.path.is_empty() {
-                String::new()
-            } else {
-                format!(" of `{}`", self.field())
-            };
-            self.report(
-                Finding::new(
-                    codes::UNKNOWN_FIELD,
-                    format!("`{}` is not a field{place}", entry.key),
-                )
-                .at(entry.key_span, "unknown field")
-                .help(help),
-            );
-            if let Some(field) = meant.and_then(|name| record.field(name)) {
+            let finding = self.unknown_field(entry).help(help);
+            self.report(finding);
+            if let Some(field) = meant {
                 self.path.push(field.name.to_owned());
                 let path = self.path();
                 self.out.present.push(path);
@@ -607,22 +388,53 @@ impl Lowering {
                 found.push((field, value));
             }
         }
+        strange
     }
 
-    fn missing_fields(&mut self, missing: &[&'static Field], unknown: &[&Entry], owner: Span) {
-        // One unknown field and one missing one are most likely a single mistake, which has its finding.
-        if missing.len() == 1 && unknown.len() == 1 {
-            let name = missing[0].name;
-            if let Some(finding) = self
-                .out
-                .findings
-                .iter_mut()
-                .rev()
-                .find(|finding| finding.code == codes::UNKNOWN_FIELD)
-            {
-                finding.help = Some(format!("`{name}` is missing: is that what it should be?"));
+    fn unknown_field(&self, entry: &Entry) -> Finding {
+        let place = if self.path.is_empty() {
+            String::new()
+        } else {
+            format!(" of `{}`", self.field())
+        };
+        Finding::new(
+            codes::UNKNOWN_FIELD,
+            format!("`{}` is not a field{place}", entry.key),
+        )
+        .at(entry.key_span, "unknown field")
+    }
+
+    /// Reports fields that are like none of the record, all at once, and fields that are missing. Where both are, they are
+    /// most likely a single mistake: another name, or a line lost that they stood under.
+    fn strange_and_missing(
+        &mut self,
+        record: &'static Record,
+        strange: &[&Entry],
+        missing: &[&'static Field],
+        owner: Span,
+    ) {
+        if let [first, others @ ..] = strange {
+            let help = if let [field] = missing {
+                let name = field.name;
+                if others.is_empty() {
+                    format!("`{name}` is missing: is that what it should be?")
+                } else {
+                    format!("`{name}` is missing: do these belong under it?")
+                }
+            } else {
+                format!(
+                    "known here: {}",
+                    list(record.fields.iter().map(|field| field.name))
+                )
+            };
+            let mut finding = self.unknown_field(first).help(help);
+            for other in others {
+                finding = finding.related(other.key_span, "nor is this");
             }
-            return;
+            self.report(finding);
+            if missing.len() == 1 {
+                return;
+            }
         }
         for field in missing {
             let first = field.doc.trim().lines().next().unwrap_or_default().trim();
@@ -642,10 +454,27 @@ impl Lowering {
         }
     }
 
-    /// Remembers a secret that may stand in the file itself.
-    fn hide(&mut self, scalar: &Scalar, span: Span) {
-        if is_written_out(scalar) {
-            self.out.secrets.push(span);
+    /// A bad value that goes on in the next line has most likely swallowed the field that begins there.
+    fn swallowed(&mut self, record: &'static Record, value: &Node) {
+        if !value.scalar().is_some_and(|scalar| scalar.folded) {
+            return;
+        }
+        if let Some(finding) = self.out.findings.last_mut() {
+            finding.help =
+                Some("the value goes on in the next line: is a key missing there?".to_owned());
+        }
+        self.nothing_is_absent(record);
+    }
+
+    /// A field of this record may stand there unrecognised, so none may be called absent.
+    fn nothing_is_absent(&mut self, record: &'static Record) {
+        self.out.uncertain = true;
+        let prefix = self.path();
+        for field in record.fields {
+            let dot = if prefix.is_empty() { "" } else { "." };
+            self.out
+                .present
+                .push(format!("{prefix}{dot}{}", field.name));
         }
     }
 }
@@ -690,74 +519,8 @@ fn default_text(text: &str, kind: &'static Type) -> Option<Yaml> {
             text: text.to_owned(),
             written: text.to_owned(),
             quoted: false,
+            folded: false,
         }),
     };
     lowering.value(&node, kind)
-}
-
-/// What a type takes, for messages.
-fn expected(kind: &Type) -> String {
-    match kind {
-        Type::Text | Type::Secret => "text".to_owned(),
-        Type::Boolean => "`true` or `false`".to_owned(),
-        Type::Integer { .. } => "a whole number".to_owned(),
-        Type::Duration => "a duration".to_owned(),
-        Type::Size => "a size".to_owned(),
-        Type::Name(role) => article(role.what()),
-        Type::Checked(check) => article(check.what),
-        Type::Choice { words } => alternatives(words.iter().copied()),
-        Type::Either { words, keyed } => {
-            let keys = alternatives(keyed.iter().map(|(name, _)| *name));
-            if words.is_empty() {
-                format!("a map with {keys}")
-            } else {
-                format!(
-                    "{}, or a map with {keys}",
-                    alternatives(words.iter().copied())
-                )
-            }
-        }
-        Type::List { .. } => "a list".to_owned(),
-        Type::Map { .. } | Type::Record(_) => "a map".to_owned(),
-    }
-}
-
-/// How a field of that type is written.
-fn example(kind: &Type, field: &str) -> String {
-    match kind {
-        Type::Text | Type::Secret => "write one value behind it".to_owned(),
-        Type::Boolean => format!("write `{field}: true` or `{field}: false`"),
-        Type::Integer { .. } => format!("write a number, as in `{field}: 8090`"),
-        Type::Duration => format!("write a number and a unit, as in `{field}: 30s`"),
-        Type::Size => format!("write a number and a unit, as in `{field}: 1MiB`"),
-        Type::Name(Role::Router) => "write the name of a router".to_owned(),
-        Type::Name(_) => "write `namespace/name`".to_owned(),
-        Type::Choice { .. } => format!("it takes {}", expected(kind)),
-        Type::Checked(check) => check.help.to_owned(),
-        Type::Either { keyed, .. } => match keyed.first() {
-            Some((key, _)) => format!("write it as in `{field}: {{{key}: …}}`"),
-            None => format!("it takes {}", expected(kind)),
-        },
-        Type::List { .. } => format!("write it as in `{field}: [one, two]`"),
-        Type::Map { .. } => "write `key: value` pairs below it, indented".to_owned(),
-        Type::Record(record) => format!(
-            "write its fields below it, indented: {}",
-            list(record.fields.iter().map(|field| field.name))
-        ),
-    }
-}
-
-fn alternatives<'a>(words: impl Iterator<Item = &'a str>) -> String {
-    let words: Vec<String> = words.map(|word| format!("`{word}`")).collect();
-    match words.split_last() {
-        Some((last, [])) => last.clone(),
-        Some((last, rest)) => format!("{} or {last}", rest.join(", ")),
-        None => String::new(),
-    }
-}
-
-fn article(what: &str) -> String {
-    // "a URL" is spoken with a consonant.
-    let vowel = what.starts_with(['a', 'e', 'i', 'o']);
-    format!("{} {what}", if vowel { "an" } else { "a" })
 }

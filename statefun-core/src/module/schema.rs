@@ -1,6 +1,6 @@
 //! What each kind of component may hold: fields, their types, defaults and documentation.
 //!
-//! The [`record!`] macro writes a spec once and makes two things of it: the struct that serde_yaml reads, and the
+//! The `record!` macro writes a spec once and makes two things of it: the struct that serde_yaml reads, and the
 //! [`Record`] that the checks walk. So a field cannot be known to one and unknown to the other.
 
 use std::collections::BTreeMap;

@@ -24,7 +24,7 @@ fn transaction_timeout(root: &Node, findings: &mut Vec<Finding>) {
     let help = match parse_duration(&scalar.text) {
         Ok(duration) => format!(
             "write `transactionTimeout: {}` or `transactionTimeoutMillis: {}`",
-            scalar.written,
+            scalar.shown(),
             duration.as_millis()
         ),
         Err(_) => {
@@ -36,7 +36,7 @@ fn transaction_timeout(root: &Node, findings: &mut Vec<Finding>) {
             codes::TRAP,
             format!(
                 "`transactionTimeoutMillis` is a number of milliseconds; StateFun reads `{}` as 0",
-                scalar.written
+                scalar.shown()
             ),
         )
         .at(node.span, "read as 0")

@@ -1,12 +1,9 @@
 //! `Context`: what a handler may do beside changing its state.
 
-use std::any::Any;
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
-use std::task::Poll;
+use std::pin::Pin;
 use std::time::Duration;
 
 use compact_str::CompactString;
@@ -21,7 +18,7 @@ use crate::rand::Random;
 use crate::sdk::async_result::{AsyncOutcome, AsyncResult};
 use crate::sdk::egress::EgressId;
 use crate::sdk::error::HandlerError;
-use crate::sdk::function::{Accepts, SendsDynamically, SendsTo, StatefulFunction, Target};
+use crate::sdk::function::{AcceptedBy, OutputFor, SendsDynamically, StatefulFunction, Target, TargetOf};
 use crate::sdk::message::{AnyMessage, Message, TypedValue};
 
 /// A dynamic send that cannot be delivered.
@@ -153,9 +150,8 @@ impl<'a, F: StatefulFunction> Context<'a, F> {
     /// Sends a message. Messages from one address to another arrive in the order sent.
     pub fn send<T, M>(&mut self, target: Target<T>, message: M)
     where
-        M: Message,
-        T: Accepts<M>,
-        F: SendsTo<T>,
+        T: TargetOf<F>,
+        M: AcceptedBy<T>,
     {
         self.scope.effects.sends.push((target.into_address(), Box::new(message)));
     }
@@ -163,9 +159,8 @@ impl<'a, F: StatefulFunction> Context<'a, F> {
     /// Sends a message after a delay (in processing time; it survives restarts).
     pub fn send_after<T, M>(&mut self, delay: Duration, target: Target<T>, message: M) -> DelayedSend<'_>
     where
-        M: Message,
-        T: Accepts<M>,
-        F: SendsTo<T>,
+        T: TargetOf<F>,
+        M: AcceptedBy<T>,
     {
         self.delay(delay, target.into_address(), Box::new(message))
     }
@@ -271,24 +266,22 @@ impl<'a, F: StatefulFunction> Context<'a, F> {
     }
 
     /// Starts an operation, such as a request to another system, once this invocation has succeeded. Its end comes back
-    /// as an [`AsyncResult`] message to this address: an operation that panics as `AsyncOutcome::Failure`, and one that a
-    /// restart of the process interrupts as `AsyncOutcome::Unknown`.
+    /// as an [`AsyncResult`] message to this address; when it panics, or the process restarts before its end, as
+    /// `AsyncOutcome::Unknown`.
     pub fn spawn<M, O, E>(
         &mut self,
         metadata: M,
         operation: impl Future<Output = Result<O, E>> + Send + 'static,
     ) where
         M: Message + Sync,
-        O: Message,
+        O: OutputFor<F, M>,
         E: fmt::Display,
-        F: Accepts<AsyncResult<M, O>>,
     {
         let unknown = AsyncResult::<M, O> { metadata: metadata.clone(), outcome: AsyncOutcome::Unknown };
         let operation: Operation = Box::pin(async move {
-            let outcome = match unless_it_panics(operation).await {
-                Ok(Ok(output)) => AsyncOutcome::Success(output),
-                Ok(Err(error)) => AsyncOutcome::Failure(error.to_string()),
-                Err(panic) => AsyncOutcome::Failure(panic),
+            let outcome = match operation.await {
+                Ok(output) => AsyncOutcome::Success(output),
+                Err(error) => AsyncOutcome::Failure(error.to_string()),
             };
             Box::new(AsyncResult { metadata, outcome }) as Box<dyn AnyMessage>
         });
@@ -298,23 +291,6 @@ impl<'a, F: StatefulFunction> Context<'a, F> {
     pub(crate) fn scope(&mut self) -> &mut InvocationScope<'a> {
         &mut self.scope
     }
-}
-
-/// What a future yields, or what it panicked with.
-async fn unless_it_panics<T>(future: impl Future<Output = T>) -> Result<T, String> {
-    let mut future = pin!(future);
-    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-        Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
-        Ok(Poll::Pending) => Poll::Pending,
-        Err(panic) => Poll::Ready(Err(format!("the operation panicked: {}", panic_text(&*panic)))),
-    })
-    .await
-}
-
-/// What a panic said.
-pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("(no message)")
 }
 
 /// A delayed message that was just asked for.

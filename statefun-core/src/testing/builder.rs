@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::engine::registry::{IngressWiring, OnError, Parts, Registry};
-use crate::engine::request::RequestFunction;
 use crate::id::{KeyGroups, LazyTypeName, TypeName};
 use crate::sdk::context::Context;
 use crate::sdk::error::HandlerResult;
@@ -211,7 +210,6 @@ impl HarnessBuilder {
             binder.functions.retain(|function| function.typename != typename);
             binder.functions.push(FunctionDefinition { typename, ..Stub::definition() });
         }
-        binder.functions.push(RequestFunction::definition());
         for bound in &binder.ingresses {
             self.ingress(&bound.id);
         }

@@ -46,6 +46,7 @@ fn make_worker(
         cache_bytes: settings.cache_bytes,
         // The same numbers again after a restart would be a trap of the harness' own.
         seed: settings.seed.wrapping_add(applied),
+        watched: None,
     })?;
     worker.trace = Some(Vec::new());
     worker.recover(carried, now)?;

@@ -58,9 +58,11 @@ impl Operations {
                 EngineError::Thread(format!("cannot start a runtime for operations: {error}"))
             })?),
         };
-        let StartOperation { address, id, operation } = operation;
+        let StartOperation { address, id, operation, unknown } = operation;
         self.addresses.insert(id, address.clone());
-        let run = async move { Ended { address, id, result: operation.await } };
+        // As in production: a future that panics leaves its end unknown.
+        let operation = runtime.spawn(operation);
+        let run = async move { Ended { address, id, result: operation.await.unwrap_or(unknown) } };
         self.running.spawn_on(run, runtime.handle());
         Ok(())
     }

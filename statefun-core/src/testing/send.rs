@@ -297,10 +297,8 @@ impl Harness {
     fn find_held<M: Message, O: Message>(&mut self, to: &Address) -> Result<(usize, u64, M), HarnessError> {
         self.serve()?;
         for (index, held) in self.operations.held.iter().enumerate().filter(|(_, held)| held.address == *to) {
-            let unknown = self.worker.unknown_end(to, held.id)?;
-            let value = unknown.as_ref().and_then(|unknown| unknown.body.as_any().downcast_ref::<TypedValue>());
-            if let Some(Ok(end)) = value.map(TypedValue::to_message::<AsyncResult<M, O>>) {
-                return Ok((index, held.id, end.metadata));
+            if let Some(unknown) = held.unknown.as_any().downcast_ref::<AsyncResult<M, O>>() {
+                return Ok((index, held.id, unknown.metadata.clone()));
             }
         }
         let held = self.operations.held.iter().map(|held| held.address.clone()).collect();

@@ -126,7 +126,14 @@ impl Worker {
             registry: &self.registry,
             effects: &mut self.invocation,
         };
+        let watched = self.watched.as_ref().and_then(|(all, own)| all.get(*own));
+        if let Some(watched) = watched {
+            watched.enter(&envelope.to);
+        }
         let invoked = table.invoke(slot, &*envelope.body, scope);
+        if let Some(watched) = watched {
+            watched.leave();
+        }
         if self.trace.is_some() {
             self.trace_invocation(envelope, &invoked);
         }
@@ -175,7 +182,7 @@ impl Worker {
         if !self.invocation.spawns.is_empty() {
             for spawn in std::mem::take(&mut self.invocation.spawns) {
                 let id = self.next_sequence();
-                let unknown = Envelope { to: own.clone(), from: None, body: spawn.unknown };
+                let unknown = Envelope { to: own.clone(), from: None, body: spawn.unknown.clone_any() };
                 let mut bytes = Vec::new();
                 unknown.encode(&mut bytes)?;
                 self.rows.borrow_mut().put(self.operation_key(own, id), bytes);
@@ -184,13 +191,14 @@ impl Worker {
                     address: own.clone(),
                     id,
                     operation: spawn.operation,
+                    unknown: spawn.unknown,
                 });
             }
         }
         Ok(())
     }
 
-    pub(super) fn operation_key(&self, address: &Address, id: u64) -> Vec<u8> {
+    fn operation_key(&self, address: &Address, id: u64) -> Vec<u8> {
         let mut key = address_key(Space::Operation, self.groups, address);
         key.extend_from_slice(&id.to_be_bytes());
         key

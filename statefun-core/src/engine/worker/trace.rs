@@ -1,6 +1,4 @@
-//! Watching a worker from a test harness: what was sent and handled, the state of an instance, open operations.
-
-use bytes::Bytes;
+//! Watching a worker from a test harness: what was sent and handled, and the state of an instance.
 
 use crate::engine::envelope::Envelope;
 use crate::engine::instances::Invoked;
@@ -64,11 +62,5 @@ impl Worker {
         let function = self.registry.function_index(address.function());
         let Some(table) = function.and_then(|function| self.tables.get_mut(function)) else { return false };
         table.find(address).is_some_and(|slot| table.inspect(slot, self.now, visit))
-    }
-
-    /// The message that would report an open operation as unknown.
-    pub(crate) fn unknown_end(&self, address: &Address, id: u64) -> Result<Option<Envelope>, WorkerError> {
-        let row = self.rows.borrow().get(&self.operation_key(address, id))?;
-        row.map(|row| Ok(Envelope::decode(&mut Bytes::from(row), &self.registry)?)).transpose()
     }
 }

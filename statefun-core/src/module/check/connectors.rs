@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::Checker;
+use super::targets::misspelt_ingress;
 use crate::module::application::Component;
 use crate::module::codes;
 use crate::module::finding::Finding;
@@ -62,17 +63,20 @@ fn destination(checker: &mut Checker<'_>, component: &Component) {
         return;
     }
     let lists_something = ["targets", "routers"].iter().any(|field| {
-        component.has(field)
-            && component
-                .tree
-                .get(field)
-                .is_none_or(|node| !node.items().is_empty() || node.scalar().is_some())
+        let node = component.tree.get(field);
+        component.unclear(field) || node.is_some_and(|node| !node.items().is_empty())
     });
-    let code_reads_it = component.id().is_some_and(|(id, _)| {
-        description
-            .routers
-            .iter()
-            .any(|router| router.ingress.as_deref() == Some(id))
+    let id = component.id().map(|(id, _)| id);
+    let code_reads_it = description.routers.iter().any(|router| {
+        match (router.ingress.as_deref(), id) {
+            // A name that is almost this one and no other's has its finding.
+            (Some(reads), Some(id)) => {
+                reads == id || misspelt_ingress(checker, description, reads) == Some(id)
+            }
+            // It may be this one.
+            (Some(_), None) => true,
+            (None, _) => false,
+        }
     });
     if lists_something || code_reads_it {
         return;

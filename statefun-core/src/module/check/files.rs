@@ -7,7 +7,7 @@ use crate::module::application::Component;
 use crate::module::codes;
 use crate::module::finding::Finding;
 use crate::module::model::{Csv, FileFormat, RecordKey, Spec};
-use crate::module::source::{Node, Span};
+use crate::module::source::{Node, Scalar, Span};
 
 pub(super) fn check(checker: &mut Checker<'_>) {
     for component in checker.application.components() {
@@ -18,7 +18,10 @@ pub(super) fn check(checker: &mut Checker<'_>) {
             }
             Some(Spec::FileEgress(spec)) => {
                 let format = format(checker, component, spec.format(), &spec.path);
-                if format == Some(FileFormat::Csv) && !component.has("csv.columns") {
+                if format == Some(FileFormat::Csv)
+                    && !component.has("csv.columns")
+                    && !may_have_csv(component)
+                {
                     checker.report(
                         Finding::new(
                             codes::INCOMPLETE,
@@ -111,7 +114,7 @@ fn csv_input(
             .related(header, "and by the file")
             .help("leave `columns` out, or write `header: false` when the file has no such line"),
         ),
-        (Some(false), None, Some(header)) => checker.report(
+        (Some(false), None, Some(header)) if !component.has("csv.columns") => checker.report(
             Finding::new(codes::INCOMPLETE, "nothing names the columns")
                 .at(header, "no header")
                 .help("list them, as in `columns: [id, amount]`"),
@@ -125,7 +128,7 @@ fn csv_input(
             .tree
             .at("idFrom.column")
             .and_then(Node::scalar)
-            .map_or("…", |scalar| scalar.written.as_str());
+            .map_or_else(|| "…".into(), Scalar::shown);
         checker.report(
             Finding::new(
                 codes::UNKNOWN_VALUE,
@@ -172,7 +175,7 @@ fn columns_twice(checker: &mut Checker<'_>, component: &Component) {
             checker.report(
                 Finding::new(
                     codes::REPEATED,
-                    format!("the column `{}` is listed twice", scalar.written),
+                    format!("the column `{}` is listed twice", scalar.shown()),
                 )
                 .at(item.span, "again here")
                 .related(*earlier, "first here")
@@ -181,6 +184,11 @@ fn columns_twice(checker: &mut Checker<'_>, component: &Component) {
         }
         seen.push((&scalar.text, item.span));
     }
+}
+
+/// Whether `csv` may stand there under a name that is not known.
+fn may_have_csv(component: &Component) -> bool {
+    component.has("csv") && component.tree.at("csv").is_none()
 }
 
 /// A file has one writer, and its writer is not also read.

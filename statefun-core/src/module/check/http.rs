@@ -49,13 +49,8 @@ fn value_types(checker: &mut Checker<'_>, component: &Component, spec: &HttpIngr
                 .help("keep `valueTypes` and `typeFrom` when messages have several types, else `valueType`"),
         ),
         (None, many) => {
-            let none = spec.value_types.is_empty();
-            let listed = component.has("valueTypes");
-            let bad = component
-                .tree
-                .at("valueTypes")
-                .is_some_and(|node| !node.items().is_empty());
-            if none && !component.has("valueType") && !(listed && bad) {
+            let none = spec.value_types.is_empty() && !component.unclear("valueTypes");
+            if none && !component.has("valueType") {
                 checker.report(
                     Finding::new(
                         codes::MISSING_FIELD,

@@ -7,7 +7,7 @@ use crate::module::application::{Application, Component};
 use crate::module::codes;
 use crate::module::finding::{Finding, Findings};
 use crate::module::model::{HttpIngress, Spec};
-use crate::module::source::Span;
+use crate::module::source::{Node, Span};
 
 /// A port that the runtime itself listens on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,11 +92,11 @@ fn listeners(application: &Application) -> Vec<Listener<'_>> {
                 _ => return None,
             };
             // A bad address counts as absent, and its default was not meant.
-            let bad = component.tree.entry("address").is_some_and(|entry| {
-                entry.value.scalar().is_none_or(|scalar| {
-                    http.is_some_and(|spec| spec.address.as_str() != scalar.text)
-                })
-            });
+            let bad = component.has("address")
+                && http.is_some_and(|spec| {
+                    let written = component.tree.at("address").and_then(Node::scalar);
+                    written.is_none_or(|scalar| scalar.text != spec.address.as_str())
+                });
             if bad {
                 return None;
             }

@@ -1,13 +1,15 @@
 //! Each name in the wiring exists: targets, routers, egresses, and the ingresses that routers say they read.
 
+use std::collections::BTreeMap;
+
 use super::{Checker, function, router};
-use crate::module::application::served_by;
+use crate::module::application::{Component, served_by};
 use crate::module::codes;
 use crate::module::description::Description;
 use crate::module::finding::Finding;
+use crate::module::lower::Fact;
 use crate::module::model::Family;
 use crate::module::schema::Role;
-use crate::module::source::Span;
 use crate::module::suggest::{did_you_mean, list, nearest};
 
 pub(super) fn check(checker: &mut Checker<'_>, description: &Description) {
@@ -100,114 +102,147 @@ fn routers(checker: &mut Checker<'_>, description: &Description) {
     checker.findings.extend(findings);
 }
 
+/// Where an egress that is missing is named: in module.yaml and in code.
+#[derive(Default)]
+struct References<'a> {
+    facts: Vec<&'a Fact>,
+    functions: Vec<&'a str>,
+}
+
+/// Each egress that something writes to exists. All that name a missing one are one finding: the mistake is one.
 fn egresses(checker: &mut Checker<'_>, description: &Description) {
     let opaque = &checker.application.opaque;
     if opaque.anything || opaque.some_egress {
         return;
     }
-    let declared: Vec<&str> = checker
-        .application
-        .family(Family::Egress)
-        .filter_map(|component| component.id().map(|(id, _)| id))
-        .chain(description.egresses.iter().map(String::as_str))
-        .collect();
-    let exists = |id: &str| declared.contains(&id) || opaque.mentions.contains(id);
-    let help = |id: &str| {
-        did_you_mean(id, declared.iter().copied()).unwrap_or_else(|| {
-            if declared.is_empty() {
-                "the application has no egress yet".to_owned()
-            } else {
-                format!("the application has {}", list(declared.iter().copied()))
-            }
-        })
-    };
-    let mut findings = Vec::new();
+    let mut references: BTreeMap<&str, References<'_>> = BTreeMap::new();
     for component in checker.application.components() {
         for fact in component.facts(Role::Egress) {
-            if !exists(&fact.name) {
-                findings.push(
-                    Finding::new(
-                        codes::UNKNOWN_EGRESS,
-                        format!("there is no egress `{}`", fact.shown),
-                    )
-                    .at(fact.span, "not declared")
-                    .help(help(&fact.name)),
-                );
-            }
+            references.entry(&fact.name).or_default().facts.push(fact);
         }
     }
-    // Several functions may write to one egress: a missing one is one mistake.
-    let mut missing: Vec<(&str, Vec<&str>)> = Vec::new();
     for function in &description.functions {
         for used in &function.egress {
-            if exists(&used.id) {
-                continue;
-            }
-            match missing.iter_mut().find(|(id, _)| *id == used.id) {
-                Some((_, by)) => by.push(&function.typename),
-                None => missing.push((&used.id, vec![&function.typename])),
-            }
+            let entry = references.entry(&used.id).or_default();
+            entry.functions.push(&function.typename);
         }
     }
-    for (id, by) in missing {
-        let by = list(by);
-        let finding = Finding::new(
-            codes::UNKNOWN_EGRESS,
-            format!("there is no egress `{id}`, to which {by} writes"),
-        )
-        .help(help(id));
-        findings.push(match misspelt(checker, description, id) {
-            Some((span, declared)) => finding.at(span, "is this the one?").help(format!(
-                "rename one of them: the code writes to `{id}`, and this one is `{declared}`"
-            )),
-            None => finding,
-        });
+    let declared = declared(checker, Family::Egress, &description.egresses);
+    let mut findings = Vec::new();
+    for (id, by) in &references {
+        if declared.contains(id) || opaque.mentions.contains(*id) {
+            continue;
+        }
+        // A declared egress that nothing names and that is called almost the same: there the typo may be.
+        let unused = checker
+            .application
+            .family(Family::Egress)
+            .filter(|component| {
+                component
+                    .id()
+                    .is_some_and(|(id, _)| !references.contains_key(id))
+            });
+        findings.push(missing_egress(id, by, &declared, near(id, unused)));
     }
     checker.findings.extend(findings);
 }
 
-/// A declared egress that nothing writes to and that is called almost the same: there the typo is.
-fn misspelt<'a>(
-    checker: &Checker<'a>,
-    description: &Description,
+fn missing_egress(
     id: &str,
-) -> Option<(Span, &'a str)> {
-    let unused: Vec<(&str, Span, &str)> = checker
-        .application
-        .family(Family::Egress)
-        .filter_map(|component| {
-            let (declared, span) = component.id()?;
-            let used = description
-                .functions
-                .iter()
-                .any(|function| function.egress.iter().any(|used| used.id == declared));
-            (!used).then_some((declared, span, component.shown_id()))
-        })
-        .collect();
-    let near = nearest(id, unused.iter().map(|(declared, _, _)| *declared))?;
-    unused
-        .iter()
-        .find(|(declared, _, _)| *declared == near)
-        .map(|&(_, span, shown)| (span, shown))
+    by: &References<'_>,
+    declared: &[&str],
+    misspelt: Option<&Component>,
+) -> Finding {
+    let shown = by.facts.first().map_or(id, |fact| fact.shown.as_str());
+    let message = if by.functions.is_empty() {
+        format!("there is no egress `{shown}`")
+    } else {
+        let writers = list(by.functions.iter().copied());
+        format!("there is no egress `{shown}` (written to by {writers})")
+    };
+    let help = did_you_mean(id, declared.iter().copied()).unwrap_or_else(|| {
+        if declared.is_empty() {
+            "the application has no egress yet".to_owned()
+        } else {
+            format!("the application has {}", list(declared.iter().copied()))
+        }
+    });
+    let mut finding = Finding::new(codes::UNKNOWN_EGRESS, message).help(help);
+    let mut places = by.facts.iter();
+    let lone_reference = by.facts.len() == 1 && by.functions.is_empty();
+    if let Some((component, (_, span))) =
+        misspelt.and_then(|component| Some((component, component.id()?)))
+        && !lone_reference
+    {
+        finding = finding.at(span, "is this the one?").help(format!(
+            "rename one of them: `{shown}` is written to, and this one is `{}`",
+            component.shown_id()
+        ));
+    } else if let Some(first) = places.next() {
+        finding = finding.at(first.span, "not declared");
+    }
+    for fact in places {
+        finding = finding.related(fact.span, "written to here");
+    }
+    finding
 }
 
+/// The ids of one family, in module.yaml and in code.
+fn declared<'a>(checker: &Checker<'a>, family: Family, in_code: &'a [String]) -> Vec<&'a str> {
+    checker
+        .application
+        .family(family)
+        .filter_map(|component| component.id().map(|(id, _)| id))
+        .chain(in_code.iter().map(String::as_str))
+        .collect()
+}
+
+/// The component whose id is nearest, if one is near.
+fn near<'a>(id: &str, components: impl Iterator<Item = &'a Component>) -> Option<&'a Component> {
+    let components: Vec<(&str, &Component)> = components
+        .filter_map(|component| Some((component.id()?.0, component)))
+        .collect();
+    let nearest = nearest(id, components.iter().map(|(id, _)| *id))?;
+    components
+        .into_iter()
+        .find(|(id, _)| *id == nearest)
+        .map(|(_, component)| component)
+}
+
+/// The ingress of module.yaml that a router most likely means by a name which is not declared.
+pub(super) fn misspelt_ingress<'a>(
+    checker: &Checker<'a>,
+    description: &Description,
+    reads: &str,
+) -> Option<&'a str> {
+    if declared_ingress(checker, description, reads) {
+        return None;
+    }
+    let ingresses = checker.application.family(Family::Ingress);
+    near(reads, ingresses)?.id().map(|(id, _)| id)
+}
+
+fn declared_ingress(checker: &Checker<'_>, description: &Description, id: &str) -> bool {
+    checker.application.opaque.mentions.contains(id)
+        || description.ingresses.iter().any(|known| known == id)
+        || checker
+            .application
+            .family(Family::Ingress)
+            .any(|component| component.id().is_some_and(|(known, _)| known == id))
+}
+
+/// Each ingress that a router says it reads exists.
 fn ingresses(checker: &mut Checker<'_>, description: &Description) {
     let opaque = &checker.application.opaque;
     if opaque.anything || opaque.some_ingress {
         return;
     }
-    let declared: Vec<&str> = checker
-        .application
-        .family(Family::Ingress)
-        .filter_map(|component| component.id().map(|(id, _)| id))
-        .chain(description.ingresses.iter().map(String::as_str))
-        .collect();
     let mut findings = Vec::new();
     for router in &description.routers {
         let Some(reads) = router.ingress.as_deref() else {
             continue;
         };
-        if declared.contains(&reads) || opaque.mentions.contains(reads) {
+        if declared_ingress(checker, description, reads) {
             continue;
         }
         // Where an ingress lists it, that says the same.
@@ -220,15 +255,21 @@ fn ingresses(checker: &mut Checker<'_>, description: &Description) {
         if listed {
             continue;
         }
+        let finding = Finding::new(
+            codes::UNKNOWN_INGRESS,
+            format!(
+                "router `{}` reads the ingress `{reads}`, which is not declared",
+                router.name
+            ),
+        );
+        let misspelt = near(reads, checker.application.family(Family::Ingress));
         findings.push(
-            Finding::new(
-                codes::UNKNOWN_INGRESS,
-                format!(
-                    "router `{}` reads the ingress `{reads}`, which is not declared",
-                    router.name
-                ),
-            )
-            .maybe_help(did_you_mean(reads, declared.iter().copied())),
+            match misspelt.and_then(|component| Some((component, component.id()?.1))) {
+                Some((component, span)) => finding
+                    .at(span, "is this the one?")
+                    .help(format!("did you mean `{}`?", component.shown_id())),
+                None => finding.help("declare it in module.yaml, or bind it in a `Module`"),
+            },
         );
     }
     checker.findings.extend(findings);

@@ -42,7 +42,7 @@ fn accepted(
     description: &Description,
 ) -> Vec<String> {
     let mut readers: Vec<Reader<'_>> = Vec::new();
-    let mut unknown_readers = false;
+    let mut unknown_readers = component.unclear("targets") || component.unclear("routers");
     for fact in component.facts(Role::Function) {
         match function(description, &fact.name) {
             Some(function) => readers.push(Reader::Target(fact, &function.accepts)),

@@ -45,7 +45,7 @@ pub enum Availability {
         /// The feature of statefun-core that it needs.
         feature: Option<&'static str>,
     },
-    /// A kind of StateFun that it does not have; what to use meanwhile.
+    /// It does not have it yet; what to use meanwhile.
     NotYet {
         /// A sentence.
         instead: &'static str,
@@ -83,7 +83,7 @@ const REMOTE: &str = "functions in Rust need no endpoint: they are part of the a
 const INGRESS: &str = "`io.statefun.http.v1/ingress`, `io.statefun.file.v1/ingress` and `io.statefun.stdio.v1/ingress` take messages in";
 const EGRESS: &str = "`io.statefun.http.v1/egress`, `io.statefun.file.v1/egress` and `io.statefun.stdio.v1/egress` let records out";
 
-/// All kinds, those of StateFun that this version does not have included.
+/// All kinds, those included that this version does not have yet.
 pub static KINDS: &[KindInfo] = &[
     ready!("io.statefun.http.v1/ingress", Ingress, HttpIngress),
     ready!("io.statefun.http.v1/egress", Egress, HttpEgress),

@@ -13,7 +13,7 @@ pub const PLAYGROUND_EGRESS_RECORD: &str = "io.statefun.playground/EgressRecord"
 
 record! {
     /// Takes messages in by `PUT /{namespace}/{name}/{id}`; the body is the value and
-    /// `Content-Type: application/vnd.{typename}` names its type. Its id is `io.statefun.playground/ingress`.
+    /// `Content-Type: application/vnd.{typename}` names its type.
     pub struct PlaygroundIngress {
         /// Port to listen on.
         pub port: u16 => "port",

@@ -7,14 +7,16 @@ mod parse;
 pub(crate) mod secrets;
 mod substitute;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
 pub use parse::MAX_DEPTH;
 pub(crate) use parse::parse;
 
 /// One file of an application, as read.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct SourceFile {
     name: String,
     text: String,
@@ -22,6 +24,13 @@ pub struct SourceFile {
     lines: Vec<usize>,
     /// Byte ranges of secrets written out in the file; a rendered snippet shows stars there.
     secrets: Vec<(usize, usize)>,
+}
+
+impl fmt::Debug for SourceFile {
+    /// Without the text, which may hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SourceFile({:?}, {} bytes)", self.name, self.text.len())
+    }
 }
 
 impl SourceFile {
@@ -171,7 +180,7 @@ impl Sources {
 }
 
 /// Where the text of one module comes from.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum Source {
     /// A file to read.
     File(std::path::PathBuf),
@@ -200,7 +209,7 @@ impl Source {
 }
 
 /// Where `${VAR}` takes its values from.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Environment(Option<BTreeMap<String, String>>);
 
 impl Environment {
@@ -262,7 +271,7 @@ pub enum Value {
 }
 
 /// One scalar.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Scalar {
     /// The value after substitution. It may hold a secret: never print it.
     pub text: String,
@@ -270,6 +279,26 @@ pub struct Scalar {
     pub written: String,
     /// Whether it stood in quotes or in a block, and so is text whatever it looks like.
     pub quoted: bool,
+    /// Whether it stands without quotes in more than one line, which is seldom meant.
+    pub folded: bool,
+}
+
+impl Scalar {
+    /// What findings show of it: the beginning of the value before substitution.
+    pub fn shown(&self) -> Cow<'_, str> {
+        const LONGEST: usize = 80;
+        match self.written.char_indices().nth(LONGEST) {
+            None => Cow::Borrowed(&self.written),
+            Some((end, _)) => Cow::Owned(format!("{}…", &self.written[..end])),
+        }
+    }
+}
+
+impl fmt::Debug for Scalar {
+    /// Without the value, which may be a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Scalar(…)")
+    }
 }
 
 /// One entry of a map.

@@ -13,7 +13,7 @@ use crate::module::finding::Finding;
 pub const MAX_DEPTH: usize = 64;
 
 /// Most values that one file may hold, aliases expanded: a few lines of aliases could otherwise fill the memory.
-const MAX_NODES: usize = 100_000;
+const MAX_NODES: usize = 20_000;
 
 /// What reading one file gave.
 pub(crate) struct Parsed {
@@ -146,6 +146,10 @@ impl Builder<'_> {
         }
     }
 
+    fn slice(&self, span: Span) -> &str {
+        self.text.get(span.start..span.end).unwrap_or_default()
+    }
+
     fn event(&mut self, event: Event<'_>, span: saphyr_parser::Span) -> Result<(), Stop> {
         let start = self.offsets.byte(span.start.index());
         let end = self.offsets.byte(span.end.index()).max(start);
@@ -251,7 +255,7 @@ impl Builder<'_> {
             self.findings.push(
                 Finding::new(
                     codes::INVALID_YAML,
-                    "more than 100,000 values, aliases expanded",
+                    "more than 20,000 values, aliases expanded",
                 )
                 .at(node.span, "given up here")
                 .help("split the file, or write fewer aliases of aliases"),
@@ -409,6 +413,7 @@ impl Builder<'_> {
                 text: result.text,
                 written: written.to_owned(),
                 quoted,
+                folded: style == ScalarStyle::Plain && self.slice(span).contains('\n'),
             })
         };
         Node { span, value }
@@ -437,7 +442,7 @@ impl Builder<'_> {
 
     fn references(&mut self, written: &str, span: Span, problems: &[Problem]) {
         // Escapes and folding can move a reference; where the file shows as many as the value, they correspond.
-        let raw = self.text.get(span.start..span.end).unwrap_or_default();
+        let raw = self.slice(span);
         let in_file = references(raw);
         let in_value = references(written);
         for problem in problems {

@@ -1,0 +1,50 @@
+//! `io.statefun.http.v1`: messages in by `POST`, and out as webhooks.
+//!
+//! - [`server`]: what listens. All HTTP connectors of an application share one [`HttpServers`].
+//! - `route`, `body`, `answer`, `submit`: what a request needs on its way to a worker and back.
+//! - [`ingress`]: the ingress; `parts` finds id, type, key and waiting time in a request, `outcome` waits for its
+//!   reply, `example` shows how to call it.
+//! - [`webhook`]: the egress.
+
+mod answer;
+mod body;
+mod example;
+pub mod ingress;
+mod outcome;
+mod parts;
+mod route;
+pub mod server;
+mod submit;
+#[cfg(test)]
+mod tests;
+
+pub use ingress::HttpIngress;
+pub use server::{HttpServers, Listening};
+
+pub(in crate::io) use answer::{Reply, problem};
+pub(in crate::io) use route::Segment;
+
+use crate::module::description::MessageFormat;
+
+/// What to say where module.yaml wants HTTPS.
+fn needs_tls(what: &str) -> String {
+    format!(
+        "{what} needs HTTPS, which this build does not have: in Cargo.toml write \
+         `statefun = {{ package = \"statefun-core\", version = \"{}\", features = [\"tls\"] }}`",
+        env!("CARGO_PKG_VERSION")
+    )
+}
+
+/// The content type of values of a format.
+fn content_type(format: Option<MessageFormat>) -> &'static str {
+    match format {
+        Some(MessageFormat::Json) => "application/json",
+        Some(MessageFormat::Msgpack) => "application/msgpack",
+        Some(MessageFormat::Protobuf) | None => "application/octet-stream",
+    }
+}
+
+/// Whether bytes of an unknown type are a JSON text.
+fn looks_like_json(bytes: &[u8]) -> bool {
+    serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok()
+}
