@@ -18,6 +18,7 @@ pub mod sdk;
 pub mod settings;
 pub mod shape;
 pub mod state;
+pub mod testing;
 
 pub use app::{App, Exit, main};
 

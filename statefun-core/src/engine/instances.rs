@@ -74,8 +74,9 @@ pub trait FunctionTable {
     fn evict(&mut self, applied: u64, goal_bytes: usize) -> usize;
     /// Lets one instance go; false when it must stay.
     fn remove(&mut self, slot: SlotId, applied: u64) -> bool;
-    /// For tests and the harness: the instance itself, as `F`.
-    fn instance(&mut self, slot: SlotId) -> Option<&mut dyn std::any::Any>;
+    /// Shows the instance, as `F`, with the state that a handler would see now; changes of it are taken back.
+    /// False when the instance is not loaded.
+    fn inspect(&mut self, slot: SlotId, now: Timestamp, visit: &mut dyn FnMut(&mut dyn std::any::Any)) -> bool;
 }
 
 struct Slot<F> {
@@ -586,7 +587,16 @@ impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
         true
     }
 
-    fn instance(&mut self, slot: SlotId) -> Option<&mut dyn std::any::Any> {
-        Some(self.slot(slot)?.function.as_mut()?)
+    fn inspect(&mut self, slot_id: SlotId, now: Timestamp, visit: &mut dyn FnMut(&mut dyn std::any::Any)) -> bool {
+        let Some(slot) = self.slots.get_mut(slot_id as usize) else { return false };
+        let Some(function) = slot.function.as_mut() else { return false };
+        let mut expire = Expire(now, false);
+        function.visit_states(&mut expire);
+        visit(function);
+        function.visit_states(&mut Rollback);
+        if expire.1 && !std::mem::replace(&mut slot.dirty, true) {
+            self.dirty.push(slot_id);
+        }
+        true
     }
 }

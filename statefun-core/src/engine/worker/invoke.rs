@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::engine::cut::egress_framing;
 use crate::engine::envelope::Envelope;
-use crate::engine::instances::{Invoked, SlotId};
+use crate::engine::instances::{FunctionTable, Invoked, SlotId};
 use crate::engine::registry::{OnError, Registry};
 use crate::engine::timers::timer_key;
 use crate::engine::worker::{Body, GROUP, StartOperation, Worker, WorkerError};
@@ -18,6 +18,15 @@ use crate::state::keys::{Space, address_key, push_escaped};
 
 /// The type under which records that could not be read go to a dead letter egress: the bytes as they came.
 pub(crate) const BAD_RECORD: &str = "io.statefun/BadRecord";
+
+/// A slot for an address that has no row.
+pub(super) fn insert_empty(table: &mut dyn FunctionTable, address: &Address) -> Result<SlotId, WorkerError> {
+    let slot = table.insert(address);
+    let rows = vec![None; table.row_states().len()];
+    table.load(slot, &rows)?;
+    table.set_busy(slot, false);
+    Ok(slot)
+}
 
 /// The address whose key group keeps the position of a partition.
 pub(crate) fn partition_address(ingress: &str, partition: &str) -> Address {
@@ -80,10 +89,7 @@ impl Worker {
         let Some(table) = self.tables.get_mut(function) else { return Ok(()) };
         let Some(slot) = table.find(&envelope.to) else {
             if self.store_is_empty {
-                let slot = table.insert(&envelope.to);
-                let rows = vec![None; table.row_states().len()];
-                table.load(slot, &rows)?;
-                table.set_busy(slot, false);
+                let slot = insert_empty(&mut **table, &envelope.to)?;
                 return self.invoke_or_hold(function, slot, envelope);
             }
             let address = envelope.to.clone();
@@ -127,6 +133,9 @@ impl Worker {
         let invoked = table.invoke(slot, &*envelope.body, scope);
         if let Some(watched) = watched {
             watched.leave();
+        }
+        if self.trace.is_some() {
+            self.trace_invocation(envelope, &invoked);
         }
         match invoked {
             Invoked::Done => {
@@ -199,7 +208,7 @@ impl Worker {
     pub(crate) fn operation_done(&mut self, address: &Address, id: u64, result: Body) {
         if self.operations.remove(&id) {
             self.rows.borrow_mut().delete(self.operation_key(address, id));
-            self.mailbox.push_back(Envelope { to: address.clone(), from: None, body: result });
+            self.route(Envelope { to: address.clone(), from: None, body: result });
             self.changed = true;
         }
     }

@@ -304,6 +304,7 @@ impl Worker {
     pub(super) fn dead_letter(&mut self, envelope: &Envelope, problem: &str) -> Result<(), WorkerError> {
         tracing::error!(address = %envelope.to, problem, "a message goes to the dead letters");
         self.counts.dead_letters += 1;
+        self.trace_dead_letter(envelope, problem);
         let mut key = group_key(Space::DeadLetter, envelope.to.key_group(self.groups));
         key.extend_from_slice(&self.next_sequence().to_be_bytes());
         let mut value = Vec::new();
