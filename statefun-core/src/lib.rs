@@ -14,6 +14,8 @@ pub mod module;
 pub mod rand;
 pub mod sdk;
 pub mod shape;
+#[cfg(test)]
+mod simulation;
 pub mod state;
 
 /// What an author of functions needs in scope.
