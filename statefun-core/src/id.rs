@@ -54,6 +54,27 @@ impl MessageTypeId {
         Self(const_xxh3_64(name.as_bytes()))
     }
 
+    /// The number of the message type of a name that is only known at run time; unlike [`of`](Self::of), also that of
+    /// `io.statefun/AsyncResult<…,…>`, the one generic type.
+    pub(crate) fn of_any(name: &str) -> Self {
+        const GENERIC: &str = "io.statefun/AsyncResult";
+        let arguments = name.strip_prefix(GENERIC).and_then(|rest| rest.strip_prefix('<')?.strip_suffix('>'));
+        let Some(arguments) = arguments else { return Self::of(name) };
+        let (mut depth, mut start, mut number) = (0u32, 0, Self::of(GENERIC));
+        for (at, byte) in arguments.bytes().enumerate() {
+            match byte {
+                b'<' => depth += 1,
+                b'>' => depth = depth.saturating_sub(1),
+                b',' if depth == 0 => {
+                    number = number.combine(Self::of_any(&arguments[start..at]));
+                    start = at + 1;
+                }
+                _ => {}
+            }
+        }
+        number.combine(Self::of_any(&arguments[start..]))
+    }
+
     /// The number of a generic message type, from its own name's and its arguments' numbers.
     pub const fn combine(self, other: Self) -> Self {
         let mixed = self.0.rotate_left(23) ^ other.0.wrapping_mul(0x9E37_79B9_7F4A_7C15);

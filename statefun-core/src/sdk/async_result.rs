@@ -151,4 +151,12 @@ mod tests {
         }
         assert!(AsyncResult::<String, i64>::decode(b"junk").is_err());
     }
+
+    #[test]
+    fn its_name_gives_its_number_back() {
+        type Nested = AsyncResult<AsyncResult<String, bool>, AsyncResult<i64, i32>>;
+        assert_eq!(MessageTypeId::of_any(AsyncResult::<String, i64>::type_name()), AsyncResult::<String, i64>::TYPE_ID);
+        assert_eq!(MessageTypeId::of_any(Nested::type_name()), Nested::TYPE_ID);
+        assert_eq!(MessageTypeId::of_any("a/plain"), MessageTypeId::of("a/plain"));
+    }
 }
