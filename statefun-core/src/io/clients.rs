@@ -8,12 +8,22 @@ use compact_str::CompactString;
 use tokio::sync::oneshot;
 
 use crate::engine::request::{Answer, ClientResponse};
+use crate::rand::Random;
 
 /// The connections of this process that wait for a request's answer, by the request's id.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Clients {
     waiting: Mutex<HashMap<CompactString, Vec<Waiting>>>,
     connections: AtomicU64,
+}
+
+impl Default for Clients {
+    /// Connections are numbered from a number of chance: a request that a cut carried over a restart is answered under
+    /// its connection's number, which must not be one of this process.
+    fn default() -> Self {
+        let first = Random::from_system().next_u64() >> 1;
+        Self { waiting: Mutex::default(), connections: AtomicU64::new(first) }
+    }
 }
 
 #[derive(Debug)]

@@ -112,7 +112,7 @@ impl Clients {
     /// An answer comes.
     pub(super) fn answer(&mut self, response: ClientResponse) -> Result<(), String> {
         if let Some(connection) = response.connection
-            && let Some(number) = self.strangers.remove(&connection)
+            && let Some(number) = self.strangers.get(&connection)
         {
             return match response.answer {
                 Answer::KeyReused => Ok(()),
@@ -157,7 +157,6 @@ impl Clients {
 
     /// All connections are lost.
     pub(super) fn disconnect(&mut self) {
-        self.strangers.clear();
         for request in &mut self.requests {
             request.connections.clear();
         }

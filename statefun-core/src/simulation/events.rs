@@ -74,6 +74,7 @@ impl Sim {
 
     /// The disk is full, or has space again, or fails.
     fn trouble(&mut self) {
+        self.faulty = true;
         match self.random.below(5) {
             0 | 1 => self.disk.set_capacity(Some(self.disk.used_bytes() + self.random.below(3_000))),
             2 => self.disk.set_capacity(None),
@@ -126,7 +127,7 @@ impl Sim {
             }
             Err(error) => {
                 self.trace.note(format_args!("epoch {epoch} is not written: {error}"));
-                if self.disk.is_down() || !self.calm {
+                if self.disk.is_down() || self.faulty {
                     return Err(Stop::Down(self.crash_kind()));
                 }
                 Err(error.into())

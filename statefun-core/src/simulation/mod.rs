@@ -177,6 +177,8 @@ struct Sim {
     attempt: u64,
     /// Nothing bad happens any more.
     calm: bool,
+    /// The disk was told to fail at some time, and may still.
+    faulty: bool,
     restarts: u64,
     /// How many workers wrote the last epoch.
     workers_then: usize,
@@ -231,6 +233,7 @@ impl Sim {
             wall: Timestamp(1_000_000),
             attempt: 0,
             calm: false,
+            faulty: false,
             restarts: 0,
             workers_then: 0,
             acked: Acked::default(),
@@ -284,7 +287,13 @@ impl Sim {
         }
         match result {
             Ok(()) => Ok(process),
-            Err(Stop::Violation(problem)) => Err(problem),
+            Err(Stop::Violation(problem)) if !self.disk.is_down() => Err(problem),
+            // With the disk gone, whatever failed did so for that.
+            Err(Stop::Violation(_)) => {
+                drop(process);
+                self.go_down(Crash::Power)?;
+                self.restart()
+            }
             Err(Stop::Down(crash)) => {
                 drop(process);
                 self.go_down(crash)?;

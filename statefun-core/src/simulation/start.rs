@@ -86,7 +86,7 @@ impl Sim {
                 self.trace.note(format_args!("down while the log is opened: {error}"));
                 return Err(Stop::Down(Crash::Power));
             }
-            Err(LogError::NoSpace { .. } | LogError::Io { .. } | LogError::Poisoned { .. }) if !self.calm => {
+            Err(LogError::NoSpace { .. } | LogError::Io { .. } | LogError::Poisoned { .. }) if self.faulty => {
                 self.disk.set_capacity(None);
                 return Err(Stop::Down(Crash::Process));
             }
