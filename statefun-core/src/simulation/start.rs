@@ -55,7 +55,8 @@ impl Sim {
             }
             match self.start(workers) {
                 Ok(process) => return Ok(process),
-                Err(Stop::Violation(problem)) => return Err(problem),
+                Err(Stop::Violation(problem)) if !self.disk.is_down() => return Err(problem),
+                Err(Stop::Violation(_)) => self.go_down(Crash::Power)?,
                 Err(Stop::Down(crash)) => self.go_down(crash)?,
             }
         }

@@ -230,7 +230,7 @@ impl Worker {
             .zip(key.get(11..19))
             .and_then(|(due, sequence)| Some((*due.first_chunk::<8>()?, *sequence.first_chunk::<8>()?)))
             .ok_or(WorkerError::Row("a cancellation token"))?;
-        self.timers.remove((Timestamp(u64::from_be_bytes(due)), u64::from_be_bytes(sequence)));
+        self.timers.remove(own.key_group(self.groups), (Timestamp(u64::from_be_bytes(due)), u64::from_be_bytes(sequence)));
         rows.delete(key);
         Ok(())
     }
