@@ -7,6 +7,7 @@ use crate::engine::envelope::Envelope;
 use crate::engine::instances::{Invoked, SlotId};
 use crate::engine::registry::{OnError, Registry};
 use crate::engine::timers::timer_key;
+use crate::engine::waiting::Wait;
 use crate::engine::worker::{Body, GROUP, StartOperation, Worker, WorkerError};
 use crate::clock::Timestamp;
 use crate::id::{Address, LazyTypeName, MessageTypeId};
@@ -87,7 +88,7 @@ impl Worker {
                 return self.invoke_or_hold(function, slot, envelope);
             }
             let address = envelope.to.clone();
-            self.begin_load(&address);
+            self.begin_load(&address, Wait::loading());
             return self.enqueue(envelope);
         };
         if table.is_busy(slot) {
