@@ -7,6 +7,7 @@ use crate::engine::envelope::Envelope;
 use crate::engine::instances::{FunctionTable, Invoked, SlotId};
 use crate::engine::registry::{OnError, Registry};
 use crate::engine::timers::timer_key;
+use crate::engine::waiting::Wait;
 use crate::engine::worker::{Body, GROUP, StartOperation, Worker, WorkerError};
 use crate::clock::Timestamp;
 use crate::id::{Address, LazyTypeName, MessageTypeId};
@@ -93,7 +94,7 @@ impl Worker {
                 return self.invoke_or_hold(function, slot, envelope);
             }
             let address = envelope.to.clone();
-            self.begin_load(&address);
+            self.begin_load(&address, Wait::loading());
             return self.enqueue(envelope);
         };
         if table.is_busy(slot) {
@@ -248,7 +249,7 @@ impl Worker {
             .zip(key.get(11..19))
             .and_then(|(due, sequence)| Some((*due.first_chunk::<8>()?, *sequence.first_chunk::<8>()?)))
             .ok_or(WorkerError::Row("a cancellation token"))?;
-        self.timers.remove((Timestamp(u64::from_be_bytes(due)), u64::from_be_bytes(sequence)));
+        self.timers.remove(own.key_group(self.groups), (Timestamp(u64::from_be_bytes(due)), u64::from_be_bytes(sequence)));
         rows.delete(key);
         Ok(())
     }
