@@ -116,6 +116,12 @@ impl TypeName {
     }
 }
 
+/// The name that has this small number in this process.
+pub(crate) fn name_of_ordinal(ordinal: usize) -> Option<TypeName> {
+    let names = interned().lock().unwrap_or_else(PoisonError::into_inner);
+    names.values().find(|name| name.ordinal() == ordinal).copied()
+}
+
 impl PartialEq for TypeName {
     fn eq(&self, other: &Self) -> bool {
         std::ptr::eq(self.0, other.0)

@@ -3,6 +3,7 @@
 // The macros name this crate `::statefun_core`, here too.
 extern crate self as statefun_core;
 
+pub mod app;
 pub mod catalog;
 pub mod clock;
 pub mod disk;
@@ -14,8 +15,11 @@ pub mod module;
 pub mod rand;
 pub mod runtime;
 pub mod sdk;
+pub mod settings;
 pub mod shape;
 pub mod state;
+
+pub use app::{App, Exit, main};
 
 /// What an author of functions needs in scope.
 pub mod prelude {

@@ -6,13 +6,20 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use crate::catalog::DataDirectory;
-use crate::disk::RealDisk;
-use crate::engine::registry::{IngressWiring, Parts, Registry, RegistryError};
+use crate::disk::{Disk, RealDisk};
+use crate::engine::registry::{IngressWiring, OnError, Parts, Registry, RegistryError};
 use crate::engine::start::{Engine, EngineSettings, EngineSetup, StartError};
-use crate::id::KeyGroups;
+use crate::id::{KeyGroups, TypeName};
 use crate::io::egress::Egress;
+use crate::io::file::FileEgress;
+use crate::io::http::{HttpIngress, HttpServers};
 use crate::io::ingress::Ingress;
+use crate::module::description::{DESCRIPTION_VERSION, Description, MessageDescription};
+use crate::module::model::{self, Spec};
+use crate::module::{Application, BuildFeatures};
+use crate::sdk::function::FunctionDefinition;
 use crate::sdk::module::{Binder, GlobalConfiguration, Module};
+use crate::sdk::router::RouterDefinition;
 
 /// Why an application could not be started.
 #[derive(Debug, Error)]
@@ -33,6 +40,8 @@ pub struct Launch {
     settings: EngineSettings,
     key_groups: KeyGroups,
     drop_data: Vec<String>,
+    modules: Option<Application>,
+    servers: Arc<HttpServers>,
 }
 
 impl Launch {
@@ -49,6 +58,8 @@ impl Launch {
             settings: EngineSettings::default(),
             key_groups: KeyGroups::default(),
             drop_data: Vec::new(),
+            modules: None,
+            servers: HttpServers::new(),
         }
     }
 
@@ -57,6 +68,24 @@ impl Launch {
     pub fn module(mut self, module: &dyn Module, global: &GlobalConfiguration) -> Self {
         module.configure(global, &mut self.binder);
         self
+    }
+
+    /// With what the module.yaml files wire; they must have been checked.
+    #[must_use]
+    pub fn wiring(mut self, modules: Application) -> Self {
+        self.modules = Some(modules);
+        self
+    }
+
+    /// The HTTP servers that its connectors will share. They take requests once [`HttpServers::start`] is called, which
+    /// [`start`](Self::start) does last.
+    pub fn servers(&self) -> Arc<HttpServers> {
+        self.servers.clone()
+    }
+
+    /// What `describe` says of it.
+    pub fn describe(&self) -> Description {
+        describe(&self.binder)
     }
 
     /// With these settings.
@@ -89,8 +118,20 @@ impl Launch {
             wirings.push(IngressWiring { id: bound.id.clone(), ..IngressWiring::default() });
             ingresses.push((bound.id, bound.ingress));
         }
-        let egresses: Vec<(String, Box<dyn Egress>)> =
+        let mut egresses: Vec<(String, Box<dyn Egress>)> =
             bound_egresses.into_iter().map(|bound| (bound.id, bound.egress)).collect();
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        for spec in self.modules.iter().flat_map(Application::specs) {
+            let wiring = wiring_of(spec);
+            match connector(spec, &self.servers, &disk) {
+                Some(Connector::Ingress(ingress)) => {
+                    ingresses.push((wiring.id.clone(), ingress));
+                    wirings.push(wiring);
+                }
+                Some(Connector::Egress(egress)) => egresses.push((wiring.id, egress)),
+                None => {}
+            }
+        }
         let registry = Registry::new(Parts {
             functions,
             factories,
@@ -99,14 +140,67 @@ impl Launch {
             ingresses: wirings,
             key_groups: self.key_groups,
         })?;
-        Ok(Engine::start(EngineSetup {
+        let engine = Engine::start(EngineSetup {
             registry,
-            directory: DataDirectory { root: self.data_directory, disk: Arc::new(RealDisk) },
+            directory: DataDirectory { root: self.data_directory, disk },
             settings: self.settings,
             ingresses,
             egresses,
             drop_data: self.drop_data,
             runtime: runtime.clone(),
-        })?)
+        })?;
+        self.servers.start();
+        Ok(engine)
     }
+}
+
+/// What the code of an application declares.
+fn describe(binder: &Binder) -> Description {
+    let mut messages: Vec<MessageDescription> = Vec::new();
+    let accepted = binder.functions.iter().flat_map(|function| &function.accepts);
+    for message in accepted.chain(binder.routers.iter().map(|router| &router.message)) {
+        let message = message.describe();
+        if !messages.iter().any(|known| known.typename == message.typename) {
+            messages.push(message);
+        }
+    }
+    messages.sort_by(|a, b| a.typename.cmp(&b.typename));
+    Description {
+        version: DESCRIPTION_VERSION,
+        core_version: env!("CARGO_PKG_VERSION").to_owned(),
+        features: BuildFeatures::compiled().names().map(str::to_owned).collect(),
+        functions: binder.functions.iter().map(FunctionDefinition::describe).collect(),
+        routers: binder.routers.iter().map(RouterDefinition::describe).collect(),
+        messages,
+        ingresses: binder.ingresses.iter().map(|bound| bound.id.clone()).collect(),
+        egresses: binder.egresses.iter().map(|bound| bound.id.clone()).collect(),
+    }
+}
+
+fn wiring_of(spec: &Spec) -> IngressWiring {
+    let parse = |name: &str| TypeName::parse(name).ok();
+    IngressWiring {
+        id: spec.id().unwrap_or_default().to_owned(),
+        targets: spec.targets().iter().filter_map(|target| parse(target.as_str())).collect(),
+        routers: spec.routers().iter().map(|router| router.as_str().to_owned()).collect(),
+        on_error: match spec.on_error() {
+            Some(model::OnError::DeadLetter(egress)) => OnError::DeadLetter(egress.as_str().to_owned()),
+            Some(model::OnError::Skip) => OnError::Skip,
+            Some(model::OnError::Fail) | None => OnError::Fail,
+        },
+    }
+}
+
+enum Connector {
+    Ingress(Box<dyn Ingress>),
+    Egress(Box<dyn Egress>),
+}
+
+fn connector(spec: &Spec, servers: &Arc<HttpServers>, disk: &Arc<dyn Disk>) -> Option<Connector> {
+    Some(match spec {
+        Spec::HttpIngress(spec) => Connector::Ingress(Box::new(HttpIngress::new(spec.clone(), servers.clone()))),
+        Spec::FileEgress(spec) => Connector::Egress(Box::new(FileEgress::new(spec.clone(), disk.clone()))),
+        Spec::Configuration(_) => return None,
+        _ => return None,
+    })
 }

@@ -13,6 +13,7 @@ use syn::{LitInt, LitStr, Token};
 use crate::ctxt::Ctxt;
 use crate::literals::{is_typename, parse_duration_ms};
 use crate::problems;
+use crate::suggest::nearest;
 
 /// How an argument is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,9 +59,27 @@ enum Written {
     List(Group),
 }
 
+/// The arguments of an attribute.
+#[derive(Debug, Default)]
+pub(crate) struct Args {
+    /// Those that are well written.
+    pub(crate) list: Vec<Arg>,
+    /// Keys that are there in some form, or are likely to be meant by a misspelt one.
+    mentioned: Vec<&'static str>,
+}
+
+impl Args {
+    /// Reports the lack of an argument, unless something else was already said of it.
+    pub(crate) fn require(&self, cx: &Ctxt, key: &Key, place: impl ToTokens, owner: &str) {
+        if !self.mentioned.contains(&key.name) {
+            cx.error(place, problems::missing_argument(key, owner));
+        }
+    }
+}
+
 /// Reads the arguments of an attribute. `owner` is how messages call it: `#[router]`.
-pub(crate) fn read(cx: &Ctxt, tokens: TokenStream, keys: &'static [Key], owner: &str) -> Vec<Arg> {
-    let mut args: Vec<Arg> = Vec::new();
+pub(crate) fn read(cx: &Ctxt, tokens: TokenStream, keys: &'static [Key], owner: &str) -> Args {
+    let mut args = Args::default();
     let mut rest = tokens.into_iter().peekable();
     while let Some(token) = rest.next() {
         let ident = match token {
@@ -96,14 +115,17 @@ pub(crate) fn read(cx: &Ctxt, tokens: TokenStream, keys: &'static [Key], owner: 
             None => {}
         }
         let Some(key) = keys.iter().find(|key| ident == key.name) else {
-            cx.error(&ident, problems::unknown_argument(&ident, owner, keys));
+            let meant = nearest(&ident.to_string(), keys.iter().map(|key| key.name));
+            args.mentioned.extend(meant);
+            cx.error(&ident, problems::unknown_argument(&ident, meant, owner, keys));
             continue;
         };
-        if args.iter().any(|arg| arg.key.name == key.name) {
+        args.mentioned.push(key.name);
+        if args.list.iter().any(|arg| arg.key.name == key.name) {
             cx.error(&ident, problems::duplicate_argument(key.name));
             continue;
         }
-        args.extend(fit(cx, key, ident, written));
+        args.list.extend(fit(cx, key, ident, written));
     }
     args
 }
@@ -213,7 +235,7 @@ impl Arg {
     pub(crate) fn positive_duration_ms(&self, cx: &Ctxt) -> Option<u64> {
         let ms = self.duration_ms(cx)?;
         if ms == 0 {
-            cx.error(&self.tokens, problems::zero(self.key));
+            cx.error(&self.tokens, problems::zero_duration(self.key));
             return None;
         }
         Some(ms)
@@ -230,9 +252,13 @@ impl Arg {
             cx.error(&literal, problems::wrong_form(self.key));
             return None;
         }
+        if literal.base10_digits().starts_with('-') {
+            cx.error(&literal, problems::not_positive(self.key));
+            return None;
+        }
         match literal.base10_parse::<N>() {
             Ok(number) if number == N::default() => {
-                cx.error(&literal, problems::zero(self.key));
+                cx.error(&literal, problems::not_positive(self.key));
                 None
             }
             Ok(number) => Some(number),
@@ -243,12 +269,12 @@ impl Arg {
         }
     }
 
-    /// A list of types or paths, each once. An empty list is a mistake: it says nothing.
-    pub(crate) fn list<T: Parse + ToTokens>(&self, cx: &Ctxt) -> Vec<T> {
+    /// A list of types or paths (`what` is their plural), each once. An empty list is a mistake: it says nothing.
+    pub(crate) fn list<T: Parse + ToTokens>(&self, cx: &Ctxt, what: &str) -> Vec<T> {
         let items = match Punctuated::<T, Token![,]>::parse_terminated.parse2(self.tokens.clone()) {
             Ok(items) => items,
             Err(error) => {
-                let problem = problems::not_a_list(&error, self.key);
+                let problem = problems::not_a_list(what, self.key);
                 if error.to_string().starts_with("unexpected end") {
                     // There is no token at the end to point at; syn would point at the whole attribute.
                     cx.error(&self.whole, problem);

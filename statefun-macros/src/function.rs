@@ -124,25 +124,19 @@ fn parse(cx: &Ctxt, args: TokenStream, item: &mut ItemStruct) -> Option<Function
     })
 }
 
-fn parse_args(
-    cx: &Ctxt,
-    tokens: TokenStream,
-    ident: &Ident,
-) -> (FunctionArgs, Option<TokenStream>) {
-    let mut args = FunctionArgs::default();
-    let (mut given, mut named, mut accepting) = (None, false, false);
-    for arg in args::read(cx, tokens, KEYS, OWNER) {
+fn parse_args(cx: &Ctxt, tokens: TokenStream, ident: &Ident) -> (FunctionArgs, Option<TokenStream>) {
+    let mut args = FunctionArgs { typename: "unknown/unknown".to_owned(), ..FunctionArgs::default() };
+    let mut given = None;
+    let read = args::read(cx, tokens, KEYS, OWNER);
+    for key in [&TYPENAME, &ACCEPTS] {
+        read.require(cx, key, TokenStream::new(), OWNER);
+    }
+    for arg in read.list {
         match arg.key.name {
-            "typename" => {
-                named = true;
-                args.typename = arg.typename(cx).unwrap_or_default();
-            }
-            "accepts" => {
-                accepting = true;
-                args.accepts = arg.list(cx);
-            }
-            "sends" => args.sends = arg.list(cx),
-            "egress" => args.egress = arg.list(cx),
+            "typename" => args.typename = arg.typename(cx).unwrap_or(args.typename),
+            "accepts" => args.accepts = arg.list(cx, "types"),
+            "sends" => args.sends = arg.list(cx, "types"),
+            "egress" => args.egress = arg.list(cx, "constants"),
             "dynamic_sends" => args.dynamic_sends = true,
             "retry" => args.retry = parse_retry(cx, arg),
             "max_queue" => args.limits.queue_len = arg.positive(cx),
@@ -153,29 +147,20 @@ fn parse_args(
         }
     }
     // Each function sends to itself; saying so changes nothing.
-    args.sends.retain(|target| !matches!(target, Type::Path(path) if path.path.is_ident(ident) || path.path.is_ident("Self")));
-    if args.typename.is_empty() {
-        "unknown/unknown".clone_into(&mut args.typename);
-    }
-    if !named {
-        cx.error(
-            TokenStream::new(),
-            problems::missing_argument(&TYPENAME, OWNER),
-        );
-    }
-    if !accepting {
-        cx.error(
-            TokenStream::new(),
-            problems::missing_argument(&ACCEPTS, OWNER),
-        );
-    }
+    args.sends.retain(|target| match target {
+        Type::Path(path) => !path.path.is_ident(ident) && !path.path.is_ident("Self"),
+        _ => true,
+    });
     (args, given)
 }
 
 fn parse_retry(cx: &Ctxt, arg: Arg) -> Retry {
     let mut retry = Retry::default();
     let mut max_delay = None;
-    for arg in args::read(cx, arg.tokens, RETRY_KEYS, "retry(…)") {
+    if arg.tokens.is_empty() {
+        cx.error(&arg.whole, problems::empty_list(arg.key));
+    }
+    for arg in args::read(cx, arg.tokens, RETRY_KEYS, "retry(…)").list {
         match arg.key.name {
             "max_attempts" => retry.max_attempts = arg.positive(cx),
             "initial_delay" => retry.initial_delay_ms = arg.duration_ms(cx),

@@ -1,9 +1,11 @@
 //! `#[stateful_function]`: the code it becomes. Nothing can go wrong here.
 //!
-//! Generated names begin with `__`, since the author's types and constants are named among them.
+//! Generated names begin with `__`, since the author's types and constants are named among them. What the compiler has
+//! to check of the author's types is written with their spans, so that it points at them.
 
-use proc_macro2::{Span, TokenStream};
-use quote::quote;
+use proc_macro2::{Group, Ident, Span, TokenStream, TokenTree};
+use quote::{ToTokens, quote, quote_spanned};
+use syn::Type;
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 
@@ -19,32 +21,63 @@ pub(crate) fn expand(model: &Function) -> TokenStream {
         fields,
     } = model;
     let private = &quote!(#krate::__private);
-    let typename = &args.typename;
-    let none = Vec::new();
-    let known = fields.as_ref().unwrap_or(&none);
-    let definition = definition(args, known, private);
-    let handlers = args
+    let function = function_impl(ident, args, fields.as_deref(), private);
+    let accepts = args
         .accepts
         .iter()
-        .map(|message| quote!(#private::Handler::<Self>::of::<#message>()));
-    let visits = known.iter().filter(|field| field.state.is_some()).map(
+        .map(|message| marker("Accepts", message, ident, private));
+    let sends = args
+        .sends
+        .iter()
+        .map(|target| marker("SendsTo", target, ident, private));
+    let dynamic = args
+        .dynamic_sends
+        .then(|| quote!(impl #private::SendsDynamically for #ident {}));
+    quote! {
+        #[doc(hidden)]
+        #[allow(
+            deprecated, unused_assignments, unused_imports, unused_mut, unused_qualifications, unused_variables,
+            clippy::all, clippy::pedantic
+        )]
+        const _: () = {
+            #[automatically_derived]
+            #function
+            #(#[automatically_derived] #accepts)*
+            #[automatically_derived]
+            impl #private::SendsTo<#ident> for #ident {}
+            #(#[automatically_derived] #sends)*
+            #dynamic
+            #private::inventory::submit! {
+                #private::Registration::Function(<#ident as #private::StatefulFunction>::definition)
+            }
+        };
+    }
+}
+
+fn function_impl(
+    ident: &Ident,
+    args: &FunctionArgs,
+    fields: Option<&[FunctionField]>,
+    private: &TokenStream,
+) -> TokenStream {
+    let typename = &args.typename;
+    let known = fields.unwrap_or_default();
+    let definition = definition(args, known, private);
+    let handlers = args.accepts.iter().map(|message| quote!(#private::Handler::<Self>::of::<#message>()));
+    let (states, plain): (Vec<_>, Vec<_>) = known.iter().partition(|field| field.state.is_some());
+    let visits = states.iter().map(
         |FunctionField {
              ident, ty, cfgs, ..
          }| {
-            quote! {
-                #(#cfgs)*
-                {
-                    #private::StateVisitor::visit::<#ty>(__visitor, __index, &mut self.#ident);
-                    __index += 1;
-                }
-            }
+            let show = state_item(ty, "show", private);
+            quote!(#(#cfgs)* { #show(&mut self.#ident, __visitor, __index); __index += 1; })
         },
     );
-    let swaps = known.iter().filter(|field| field.state.is_some()).map(|FunctionField { ident, cfgs, .. }| {
+    let swaps = states.iter().map(|FunctionField { ident, cfgs, .. }| {
         quote!(#(#cfgs)* ::core::mem::swap(&mut self.#ident, &mut __other.#ident);)
     });
-    let create = create(fields.as_deref(), private);
-    let missing = known.iter().filter(|field| field.state.is_none()).map(
+    let create = create(fields, private);
+    let missing = plain.iter().map(
         |FunctionField {
              ident, ty, cfgs, ..
          }| {
@@ -57,79 +90,44 @@ pub(crate) fn expand(model: &Function) -> TokenStream {
             }
         },
     );
-    let accepts = args.accepts.iter().map(|message| {
-        // At the message in the attribute, should the function not handle it.
-        let ident = ident_at(ident, message.span());
-        quote!(#[automatically_derived] impl #private::Accepts<#message> for #ident {})
-    });
-    let sends = args.sends.iter().map(|target| {
-        let ident = ident_at(ident, target.span());
-        quote!(#[automatically_derived] impl #private::SendsTo<#target> for #ident {})
-    });
-    let dynamic = args
-        .dynamic_sends
-        .then(|| quote!(#[automatically_derived] impl #private::SendsDynamically for #ident {}));
     quote! {
-        #[doc(hidden)]
-        #[allow(
-            deprecated, unused_assignments, unused_imports, unused_mut, unused_qualifications, unused_variables,
-            clippy::all, clippy::pedantic
-        )]
-        const _: () = {
-            #[automatically_derived]
-            impl #private::StatefulFunction for #ident {
-                const TYPENAME: &'static str = #typename;
+        impl #private::StatefulFunction for #ident {
+            const TYPENAME: &'static str = #typename;
 
-                fn type_name() -> #private::TypeName {
-                    static NAME: #private::LazyTypeName = #private::LazyTypeName::new(#typename);
-                    NAME.get()
-                }
-
-                fn definition() -> #private::FunctionDefinition {
-                    #definition
-                }
-
-                fn handlers() -> ::std::vec::Vec<#private::Handler<Self>> {
-                    ::std::vec![#(#handlers),*]
-                }
-
-                fn visit_states<__V: #private::StateVisitor>(&mut self, __visitor: &mut __V) {
-                    let mut __index = 0usize;
-                    #(#visits)*
-                }
-
-                fn swap_states(&mut self, __other: &mut Self) {
-                    #(#swaps)*
-                }
-
-                fn create() -> ::core::option::Option<Self> {
-                    use #private::NoDefault as _;
-                    #create
-                }
-
-                fn field_without_default() -> ::core::option::Option<&'static str> {
-                    use #private::NoDefault as _;
-                    #(#missing)*
-                    ::core::option::Option::None
-                }
+            fn type_name() -> #private::TypeName {
+                static NAME: #private::LazyTypeName = #private::LazyTypeName::new(#typename);
+                NAME.get()
             }
-            #(#accepts)*
-            #[automatically_derived]
-            impl #private::SendsTo<#ident> for #ident {}
-            #(#sends)*
-            #dynamic
-            #private::inventory::submit! {
-                #private::Registration::Function(<#ident as #private::StatefulFunction>::definition)
+
+            fn definition() -> #private::FunctionDefinition {
+                #definition
             }
-        };
+
+            fn handlers() -> ::std::vec::Vec<#private::Handler<Self>> {
+                ::std::vec![#(#handlers),*]
+            }
+
+            fn visit_states<__V: #private::StateVisitor>(&mut self, __visitor: &mut __V) {
+                let mut __index = 0usize;
+                #(#visits)*
+            }
+
+            fn swap_states(&mut self, __other: &mut Self) {
+                #(#swaps)*
+            }
+
+            fn create() -> ::core::option::Option<Self> {
+                use #private::NoDefault as _;
+                #create
+            }
+
+            fn field_without_default() -> ::core::option::Option<&'static str> {
+                use #private::NoDefault as _;
+                #(#missing)*
+                ::core::option::Option::None
+            }
+        }
     }
-}
-
-/// The same name at another place, for errors to point there.
-fn ident_at(ident: &syn::Ident, span: Span) -> syn::Ident {
-    let mut ident = ident.clone();
-    ident.set_span(span.resolved_at(ident.span()));
-    ident
 }
 
 fn definition(args: &FunctionArgs, fields: &[FunctionField], private: &TokenStream) -> TokenStream {
@@ -152,6 +150,15 @@ fn definition(args: &FunctionArgs, fields: &[FunctionField], private: &TokenStre
         message_bytes,
         state_bytes,
     } = limits;
+    let targets = sends.iter().map(|target| {
+        let function = path_at(target.span(), &quote!(#private::StatefulFunction));
+        let name = quote_spanned!(target.span()=> <#target as #function>::type_name());
+        quote!(__definition.sends.push(#name);)
+    });
+    let uses = egress.iter().map(|constant| {
+        let constant = quote_spanned!(constant.span()=> &#constant);
+        quote!(__definition.egress.push(#private::EgressId::used(#constant));)
+    });
     let states = fields
         .iter()
         .filter_map(|field| Some((field, field.state.as_ref()?)))
@@ -187,20 +194,24 @@ fn definition(args: &FunctionArgs, fields: &[FunctionField], private: &TokenStre
             state_bytes.map(|it| quote!(#it)),
         ),
     ];
-    // A long first pause alone must not be cut short by the default of the longest.
-    let longest = (initial_delay_ms.is_some() && max_delay_ms.is_none()).then(|| {
-        quote! {
+    // A long first pause alone must not be cut short by the default of the longest, nor the other way round.
+    let delays = match (initial_delay_ms, max_delay_ms) {
+        (Some(_), None) => Some(quote! {
             __definition.retry.max_delay_ms = __definition.retry.max_delay_ms.max(__definition.retry.initial_delay_ms);
-        }
-    });
+        }),
+        (None, Some(_)) => Some(quote! {
+            __definition.retry.initial_delay_ms = __definition.retry.initial_delay_ms.min(__definition.retry.max_delay_ms);
+        }),
+        _ => None,
+    };
     quote! {
         use #private::OpaqueShape as _;
         let mut __definition = #private::FunctionDefinition::of::<Self>();
-        #(__definition.sends.push(<#sends as #private::StatefulFunction>::type_name());)*
-        #(__definition.egress.push(#private::EgressId::used(&#egress));)*
+        #(#targets)*
+        #(#uses)*
         #(#states)*
         #(#settings)*
-        #longest
+        #delays
         __definition
     }
 }
@@ -213,19 +224,19 @@ fn state_description(field: &FunctionField, state: &State, private: &TokenStream
         Expiration::AfterWrite(after_ms) => quote!(AfterWrite { after_ms: #after_ms }),
         Expiration::AfterAccess(after_ms) => quote!(AfterAccess { after_ms: #after_ms }),
     };
-    let probe = |part: TokenStream| {
-        quote! {
-            #private::ShapeProbe::<<#ty as #private::PersistedState>::#part>::new()
-                .shape_in(&mut #private::ShapeScope::default())
-        }
+    let kind = state_item(ty, "KIND", private);
+    let probe = |part: &str| {
+        let part = state_item(ty, part, private);
+        let probe = path_at(ty.span(), &quote!(#private::ShapeProbe));
+        quote_spanned!(ty.span()=> #probe::<#part>::new().shape_in(&mut #private::ShapeScope::default()))
     };
-    let (value, key) = (probe(quote!(Value)), probe(quote!(Key)));
+    let (value, key) = (probe("Value"), probe("Key"));
     quote! {
         #private::StateDescription {
             name: ::std::string::String::from(#name),
-            kind: <#ty as #private::PersistedState>::KIND,
+            kind: #kind,
             shape: #value,
-            key_shape: match <#ty as #private::PersistedState>::KIND {
+            key_shape: match #kind {
                 #private::StateKind::Table => ::core::option::Option::Some(#key),
                 _ => ::core::option::Option::None,
             },
@@ -246,7 +257,8 @@ fn create(fields: Option<&[FunctionField]>, private: &TokenStream) -> TokenStrea
              state,
          }| {
             let value = if state.is_some() {
-                quote!(<#ty as ::core::default::Default>::default())
+                let absent = state_item(ty, "absent", private);
+                quote!(#absent())
             } else {
                 quote!(#private::DefaultProbe::<#ty>::new().default_value()?)
             };
@@ -254,4 +266,41 @@ fn create(fields: Option<&[FunctionField]>, private: &TokenStream) -> TokenStrea
         },
     );
     quote!(::core::option::Option::Some(Self { #(#fields),* }))
+}
+
+/// `impl Accepts<M> for F {}`: at `M` in the attribute, should it not hold.
+fn marker(name: &str, about: &Type, ident: &Ident, private: &TokenStream) -> TokenStream {
+    let span = about.span();
+    let name = Ident::new(name, span);
+    let path = path_at(span, &quote!(#private::#name));
+    let mut ident = ident.clone();
+    ident.set_span(span.resolved_at(ident.span()));
+    let marker = quote_spanned!(span=> #path<#about>);
+    quote!(impl #marker for #ident {})
+}
+
+/// `<Type as PersistedState>::item`, at the type.
+fn state_item(ty: &Type, item: &str, private: &TokenStream) -> TokenStream {
+    let span = ty.span();
+    let item = Ident::new(item, span);
+    let state = path_at(span, &quote!(#private::PersistedState));
+    quote_spanned!(span=> <#ty as #state>::#item)
+}
+
+/// The same tokens at another place.
+fn path_at(span: Span, tokens: &TokenStream) -> TokenStream {
+    tokens
+        .to_token_stream()
+        .into_iter()
+        .map(|mut token| {
+            if let TokenTree::Group(group) = &token {
+                token = TokenTree::Group(Group::new(
+                    group.delimiter(),
+                    path_at(span, &group.stream()),
+                ));
+            }
+            token.set_span(span);
+            token
+        })
+        .collect()
 }

@@ -89,6 +89,13 @@ pub(crate) fn take_fields(cx: &Ctxt, fields: &mut Fields) -> Vec<FunctionField> 
             names.push(state.name.clone());
             state
         });
+        let state = state.filter(|_| {
+            let instead = state_instead(&field.ty);
+            if let Some(instead) = &instead {
+                cx.error(&field.ty, problems::not_a_state(&field.ty, instead));
+            }
+            instead.is_none()
+        });
         if let (None, Some(kind)) = (&state, kind) {
             cx.error(&field.ty, problems::unannotated_state(&ident, &kind));
         }
@@ -100,6 +107,41 @@ pub(crate) fn take_fields(cx: &Ctxt, fields: &mut Fields) -> Vec<FunctionField> 
         });
     }
     taken
+}
+
+/// What to write instead of a type of the standard library, which holds no state by itself. Of other types the compiler
+/// says whether they do.
+fn state_instead(ty: &Type) -> Option<String> {
+    let text = problems::compact(ty);
+    let path = match ty {
+        Type::Path(path) if path.qself.is_none() => path.path.segments.last()?,
+        Type::Array(_) | Type::Tuple(_) | Type::Reference(_) | Type::Slice(_) => {
+            return Some(format!("`PersistedValue<{text}>`"));
+        }
+        _ => return None,
+    };
+    let arguments = match &path.arguments {
+        syn::PathArguments::AngleBracketed(arguments) => arguments.args.iter().collect::<Vec<_>>(),
+        _ => Vec::new(),
+    };
+    let value = format!("`PersistedValue<{text}>`");
+    match (path.ident.to_string().as_str(), &arguments[..]) {
+        (
+            "bool" | "char" | "u8" | "u16" | "u32" | "u64" | "u128" | "usize" | "i8" | "i16" | "i32" | "i64" | "i128"
+            | "isize" | "f32" | "f64" | "String" | "Duration",
+            [],
+        )
+        | ("Option" | "Box" | "Rc" | "Arc" | "HashSet" | "BTreeSet", [_]) => Some(value),
+        ("Vec" | "VecDeque" | "LinkedList", [element]) => {
+            Some(format!("`PersistedBuffer<{}>`, or {value} to read and write it whole", problems::compact(element)))
+        }
+        ("HashMap" | "BTreeMap", [key, entry]) => Some(format!(
+            "`PersistedTable<{}, {}>`, or {value} to read and write it whole",
+            problems::compact(key),
+            problems::compact(entry)
+        )),
+        _ => None,
+    }
 }
 
 /// The state, and the tokens that name it.
@@ -120,7 +162,7 @@ fn parse_state(
             TokenStream::new()
         }
     };
-    for arg in args::read(cx, tokens, KEYS, OWNER) {
+    for arg in args::read(cx, tokens, KEYS, OWNER).list {
         match arg.key.name {
             "name" => {
                 let Some(text) = arg.text(cx) else { continue };

@@ -35,7 +35,15 @@ struct MessageType {
     krate: TokenStream,
     typename: String,
     format: Format,
-    shape: Option<ShapedType>,
+    body: Body,
+}
+
+/// What becomes of the functions that encode and decode.
+enum Body {
+    /// They work; the shape, if it is for the derive to tell.
+    Sound(Option<ShapedType>),
+    /// The layout has mistakes, which calls would only repeat.
+    Broken,
 }
 
 /// `#[derive(Message)]`.
@@ -48,80 +56,59 @@ pub(crate) fn derive(input: DeriveInput) -> TokenStream {
 }
 
 fn parse(cx: &Ctxt, input: &DeriveInput) -> Option<MessageType> {
-    let (mut typename, mut format, mut given) = (None, Format::Json, None);
-    let mut annotated = false;
-    for attribute in input
-        .attrs
-        .iter()
-        .filter(|attribute| attribute.path().is_ident("message"))
-    {
-        annotated = true;
-        let Ok(list) = attribute.meta.require_list() else {
-            cx.error(attribute, problems::missing_argument(&TYPENAME, OWNER));
-            typename = Some(None);
-            continue;
-        };
-        for arg in args::read(cx, list.tokens.clone(), KEYS, OWNER) {
-            match arg.key.name {
-                "typename" => typename = Some(arg.typename(cx)),
-                "format" => {
-                    let read = arg.text(cx).and_then(|text| read_format(cx, &text));
-                    format = read.unwrap_or(format);
-                }
-                _ => given = arg.path(cx),
-            }
-        }
-        if typename.is_none() {
-            cx.error(
-                attribute.path(),
-                problems::missing_argument(&TYPENAME, OWNER),
-            );
-            typename = Some(None);
+    let (mut typename, mut format, mut given) = ("unknown/unknown".to_owned(), Format::Json, None);
+    let annotations: Vec<&Attribute> = input.attrs.iter().filter(|attribute| is_ours(attribute)).collect();
+    let tokens = annotations.iter().filter_map(|attribute| Some(&attribute.meta.require_list().ok()?.tokens));
+    let args = args::read(cx, quote!(#(#tokens),*), KEYS, OWNER);
+    match annotations.first() {
+        Some(annotation) => args.require(cx, &TYPENAME, annotation, OWNER),
+        None => cx.error(&input.ident, problems::missing_message_attribute()),
+    }
+    for arg in args.list {
+        match arg.key.name {
+            "typename" => typename = arg.typename(cx).unwrap_or(typename),
+            "format" => format = arg.text(cx).and_then(|text| read_format(cx, &text)).unwrap_or(format),
+            _ => given = arg.path(cx),
         }
     }
-    if !annotated {
-        cx.error(&input.ident, problems::missing_message_attribute());
-    }
-    for attribute in
-        inner_attributes(&input.data).filter(|attribute| attribute.path().is_ident("message"))
-    {
+    for attribute in inner_attributes(&input.data).filter(|attribute| is_ours(attribute)) {
         cx.error(attribute, problems::message_attribute_inside());
     }
-
-    let layout = if format == Format::Protobuf {
-        Layout::Protobuf
-    } else {
-        Layout::Serde
-    };
-    if let (Layout::Protobuf, Data::Enum(data)) = (layout, &input.data) {
-        cx.error(data.enum_token, problems::protobuf_enum());
+    if let Some(lifetime) = input.generics.lifetimes().next() {
+        cx.error(lifetime, problems::borrowed("#[derive(Message)]"));
+        return None;
     }
     if !input.generics.params.is_empty() {
         let help = problems::GENERIC_MESSAGE_HELP;
-        cx.error(
-            &input.generics,
-            problems::generic("#[derive(Message)]", "a message", help),
-        );
+        cx.error(&input.generics, problems::generic("#[derive(Message)]", "a message", help));
         // An implementation for one of many types would only add errors.
         return None;
     }
-    let shape = if matches!((layout, &input.data), (Layout::Protobuf, Data::Enum(_))) {
-        None
-    } else {
-        Some(shape::parse(cx, input, layout, "#[derive(Message)]"))
+    let layout = if format == Format::Protobuf { Layout::Protobuf } else { Layout::Serde };
+    let body = match &input.data {
+        Data::Enum(data) if layout == Layout::Protobuf => {
+            cx.error(data.enum_token, problems::protobuf_enum());
+            Body::Broken
+        }
+        _ => {
+            let before = cx.count();
+            let shape = shape::parse(cx, input, layout, "#[derive(Message)]");
+            if cx.count() > before { Body::Broken } else { Body::Sound(shape) }
+        }
     };
-    if let Some(persisted) = find_attribute(&input.attrs, "persisted") {
-        cx.error(persisted, problems::persisted_below_derive());
-    }
-    Some(MessageType {
-        ident: input.ident.clone(),
-        krate: krate::path(cx, given),
-        typename: typename
-            .flatten()
-            .unwrap_or_else(|| "unknown/unknown".to_owned()),
-        format,
-        shape,
-    })
+    let body = match find_attribute(&input.attrs, "persisted") {
+        Some(persisted) => {
+            // It tells the shape, not seeing that this derive would.
+            cx.error(persisted, problems::persisted_below_derive());
+            Body::Sound(None)
+        }
+        None => body,
+    };
+    Some(MessageType { ident: input.ident.clone(), krate: krate::path(cx, given), typename, format, body })
+}
+
+fn is_ours(attribute: &Attribute) -> bool {
+    attribute.path().is_ident("message")
 }
 
 fn read_format(cx: &Ctxt, text: &syn::LitStr) -> Option<Format> {
@@ -151,40 +138,36 @@ fn inner_attributes(data: &Data) -> Box<dyn Iterator<Item = &Attribute> + '_> {
 }
 
 fn expand(model: &MessageType) -> TokenStream {
-    let MessageType {
-        ident,
-        krate,
-        typename,
-        format,
-        shape,
-    } = model;
+    let MessageType { ident, krate, typename, format, body } = model;
     let private = quote!(#krate::__private);
     let (format, encode, decode) = match format {
         Format::Json => (quote!(Json), quote!(encode_json), quote!(decode_json)),
-        Format::Msgpack => (
-            quote!(Msgpack),
-            quote!(encode_msgpack),
-            quote!(decode_msgpack),
-        ),
-        Format::Protobuf => (
-            quote!(Protobuf),
-            quote!(encode_protobuf),
-            quote!(decode_protobuf),
-        ),
+        Format::Msgpack => (quote!(Msgpack), quote!(encode_msgpack), quote!(decode_msgpack)),
+        Format::Protobuf => (quote!(Protobuf), quote!(encode_protobuf), quote!(decode_protobuf)),
     };
-    let span = ident.span();
-    // Pointing at the type, where it lacks what its format needs.
-    let encode = quote_spanned!(span=> #private::serde_codec::#encode::<Self>);
-    let decode = quote_spanned!(span=> #private::serde_codec::#decode::<Self>);
-    let shaped = shape.as_ref().map(|shape| shape::expand(shape, krate));
-    let shape = if shape.is_some() {
-        quote!(<Self as #private::Shaped>::shape())
-    } else {
-        quote!(#private::Shape::Unit)
+    let (encode, decode, shape) = match body {
+        // At the type, where it lacks what its format needs.
+        Body::Sound(_) => {
+            let codec = |function| quote_spanned!(ident.span()=> #private::serde_codec::#function::<Self>);
+            let (encode, decode) = (codec(encode), codec(decode));
+            (
+                quote!(#encode(#typename, self, out)),
+                quote!(#decode(#typename, bytes)),
+                quote!(<Self as #private::Shaped>::shape()),
+            )
+        }
+        Body::Broken => {
+            let never = quote!(::core::unreachable!("it does not compile"));
+            (never.clone(), never.clone(), never)
+        }
+    };
+    let shaped = match body {
+        Body::Sound(Some(shape)) => Some(shape::expand(shape, krate)),
+        _ => None,
     };
     quote! {
         #[doc(hidden)]
-        #[allow(deprecated, unused_qualifications, clippy::all, clippy::pedantic)]
+        #[allow(deprecated, unused_qualifications, unused_variables, clippy::all, clippy::pedantic)]
         const _: () = {
             #[automatically_derived]
             impl #private::Message for #ident {
@@ -199,11 +182,11 @@ fn expand(model: &MessageType) -> TokenStream {
                     &self,
                     out: &mut ::std::vec::Vec<u8>,
                 ) -> ::core::result::Result<(), #private::CodecError> {
-                    #encode(#typename, self, out)
+                    #encode
                 }
 
                 fn decode(bytes: &[u8]) -> ::core::result::Result<Self, #private::CodecError> {
-                    #decode(#typename, bytes)
+                    #decode
                 }
 
                 fn shape() -> #private::Shape {

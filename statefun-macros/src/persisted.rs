@@ -3,7 +3,7 @@
 use proc_macro2::{Ident, TokenStream};
 use quote::quote;
 use syn::punctuated::Punctuated;
-use syn::{Attribute, Generics, Item, Path, Token};
+use syn::{Attribute, Item, Path, Token};
 
 use crate::args::{self, Form, Key, key};
 use crate::ctxt::Ctxt;
@@ -67,7 +67,10 @@ fn parse(cx: &Ctxt, args: TokenStream, item: &Item) -> Option<StateType> {
         }
     };
     let (without, given) = parse_args(cx, args);
-    owned(cx, generics);
+    let borrowed = generics.lifetimes().next();
+    if let Some(lifetime) = borrowed {
+        cx.error(lifetime, problems::borrowed(OWNER));
+    }
     let derived = derived(attributes);
     let derives: Vec<&'static str> = TRAITS
         .into_iter()
@@ -79,9 +82,7 @@ fn parse(cx: &Ctxt, args: TokenStream, item: &Item) -> Option<StateType> {
         .iter()
         .any(|name| name.ends_with("serialize") || *name == "Serialize")
         && !SerdeAttrs::of(attributes).names_crate;
-    let shaped = !derived
-        .iter()
-        .any(|name| name == "Message" || name == "Shaped");
+    let shaped = borrowed.is_none() && !derived.iter().any(|name| name == "Message" || name == "Shaped");
     Some(StateType {
         krate: krate::path(cx, given),
         derives,
@@ -92,11 +93,11 @@ fn parse(cx: &Ctxt, args: TokenStream, item: &Item) -> Option<StateType> {
 
 fn parse_args(cx: &Ctxt, tokens: TokenStream) -> (Vec<String>, Option<TokenStream>) {
     let (mut without, mut given) = (Vec::new(), None);
-    for arg in args::read(cx, tokens, KEYS, OWNER) {
+    for arg in args::read(cx, tokens, KEYS, OWNER).list {
         match arg.key.name {
             "crate" => given = arg.path(cx),
             "without" => {
-                for path in arg.list::<Path>(cx) {
+                for path in arg.list::<Path>(cx, "traits") {
                     match TRAITS.into_iter().find(|name| path.is_ident(name)) {
                         Some(name) => without.push(name.to_owned()),
                         None => cx.error(&path, problems::cannot_leave_out(&path)),
@@ -110,12 +111,6 @@ fn parse_args(cx: &Ctxt, tokens: TokenStream) -> (Vec<String>, Option<TokenStrea
         }
     }
     (without, given)
-}
-
-fn owned(cx: &Ctxt, generics: &Generics) {
-    if let Some(lifetime) = generics.lifetimes().next() {
-        cx.error(lifetime, problems::borrowed_state());
-    }
 }
 
 /// The last segments of what `#[derive(…)]` below the attribute names.

@@ -50,8 +50,8 @@ pub(crate) fn expected_comma() -> Problem {
     )
 }
 
-pub(crate) fn unknown_argument(ident: &impl Display, owner: &str, keys: &[Key]) -> Problem {
-    let help = match nearest(&ident.to_string(), keys.iter().map(|key| key.name)) {
+pub(crate) fn unknown_argument(ident: &impl Display, meant: Option<&str>, owner: &str, keys: &[Key]) -> Problem {
+    let help = match meant {
         Some(name) => format!("did you mean `{name}`?"),
         None => format!("it takes {}", samples(keys)),
     };
@@ -82,15 +82,16 @@ pub(crate) fn missing_argument(key: &Key, owner: &str) -> Problem {
 }
 
 pub(crate) fn empty_list(key: &Key) -> Problem {
-    problem(
-        format!("`{}` lists nothing", key.name),
-        format!("write it as `{}`, or leave it out", key.sample),
-    )
+    let help = match key.name {
+        "accepts" => format!("a function without messages is never invoked: write `{}`", key.sample),
+        _ => format!("write it as `{}`, or leave it out", key.sample),
+    };
+    problem(format!("`{}` lists nothing", key.name), help)
 }
 
-pub(crate) fn not_a_list(error: &syn::Error, key: &Key) -> Problem {
+pub(crate) fn not_a_list(what: &str, key: &Key) -> Problem {
     problem(
-        format!("in `{}`: {error}", key.name),
+        format!("`{}` lists {what}, separated by commas", key.name),
         format!("write it as `{}`", key.sample),
     )
 }
@@ -102,11 +103,12 @@ pub(crate) fn listed_twice(item: &impl quote::ToTokens, list: &str) -> Problem {
     )
 }
 
-pub(crate) fn zero(key: &Key) -> Problem {
-    problem(
-        format!("`{}` cannot be 0", key.name),
-        format!("give a greater value, such as `{}`", key.sample),
-    )
+pub(crate) fn not_positive(key: &Key) -> Problem {
+    problem(format!("`{}` must be at least 1", key.name), format!("give a greater number, such as `{}`", key.sample))
+}
+
+pub(crate) fn zero_duration(key: &Key) -> Problem {
+    problem(format!("`{}` cannot be 0", key.name), format!("give a longer time, such as `{}`, or leave it out", key.sample))
 }
 
 pub(crate) fn too_large(key: &Key, bits: usize) -> Problem {
@@ -118,7 +120,7 @@ pub(crate) fn too_large(key: &Key, bits: usize) -> Problem {
 
 pub(crate) fn not_a_typename(text: &str, key: &Key) -> Problem {
     let help = if text.contains(char::is_whitespace) {
-        "it holds no blanks".to_owned()
+        "write it without blanks".to_owned()
     } else {
         format!(
             "write a namespace and a name with a slash between: `{}`",
@@ -233,6 +235,10 @@ pub(crate) fn persisted_twice() -> Problem {
     )
 }
 
+pub(crate) fn not_a_state(ty: &impl quote::ToTokens, instead: &str) -> Problem {
+    problem(format!("`{}` is not a persisted state", compact(ty)), format!("write {instead}"))
+}
+
 // `#[persisted]` on a type
 
 pub(crate) fn not_a_state_type(what: &str) -> Problem {
@@ -256,9 +262,9 @@ pub(crate) fn field_argument_on_type(name: &str) -> Problem {
     )
 }
 
-pub(crate) fn borrowed_state() -> Problem {
+pub(crate) fn borrowed(owner: &str) -> Problem {
     problem(
-        "a state type owns its data: it cannot have a lifetime",
+        format!("`{owner}`: what is stored or sent owns its data, and cannot have a lifetime"),
         "use owned types, such as `String` or `Vec<u8>`",
     )
 }
@@ -369,12 +375,12 @@ pub(crate) fn router_result() -> Problem {
 }
 
 /// Tokens as an author would write them.
-fn compact(tokens: &impl quote::ToTokens) -> String {
-    tokens
-        .to_token_stream()
-        .to_string()
-        .replace(" :: ", "::")
-        .replace(" < ", "<")
-        .replace(" >", ">")
-        .replace(" ,", ",")
+pub(crate) fn compact(tokens: &impl quote::ToTokens) -> String {
+    let mut text = tokens.to_token_stream().to_string();
+    for (spaced, written) in
+        [(" :: ", "::"), (":: ", "::"), (" < ", "<"), ("< ", "<"), (" >", ">"), (" ,", ","), (" ;", ";"), ("& ", "&"), ("( ", "("), (" )", ")")]
+    {
+        text = text.replace(spaced, written);
+    }
+    text
 }

@@ -43,10 +43,10 @@ pub(crate) fn attribute(args: TokenStream, item: Item) -> TokenStream {
 
 fn parse(cx: &Ctxt, tokens: TokenStream, item: &ItemFn) -> Option<Router> {
     let (mut ingress, mut to, mut given) = (None, Vec::new(), None);
-    for arg in args::read(cx, tokens, KEYS, OWNER) {
+    for arg in args::read(cx, tokens, KEYS, OWNER).list {
         match arg.key.name {
             "ingress" => ingress = arg.typename(cx),
-            "to" => to = arg.list(cx),
+            "to" => to = arg.list(cx, "types"),
             _ => given = arg.path(cx),
         }
     }

@@ -105,12 +105,12 @@ pub(crate) fn derive(input: DeriveInput) -> TokenStream {
             cx.error(attribute, problems::expected_argument("#[shaped]", KEYS));
             continue;
         };
-        for arg in args::read(&cx, list.tokens.clone(), KEYS, "#[shaped]") {
+        for arg in args::read(&cx, list.tokens.clone(), KEYS, "#[shaped]").list {
             match arg.key.name {
                 "crate" => given = arg.path(&cx),
                 _ => match arg.text(&cx) {
                     Some(text) if text.value() == "protobuf" => layout = Layout::Protobuf,
-                    Some(text) => cx.error(&text, problems::unknown_format(&text.value())),
+                    Some(text) => cx.error(&text, problems::wrong_form(arg.key)),
                     None => {}
                 },
             }
@@ -119,14 +119,15 @@ pub(crate) fn derive(input: DeriveInput) -> TokenStream {
     let krate = krate::path(&cx, given);
     let model = parse(&cx, &input, layout, "#[derive(Shaped)]");
     let errors = cx.check();
-    let expanded = expand(&model, &krate);
+    let expanded = model.map(|model| expand(&model, &krate));
     quote!(#expanded #errors)
 }
 
-/// Reads how a type is laid out.
-pub(crate) fn parse(cx: &Ctxt, input: &DeriveInput, layout: Layout, owner: &str) -> ShapedType {
+/// Reads how a type is laid out; none when there is no saying.
+pub(crate) fn parse(cx: &Ctxt, input: &DeriveInput, layout: Layout, owner: &str) -> Option<ShapedType> {
     if let Some(lifetime) = input.generics.lifetimes().next() {
-        cx.error(lifetime, problems::borrowed_state());
+        cx.error(lifetime, problems::borrowed(owner));
+        return None;
     }
     let ident = input.ident.clone();
     let own_name = ident.unraw().to_string();
@@ -160,15 +161,10 @@ pub(crate) fn parse(cx: &Ctxt, input: &DeriveInput, layout: Layout, owner: &str)
         },
         Data::Union(data) => {
             cx.error(data.union_token, problems::union(owner));
-            Body::Struct(Content::Unit)
+            return None;
         }
     };
-    ShapedType {
-        ident,
-        generics: input.generics.clone(),
-        name,
-        body,
-    }
+    Some(ShapedType { ident, generics: input.generics.clone(), name, body })
 }
 
 /// How serde tells the variants of an enum apart, where it is not by a key around them.

@@ -18,4 +18,5 @@ pub(crate) mod stored;
 pub(crate) mod threads;
 pub(crate) mod timers;
 pub(crate) mod waiting;
+pub(crate) mod watchdog;
 pub(crate) mod worker;

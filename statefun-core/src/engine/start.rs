@@ -25,8 +25,9 @@ use crate::engine::shared::{EngineError, Phase, Shared};
 use crate::engine::sinks::{SinkFeed, SinkRunner};
 use crate::engine::stored::orphans;
 use crate::engine::threads::{Applier, Committer, read_cold_state, spawn};
+use crate::engine::watchdog::Watched;
 use crate::engine::worker::{
-    Command, CommandError, CommandResult, StartOperation, Worker, WorkerError, WorkerSetup, partition_address,
+    Command, CommandError, CommandResult, StartOperation, Worker, WorkerSetup, partition_address,
 };
 use crate::id::{Address, MessageTypeId};
 use crate::io::clients::Clients;
@@ -35,7 +36,7 @@ use crate::io::ingress::{Ingress, IngressContext, IngressError, SourceStatus, Wa
 use crate::log::{EpochLog, LogError, OpenOptions};
 use crate::rand::Random;
 use crate::state::fjall::FjallStore;
-use crate::state::keys::{Space, address_key, parse_address_key, prefix_end, take_escaped};
+use crate::state::keys::{Space, parse_address_key, take_escaped};
 use crate::state::{StateError, StateReader, StateStore};
 
 /// How an engine is set up.
@@ -49,11 +50,13 @@ pub struct EngineSettings {
     pub max_log_bytes: u64,
     /// Bytes of the epoch log that are applied to the state store together.
     pub apply_bytes: u64,
+    /// How long a handler may run before it is reported as blocking its worker.
+    pub warn_after: Duration,
 }
 
 impl Default for EngineSettings {
     fn default() -> Self {
-        Self { workers: 1, cache_bytes: 512 << 20, max_log_bytes: 4 << 30, apply_bytes: 64 << 20 }
+        Self { workers: 1, cache_bytes: 512 << 20, max_log_bytes: 4 << 30, apply_bytes: 64 << 20, warn_after: Duration::from_millis(100) }
     }
 }
 
@@ -394,6 +397,13 @@ impl Engine {
                 read_cold_state(&read_requests, &*store, &inboxes, &shared);
             })?);
         }
+        let watched: Arc<Vec<Watched>> = Arc::new((0..workers).map(|_| Watched::default()).collect());
+        {
+            let (watched, shared, warn_after) = (watched.clone(), shared.clone(), settings.warn_after);
+            engine.threads.push(spawn("statefun-watch", move || {
+                crate::engine::watchdog::watch(&watched, &shared, warn_after);
+            })?);
+        }
         let outlets = Outlets { commit, reads, operations: operations(&setup.runtime, &inboxes, &shared) };
         let mut carried: Vec<Vec<Envelope>> = (0..workers).map(|_| Vec::new()).collect();
         for envelope in recovered.carried {
@@ -428,6 +438,7 @@ impl Engine {
                     store_is_empty,
                     cache_bytes: settings.cache_bytes / workers,
                     seed,
+                    watched: Some((watched.clone(), index)),
                 })
                 .and_then(|mut worker| {
                     worker.recover(own.carried, WallClock::not_before(time).now())?;

@@ -22,6 +22,7 @@ use crate::engine::request::ClientResponse;
 use crate::engine::rows::{RowStore, SharedRows};
 use crate::engine::timers::Timers;
 use crate::engine::waiting::{Wait, WaitKind, WaitRow};
+use crate::engine::watchdog::Watched;
 use crate::id::{Address, KeyGroups};
 use crate::io::ingress::Ack;
 use crate::rand::Random;
@@ -154,6 +155,8 @@ pub(crate) struct WorkerSetup {
     /// What its instances may occupy, in bytes.
     pub(crate) cache_bytes: usize,
     pub(crate) seed: u64,
+    /// Where the worker says which handler it is in; its number there.
+    pub(crate) watched: Option<(Arc<Vec<Watched>>, usize)>,
 }
 
 /// See the module's page.
@@ -192,6 +195,7 @@ pub(crate) struct Worker {
     operations: std::collections::HashSet<u64>,
     sequence: u64,
     changed: bool,
+    watched: Option<(Arc<Vec<Watched>>, usize)>,
     pub(crate) counts: WorkerCounts,
     pub(crate) effects: Effects,
 }
@@ -239,6 +243,7 @@ impl Worker {
             // Numbers that no earlier attempt can have given: its epochs were smaller.
             sequence: epoch << 24,
             changed: false,
+            watched: setup.watched,
             counts: WorkerCounts::default(),
             effects: Effects::default(),
         })

@@ -2,5 +2,6 @@
 
 pub(crate) mod clients;
 pub mod egress;
+pub mod file;
 pub mod http;
 pub mod ingress;

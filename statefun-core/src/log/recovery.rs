@@ -12,16 +12,10 @@ use super::record::{Defect, HEADER_BYTES, Header, Kind, SECTOR, Sealed, VERSION,
 use super::segment::{self, Cursor, Segment};
 use super::writer::{End, EpochLog, Position};
 use super::{OpenOptions, RecordView, Recovered};
-use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::disk::{Disk, DiskFile, DiskLock, OpenMode};
 
 /// How much is copied at once when the last record is written again, in bytes.
 const COPY: u64 = 1 << 20;
-
-/// A segment's file, open.
-struct Opened {
-    segment: Arc<Segment>,
-    file: Arc<dyn DiskFile>,
-}
 
 /// The last good record.
 #[derive(Clone, Copy)]
@@ -54,7 +48,8 @@ struct Recovery<'a> {
     disk: &'a dyn Disk,
     dir: &'a Path,
     options: &'a OpenOptions,
-    opened: Vec<Opened>,
+    /// Their files are opened one at a time: there may be more than a process may have open.
+    segments: Vec<Arc<Segment>>,
     retained: VecDeque<Retained>,
     last: Option<Last>,
 }
@@ -97,11 +92,11 @@ impl EpochLog {
             disk: &*disk,
             dir: &dir,
             options,
-            opened: Vec::new(),
+            segments: Vec::new(),
             retained: VecDeque::new(),
             last: None,
         };
-        recovery.open_segments()?;
+        recovery.find_segments()?;
         let stop = recovery.walk(&mut |view| {
             let epoch = view.epoch;
             visit(view).map_err(|error| LogError::Visitor {
@@ -112,12 +107,9 @@ impl EpochLog {
         recovery.judge(stop.as_ref())?;
         recovery.settle()?;
         let torn = stop.and_then(|stop| stop.torn);
-        let Recovery {
-            opened,
-            retained,
-            last,
-            ..
-        } = recovery;
+        let last = recovery.last;
+        let ready = recovery.ready()?;
+        let retained = recovery.retained;
         let shared = Arc::new(Shared::new(
             Arc::clone(&disk),
             dir,
@@ -125,7 +117,7 @@ impl EpochLog {
             options.segment_bytes,
             options.background,
         ));
-        let mut log = restore(shared, opened, retained, last, options, lock)?;
+        let mut log = restore(shared, ready, retained, last, options, lock)?;
         log.begin_attempt()?;
         if options.background {
             log.start_thread()?;
@@ -152,21 +144,12 @@ impl EpochLog {
 /// The log as it was left.
 fn restore(
     shared: Arc<Shared>,
-    opened: Vec<Opened>,
+    mut ready: VecDeque<Prepared>,
     retained: VecDeque<Retained>,
     last: Option<Last>,
     options: &OpenOptions,
-    lock: Box<dyn crate::disk::DiskLock>,
+    lock: Box<dyn DiskLock>,
 ) -> Result<EpochLog, LogError> {
-    let active = last.map_or(0, |last| last.index);
-    let mut ready: VecDeque<Prepared> = opened
-        .into_iter()
-        .skip(active)
-        .map(|opened| Prepared {
-            segment: opened.segment,
-            file: opened.file,
-        })
-        .collect();
     let found = ready.pop_front();
     let last_epoch = last.map_or(options.base_epoch, |last| last.epoch);
     shared.restore(
@@ -217,7 +200,7 @@ impl Stop {
 }
 
 impl Recovery<'_> {
-    fn open_segments(&mut self) -> Result<(), LogError> {
+    fn find_segments(&mut self) -> Result<(), LogError> {
         let names = self
             .disk
             .list(self.dir)
@@ -242,16 +225,11 @@ impl Recovery<'_> {
             }
         }
         for number in numbers {
-            let path = segment::path(self.dir, number);
-            let file = self
-                .disk
-                .open(&path, OpenMode::ReadWrite)
-                .map_err(LogError::io("open", &path))?;
-            let bytes = file.len().map_err(LogError::io("measure", &path))? & !(SECTOR - 1);
-            self.opened.push(Opened {
-                segment: Segment::new(self.dir, number, bytes),
-                file,
-            });
+            let mut segment = Segment::new(self.dir, number, 0);
+            let file = self.open_file(&segment)?;
+            let bytes = file.len().map_err(LogError::io("measure", &segment.path))?;
+            segment = Segment::new(self.dir, number, bytes & !(SECTOR - 1));
+            self.segments.push(segment);
         }
         Ok(())
     }
@@ -262,9 +240,9 @@ impl Recovery<'_> {
         visit: &mut dyn FnMut(RecordView<'_>) -> Result<(), LogError>,
     ) -> Result<Option<Stop>, LogError> {
         let mut stop: Option<Stop> = None;
-        for index in 0..self.opened.len() {
-            let segment = Arc::clone(&self.opened[index].segment);
-            let mut cursor = self.cursor(index);
+        for index in 0..self.segments.len() {
+            let segment = Arc::clone(&self.segments[index]);
+            let mut cursor = self.cursor(&segment)?;
             let mut offset = 0;
             let end = loop {
                 let (sealed, body) = match cursor
@@ -312,13 +290,30 @@ impl Recovery<'_> {
         Ok(stop)
     }
 
-    fn cursor(&self, index: usize) -> Cursor {
-        let opened = &self.opened[index];
-        Cursor::new(
-            Arc::clone(&opened.file),
-            opened.segment.number,
-            opened.segment.bytes,
-        )
+    fn open_file(&self, segment: &Segment) -> Result<Arc<dyn DiskFile>, LogError> {
+        self.disk
+            .open(&segment.path, OpenMode::ReadWrite)
+            .map_err(LogError::io("open", &segment.path))
+    }
+
+    fn cursor(&self, segment: &Segment) -> Result<Cursor, LogError> {
+        let file = self.open_file(segment)?;
+        Ok(Cursor::new(file, segment.number, segment.bytes))
+    }
+
+    /// The segment that is written next, and those prepared beyond it.
+    fn ready(&self) -> Result<VecDeque<Prepared>, LogError> {
+        let active = self.last.map_or(0, |last| last.index);
+        self.segments
+            .iter()
+            .skip(active)
+            .map(|segment| {
+                Ok(Prepared {
+                    segment: Arc::clone(segment),
+                    file: self.open_file(segment)?,
+                })
+            })
+            .collect()
     }
 
     /// The header of a whole record, when it is one of ours.
@@ -424,7 +419,7 @@ impl Recovery<'_> {
             return Err(LogError::MarkerAhead {
                 path: stop.map_or_else(
                     || self.dir.to_owned(),
-                    |stop| self.opened[stop.index].segment.path.clone(),
+                    |stop| self.segments[stop.index].path.clone(),
                 ),
                 offset: stop.map_or(0, |stop| stop.offset),
                 last_epoch,
@@ -454,16 +449,16 @@ impl Recovery<'_> {
 
     /// Only the record that was being written may be broken, so nothing whole may come after it.
     fn nothing_behind(&self, stop: &Stop) -> Result<(), LogError> {
-        for (index, opened) in self.opened.iter().enumerate().skip(stop.index) {
+        for (index, segment) in self.segments.iter().enumerate().skip(stop.index) {
             let from = if index == stop.index { stop.offset } else { 0 };
             let later = self
-                .cursor(index)
+                .cursor(segment)?
                 .search(from)
-                .map_err(LogError::io("read", &opened.segment.path))?;
+                .map_err(LogError::io("read", &segment.path))?;
             let Some((offset, sealed)) = later else {
                 continue;
             };
-            let header = self.understand(&opened.segment, offset, &sealed)?;
+            let header = self.understand(segment, offset, &sealed)?;
             let (mut broken, mut found) = ((stop.index, stop.offset), &stop.found);
             if let Some(next) = stop.next.as_ref().filter(|_| stop.blank)
                 && (index, offset) > (stop.index + 1, 0)
@@ -477,20 +472,20 @@ impl Recovery<'_> {
                     ", and behind it a whole record of attempt {}, epoch {} at byte {offset} of {}",
                     header.attempt,
                     header.epoch,
-                    opened.segment.path.display()
+                    segment.path.display()
                 )
             };
             return Err(LogError::Corrupt {
-                path: self.opened[broken.0].segment.path.clone(),
+                path: self.segments[broken.0].path.clone(),
                 offset: broken.1,
                 expected: self.expected_next(),
                 found: format!("{found}{whole}"),
             });
         }
         // The newest record's segment is never given up, so a log whose first segments are gone has a record.
-        match (self.last, self.opened.first()) {
-            (None, Some(oldest)) if oldest.segment.number > 1 => Err(LogError::Corrupt {
-                path: oldest.segment.path.clone(),
+        match (self.last, self.segments.first()) {
+            (None, Some(oldest)) if oldest.number > 1 => Err(LogError::Corrupt {
+                path: oldest.path.clone(),
                 offset: 0,
                 expected: "a record, since older segments were given up".to_owned(),
                 found: stop.found.clone(),
@@ -516,11 +511,10 @@ impl Recovery<'_> {
         if let Some(last) = self.last {
             self.write_again(&last)?;
         }
-        for opened in &self.opened {
-            opened
-                .file
+        for segment in &self.segments {
+            self.open_file(segment)?
                 .sync_data()
-                .map_err(LogError::io("sync", &opened.segment.path))?;
+                .map_err(LogError::io("sync", &segment.path))?;
         }
         self.disk
             .sync_dir(self.dir)
@@ -531,18 +525,17 @@ impl Recovery<'_> {
     /// would not write it: the kernel has marked it clean. So it is written again, with the same bytes. All before it
     /// were acknowledged, hence durable, before it was begun.
     fn write_again(&self, last: &Last) -> Result<(), LogError> {
-        let opened = &self.opened[last.index];
+        let segment = &self.segments[last.index];
+        let file = self.open_file(segment)?;
         let end = last.offset + HEADER_BYTES as u64 + last.body_bytes;
         let mut at = last.offset;
         let mut copy = Vec::new();
         while at < end {
             copy.resize((end - at).min(COPY) as usize, 0);
-            opened
-                .file
-                .read_exact_at(&mut copy, at)
-                .map_err(LogError::io("read", &opened.segment.path))?;
-            opened.file.write_at(&copy, at).map_err(|source| {
-                let failure = Failure::new("write", &opened.segment.path)(source);
+            file.read_exact_at(&mut copy, at)
+                .map_err(LogError::io("read", &segment.path))?;
+            file.write_at(&copy, at).map_err(|source| {
+                let failure = Failure::new("write", &segment.path)(source);
                 if failure.is_no_space() {
                     LogError::NoSpace {
                         path: failure.path,

@@ -18,7 +18,7 @@ use crate::rand::Random;
 use crate::sdk::async_result::{AsyncOutcome, AsyncResult};
 use crate::sdk::egress::EgressId;
 use crate::sdk::error::HandlerError;
-use crate::sdk::function::{Accepts, SendsDynamically, SendsTo, StatefulFunction, Target};
+use crate::sdk::function::{AcceptedBy, OutputFor, SendsDynamically, StatefulFunction, Target, TargetOf};
 use crate::sdk::message::{AnyMessage, Message, TypedValue};
 
 /// A dynamic send that cannot be delivered.
@@ -150,9 +150,8 @@ impl<'a, F: StatefulFunction> Context<'a, F> {
     /// Sends a message. Messages from one address to another arrive in the order sent.
     pub fn send<T, M>(&mut self, target: Target<T>, message: M)
     where
-        M: Message,
-        T: Accepts<M>,
-        F: SendsTo<T>,
+        T: TargetOf<F>,
+        M: AcceptedBy<T>,
     {
         self.scope.effects.sends.push((target.into_address(), Box::new(message)));
     }
@@ -160,9 +159,8 @@ impl<'a, F: StatefulFunction> Context<'a, F> {
     /// Sends a message after a delay (in processing time; it survives restarts).
     pub fn send_after<T, M>(&mut self, delay: Duration, target: Target<T>, message: M) -> DelayedSend<'_>
     where
-        M: Message,
-        T: Accepts<M>,
-        F: SendsTo<T>,
+        T: TargetOf<F>,
+        M: AcceptedBy<T>,
     {
         self.delay(delay, target.into_address(), Box::new(message))
     }
@@ -261,9 +259,8 @@ impl<'a, F: StatefulFunction> Context<'a, F> {
         operation: impl Future<Output = Result<O, E>> + Send + 'static,
     ) where
         M: Message + Sync,
-        O: Message,
+        O: OutputFor<F, M>,
         E: fmt::Display,
-        F: Accepts<AsyncResult<M, O>>,
     {
         let unknown = AsyncResult::<M, O> { metadata: metadata.clone(), outcome: AsyncOutcome::Unknown };
         let operation: Operation = Box::pin(async move {

@@ -10,6 +10,7 @@ use compact_str::CompactString;
 use crate::engine::instances::{FunctionTable, InstanceTable, TableSite};
 use crate::id::{Address, TypeName};
 use crate::module::description::{EgressUse, FunctionDescription, StateDescription};
+use crate::sdk::async_result::AsyncResult;
 use crate::sdk::context::Context;
 use crate::sdk::error::HandlerResult;
 use crate::sdk::message::{AnyMessage, Message, MessageDefinition};
@@ -18,6 +19,7 @@ use crate::sdk::state::StateVisitor;
 /// A stateful function type. Implemented by `#[stateful_function]`, not by hand.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a stateful function",
+    label = "not a stateful function",
     note = "annotate the struct: `#[stateful_function(typename = \"namespace/name\", accepts(…))]`"
 )]
 pub trait StatefulFunction: Sized + 'static {
@@ -77,6 +79,25 @@ pub trait Handle<M: Message>: StatefulFunction {
 )]
 pub trait Accepts<M: Message>: Handle<M> {}
 
+/// A message that the function `F` accepts: [`Accepts`], seen from the message.
+///
+/// Sends are bounded by this side of it, since the compiler infers nothing from a bound on a type that it does not know yet.
+/// From the other side it would take the only message that a function accepts for the one meant, and then complain of a
+/// mismatch instead of saying that the message is not accepted.
+#[doc(hidden)]
+pub trait AcceptedBy<F: StatefulFunction>: Message {}
+impl<F: Accepts<M>, M: Message> AcceptedBy<F> for M {}
+
+/// The output of an operation with metadata `M` whose result the function `F` accepts; the other way round for the same reason.
+#[doc(hidden)]
+pub trait OutputFor<F: StatefulFunction, M: Message>: Message {}
+impl<F: Accepts<AsyncResult<M, O>>, M: Message, O: Message> OutputFor<F, M> for O {}
+
+/// A function that `F` says it sends to: [`SendsTo`], the other way round for the same reason.
+#[doc(hidden)]
+pub trait TargetOf<F: StatefulFunction>: StatefulFunction {}
+impl<F: SendsTo<T>, T: StatefulFunction> TargetOf<F> for T {}
+
 /// A function that lists `T` under `sends(…)`; each function may send to itself.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not say that it sends to `{T}`",
@@ -88,6 +109,7 @@ pub trait SendsTo<T: StatefulFunction>: StatefulFunction {}
 /// A function that says `dynamic_sends`: it may send to addresses that are only known at run time.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not say that it sends to addresses known only at run time",
+    label = "`{Self}` has no `dynamic_sends`",
     note = "add `dynamic_sends` to its `#[stateful_function(…)]`; `statefun graph` then shows its targets as unknown"
 )]
 pub trait SendsDynamically: StatefulFunction {}

@@ -6,7 +6,7 @@ use crate::clock::Timestamp;
 use crate::id::{Address, TypeName};
 use crate::module::description::RouterDescription;
 use crate::sdk::error::{RouterError, RouterResult};
-use crate::sdk::function::{Accepts, Target};
+use crate::sdk::function::{AcceptedBy, StatefulFunction, Target};
 use crate::sdk::message::{AnyMessage, Message, MessageDefinition, TypedValue};
 
 /// Where a router puts what it forwards. A router that forwards nothing drops the record.
@@ -43,8 +43,8 @@ impl Downstream<'_> {
     /// Sends a message to a function; call it several times to fan out.
     pub fn forward<F, M>(&mut self, target: Target<F>, message: M)
     where
-        M: Message,
-        F: Accepts<M>,
+        F: StatefulFunction,
+        M: AcceptedBy<F>,
     {
         self.out.push(Forward { to: target.into_address(), body: Box::new(message) });
     }

@@ -101,7 +101,7 @@ impl Inner {
         self.is_up()?;
         let step = self.steps;
         self.steps += 1;
-        if self.crash_at == Some(step) {
+        if self.crash_at.is_some_and(|at| at <= step) {
             self.down = true;
             return Ok(Step::Cut);
         }

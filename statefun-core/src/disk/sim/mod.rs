@@ -78,7 +78,8 @@ impl SimDisk {
         self.inner().steps
     }
 
-    /// Brings the machine down in the middle of the given step, counted from 0. From then on every operation fails,
+    /// Brings the machine down in the middle of the given step, counted from 0, or of the next one
+    /// when that is past. From then on every operation fails,
     /// until [`SimDisk::crash`] gives the disk that is found afterwards.
     pub fn crash_at(&self, step: u64) {
         self.inner().crash_at = Some(step);

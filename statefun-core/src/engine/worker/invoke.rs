@@ -120,7 +120,15 @@ impl Worker {
             registry: &self.registry,
             effects: &mut self.invocation,
         };
-        match table.invoke(slot, &*envelope.body, scope) {
+        let watched = self.watched.as_ref().and_then(|(all, own)| all.get(*own));
+        if let Some(watched) = watched {
+            watched.enter(&envelope.to);
+        }
+        let invoked = table.invoke(slot, &*envelope.body, scope);
+        if let Some(watched) = watched {
+            watched.leave();
+        }
+        match invoked {
             Invoked::Done => {
                 self.carry_out(&envelope.to)?;
                 Ok(Ok(()))

@@ -192,7 +192,7 @@ fn found_or_interrupted(
 
 #[test]
 fn a_crash_at_every_step() {
-    for seed in seeds(10) {
+    for seed in seeds(5) {
         let script = script(seed, 40);
         for step in 0..steps_of(seed, &script) {
             for kind in KINDS {
@@ -253,7 +253,7 @@ fn a_crash_at_every_step_of_the_start_after_a_crash() {
 
 #[test]
 fn many_crashes_one_after_the_other() {
-    for seed in seeds(80) {
+    for seed in seeds(40) {
         let _case = Case(format!("seed {seed}"));
         let mut random = Random(seed);
         let mut disk = SimDisk::new(seed);
@@ -276,7 +276,7 @@ fn many_crashes_one_after_the_other() {
 #[test]
 fn a_fault_at_every_step() {
     for seed in seeds(2) {
-        let script = script(2_000 + seed, 40);
+        let script = script(2_000 + seed, 25);
         for step in 0..steps_of(seed, &script) {
             for fault in [Fault::Io, Fault::NoSpace] {
                 for kinds in [&KINDS[..1], &KINDS[1..], &KINDS[..]] {

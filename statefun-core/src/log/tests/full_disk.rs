@@ -20,6 +20,15 @@ fn append_until_full(log: &mut EpochLog) -> Vec<(u64, Vec<u8>)> {
 
 #[test]
 fn it_goes_on_when_there_is_space_again() {
+    goes_on(false);
+    goes_on(true);
+}
+
+fn goes_on(background: bool) {
+    let options = || OpenOptions {
+        background,
+        ..options()
+    };
     let disk = SimDisk::new(0);
     let mut log = open(&disk, &options()).unwrap().0.log;
     disk.set_capacity(Some(60_000));

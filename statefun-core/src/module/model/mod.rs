@@ -85,6 +85,16 @@ impl Spec {
         }
     }
 
+    /// What becomes of what cannot be decoded or routed; None for what takes nothing in.
+    pub fn on_error(&self) -> Option<&OnError> {
+        match self {
+            Self::HttpIngress(spec) => Some(&spec.on_error),
+            Self::FileIngress(spec) => Some(&spec.on_error),
+            Self::StdioIngress(spec) => Some(&spec.on_error),
+            _ => None,
+        }
+    }
+
     /// The egress that takes what cannot be decoded or delivered, if there is one.
     pub fn dead_letter(&self) -> Option<&EgressId> {
         match self {

@@ -146,6 +146,10 @@ impl<T: StateValue> PersistedState for PersistedBuffer<T> {
     const HAS_ROW: bool = true;
     const NEEDS_SITE: bool = true;
 
+    fn absent() -> Self {
+        Self::default()
+    }
+
     fn load(&mut self, row: Option<RowBytes<'_>>, site: Option<StateSite>) -> Result<(), String> {
         self.site = site;
         if let Some(RowBytes(row)) = row {

@@ -3,6 +3,10 @@
 use crate::state::keys::{push_escaped, take_escaped};
 
 /// A type that can be the key of a [`PersistedTable`](super::PersistedTable): entries come in the order of their keys.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the key of a table",
+    note = "keys are whole numbers, `bool`, `String`, `Vec<u8>`, timestamps, and tuples of these"
+)]
 pub trait TableKey: Clone + Eq + std::hash::Hash + Ord + 'static {
     /// Appends the encoding; comparing encodings compares keys, and none is a prefix of another's.
     fn encode_key(&self, out: &mut Vec<u8>);

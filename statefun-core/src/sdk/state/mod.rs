@@ -24,6 +24,10 @@ pub use table::PersistedTable;
 pub use value::PersistedValue;
 
 /// A type that a state can hold: serde for its bytes, `Clone` for undoing, `Default` for being absent.
+#[diagnostic::on_unimplemented(
+    message = "a state cannot hold `{Self}`",
+    note = "make it a state type: write `#[persisted]` above the struct or enum"
+)]
 pub trait StateValue: Serialize + DeserializeOwned + Clone + Default + 'static {}
 impl<T: Serialize + DeserializeOwned + Clone + Default + 'static> StateValue for T {}
 
@@ -205,7 +209,7 @@ impl Flush<'_> {
     label = "`#[persisted]` fields hold a `PersistedValue`, `PersistedTable`, `PersistedBuffer` or `PersistedRegistry`",
     note = "for one value, write `PersistedValue<{Self}>`"
 )]
-pub trait PersistedState: Default + 'static {
+pub trait PersistedState: Sized + 'static {
     /// What it holds: the value, the element, the entry's value.
     type Value: 'static;
     /// The key of its entries; `()` where it has none.
@@ -216,6 +220,14 @@ pub trait PersistedState: Default + 'static {
     const HAS_ROW: bool;
     /// Whether it reads and writes further rows, and so needs its [`StateSite`].
     const NEEDS_SITE: bool;
+
+    /// One that is absent.
+    fn absent() -> Self;
+
+    /// Shows itself to a visitor.
+    fn show<V: StateVisitor>(&mut self, visitor: &mut V, index: usize) {
+        visitor.visit(index, self);
+    }
 
     /// Takes the row that the store holds. `site` is there when `NEEDS_SITE`.
     fn load(&mut self, row: Option<RowBytes<'_>>, site: Option<StateSite>) -> Result<(), String>;

@@ -196,7 +196,7 @@ where
         Some(Some(row)) => Some(RowBytes(row)),
         None => None,
     };
-    let mut state = S::default();
+    let mut state = S::absent();
     state.load(row, Some(own.clone())).map_err(|problem| own.decode_error(problem))?;
     state.expire(now);
     let dirty = name_row.is_some();
@@ -209,6 +209,10 @@ impl PersistedState for PersistedRegistry {
     const KIND: StateKind = StateKind::Registry;
     const HAS_ROW: bool = false;
     const NEEDS_SITE: bool = true;
+
+    fn absent() -> Self {
+        Self::default()
+    }
 
     fn load(&mut self, _row: Option<RowBytes<'_>>, site: Option<StateSite>) -> Result<(), String> {
         self.site = site;

@@ -222,6 +222,10 @@ impl<K: TableKey, V: StateValue> PersistedState for PersistedTable<K, V> {
     const HAS_ROW: bool = false;
     const NEEDS_SITE: bool = true;
 
+    fn absent() -> Self {
+        Self::default()
+    }
+
     fn load(&mut self, _row: Option<RowBytes<'_>>, site: Option<StateSite>) -> Result<(), String> {
         self.site = site;
         Ok(())

@@ -107,6 +107,10 @@ impl<T: StateValue> PersistedState for PersistedValue<T> {
     const HAS_ROW: bool = true;
     const NEEDS_SITE: bool = false;
 
+    fn absent() -> Self {
+        Self::default()
+    }
+
     fn load(&mut self, row: Option<RowBytes<'_>>, _site: Option<StateSite>) -> Result<(), String> {
         if let Some(RowBytes(row)) = row {
             self.value = decode_value(row.payload).map_err(|error| error.to_string())?;

@@ -1,0 +1,7 @@
+//! Greets people by how often they were seen, and has the greetings sent by e-mail.
+
+mod functions;
+
+fn main() -> statefun::Exit {
+    statefun::main()
+}

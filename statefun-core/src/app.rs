@@ -1,0 +1,359 @@
+//! `statefun::main()`: what an application's binary does. `run` runs it, `describe` says what its code declares.
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use miette::{IntoDiagnostic, MietteDiagnostic, Report};
+
+use crate::engine::start::{Engine, StartError};
+use crate::io::http::{HttpServers, Listening};
+use crate::module::render::{Format, HumanOptions, render, summary};
+use crate::module::{Application, BuildFeatures, check};
+use crate::runtime::{Launch, RunError};
+use crate::sdk::module::{Binder, GlobalConfiguration, Module};
+use crate::settings::{SETTINGS_FILE, Settings};
+
+/// What `main` returns: the process' exit code.
+pub type Exit = ExitCode;
+
+/// Fine.
+const FINE: u8 = 0;
+/// The input (module.yaml, settings, data) is wrong.
+const WRONG_INPUT: u8 = 1;
+/// The command line is wrong, or the application failed.
+const FAILED: u8 = 2;
+
+const HELP: &str = "\
+A Stateful Functions application.
+
+Usage: APP [run] [OPTIONS]     take records in, run functions, write results
+       APP describe            print what the code declares, as JSON
+
+Options of run (each overrides its variable, which overrides statefun.yaml):
+  --data-dir DIR       where state and log lie            STATEFUN_DATA_DIR   [.statefun/data]
+  --workers N          worker threads                     STATEFUN_WORKERS    [all cores]
+  --module FILE        a module.yaml; may be repeated     [module.yaml and modules/*.yaml]
+  --drop-data NAME     delete the data of a function (ns/name) or state (ns/name:state)
+                       that the code no longer has; may be repeated
+  -h, --help           this text
+";
+
+/// Runs the application that is linked into this program: `fn main() -> statefun::Exit { statefun::main() }`.
+pub fn main() -> Exit {
+    App::new().main()
+}
+
+/// An application with modules of its own, beside what the macros register.
+#[derive(Default)]
+pub struct App {
+    modules: Vec<Box<dyn Module>>,
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("App").field("modules", &self.modules.len()).finish()
+    }
+}
+
+#[derive(Debug, Default)]
+struct Arguments {
+    describe: bool,
+    data_dir: Option<String>,
+    workers: Option<String>,
+    modules: Vec<PathBuf>,
+    drop_data: Vec<String>,
+}
+
+enum Stop {
+    Help,
+    Usage(String),
+    Input(Report),
+    Failed(Report),
+}
+
+fn say(text: &str) {
+    // Without a place to say it there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+fn report(text: impl std::fmt::Display) -> Report {
+    Report::new(MietteDiagnostic::new(text.to_string()))
+}
+
+impl App {
+    /// What the macros registered in all crates that are linked in.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a module that binds functions with factories, routers or connectors in code.
+    #[must_use]
+    pub fn module(mut self, module: impl Module + 'static) -> Self {
+        self.modules.push(Box::new(module));
+        self
+    }
+
+    /// Runs it, as the command line says.
+    pub fn main(self) -> Exit {
+        let arguments = std::env::args().skip(1).collect();
+        match self.follow(arguments) {
+            Ok(()) => ExitCode::from(FINE),
+            Err(Stop::Help) => {
+                let _ = std::io::stdout().write_all(HELP.as_bytes());
+                ExitCode::from(FINE)
+            }
+            Err(Stop::Usage(problem)) => {
+                say(&format!("error: {problem}\n\n{HELP}"));
+                ExitCode::from(FAILED)
+            }
+            Err(Stop::Input(report)) => {
+                say(&format!("{report:?}"));
+                ExitCode::from(WRONG_INPUT)
+            }
+            Err(Stop::Failed(report)) => {
+                say(&format!("{report:?}"));
+                ExitCode::from(FAILED)
+            }
+        }
+    }
+
+    fn follow(self, arguments: Vec<String>) -> Result<(), Stop> {
+        let arguments = parse(arguments)?;
+        if arguments.describe {
+            return self.describe();
+        }
+        log_to_stderr();
+        let mut settings =
+            Settings::load(SETTINGS_FILE.as_ref(), |name| std::env::var(name).ok()).map_err(|error| Stop::Input(report(error)))?;
+        for (flag, name, value) in
+            [("--data-dir", "dataDir", &arguments.data_dir), ("--workers", "workers", &arguments.workers)]
+        {
+            if let Some(value) = value {
+                settings.set(name, value).map_err(|problem| Stop::Usage(format!("{flag}: {problem}")))?;
+            }
+        }
+        let wiring = load_wiring(&arguments.modules)?;
+        let global: GlobalConfiguration = wiring
+            .global_configuration()
+            .iter()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        let launch = self.launch(&settings, &global);
+        let findings = check(&wiring, Some(&launch.describe()), &BuildFeatures::compiled());
+        if !findings.is_empty() {
+            say(&render(&findings, wiring.sources(), Format::Human(human())));
+        }
+        if findings.has_errors() {
+            return Err(Stop::Input(report(summary(&findings))));
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(settings.workers.clamp(1, 2))
+            .thread_name("statefun-io")
+            .enable_all()
+            .build()
+            .into_diagnostic()
+            .map_err(Stop::Failed)?;
+        let launch = launch
+            .wiring(wiring)
+            .settings(settings.engine())
+            .key_groups(settings.key_groups)
+            .drop_data(arguments.drop_data);
+        let servers = launch.servers();
+        let engine = launch.start(runtime.handle()).map_err(|error| match &error {
+            RunError::Start(StartError::Catalog(_) | StartError::InUse(_) | StartError::Ingress(_) | StartError::Egress(_))
+            | RunError::Registry(_) => Stop::Input(report(error)),
+            RunError::Start(_) => Stop::Failed(report(error)),
+        })?;
+        say(&started(&settings, &engine, &servers.listening()));
+        ready();
+        let stopped = run(engine, &servers, &runtime);
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        stopped.map_err(|error| Stop::Failed(report(error)))
+    }
+
+    fn launch(&self, settings: &Settings, global: &GlobalConfiguration) -> Launch {
+        let mut launch = Launch::of(Binder::linked(), &settings.data_dir);
+        for module in &self.modules {
+            launch = launch.module(&**module, global);
+        }
+        launch
+    }
+
+    /// Modules are configured with what module.yaml says, as far as it can be read.
+    fn describe(&self) -> Result<(), Stop> {
+        let (wiring, _) = Application::load_files(default_modules());
+        let global = wiring
+            .global_configuration()
+            .iter()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        let description = self.launch(&Settings::default(), &global).describe();
+        let json = serde_json::to_string_pretty(&description).into_diagnostic().map_err(Stop::Failed)?;
+        let _ = writeln!(std::io::stdout(), "{json}");
+        Ok(())
+    }
+}
+
+fn parse(arguments: Vec<String>) -> Result<Arguments, Stop> {
+    let mut parsed = Arguments::default();
+    let mut rest = arguments.into_iter();
+    let mut first = true;
+    while let Some(argument) = rest.next() {
+        let (name, inline) = match argument.split_once('=') {
+            Some((name, value)) if name.starts_with("--") => (name.to_owned(), Some(value.to_owned())),
+            _ => (argument.clone(), None),
+        };
+        let mut value = || {
+            let value = inline.clone().or_else(|| rest.next());
+            value.ok_or_else(|| Stop::Usage(format!("{name} needs a value")))
+        };
+        match name.as_str() {
+            "run" if first => {}
+            "describe" if first => parsed.describe = true,
+            "-h" | "--help" | "help" => return Err(Stop::Help),
+            "--data-dir" => parsed.data_dir = Some(value()?),
+            "--workers" => parsed.workers = Some(value()?),
+            "--module" => parsed.modules.push(value()?.into()),
+            "--drop-data" => parsed.drop_data.push(value()?),
+            _ => return Err(Stop::Usage(format!("`{argument}` is not understood"))),
+        }
+        first = false;
+    }
+    Ok(parsed)
+}
+
+/// `module.yaml` and all of `modules/*.yaml`, in the order of their names.
+fn default_modules() -> Vec<PathBuf> {
+    let mut files = vec![PathBuf::from("module.yaml")];
+    let mut more: Vec<PathBuf> = std::fs::read_dir("modules")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml"))
+        .collect();
+    more.sort();
+    files.extend(more);
+    files.retain(|file| file.exists());
+    files
+}
+
+fn load_wiring(modules: &[PathBuf]) -> Result<Application, Stop> {
+    let files = if modules.is_empty() { default_modules() } else { modules.to_vec() };
+    let (wiring, findings) = Application::load_files(files);
+    if findings.has_errors() {
+        say(&render(&findings, wiring.sources(), Format::Human(human())));
+        return Err(Stop::Input(report(summary(&findings))));
+    }
+    Ok(wiring)
+}
+
+fn human() -> HumanOptions {
+    if std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
+        HumanOptions::default()
+    } else {
+        HumanOptions::plain()
+    }
+}
+
+fn log_to_stderr() {
+    let level = std::env::var("STATEFUN_LOG").ok().and_then(|level| level.parse().ok()).unwrap_or(tracing::Level::INFO);
+    let _ = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .try_init();
+}
+
+/// What a person sees when the application is ready.
+fn started(settings: &Settings, engine: &Engine, listening: &[Listening]) -> String {
+    let recovery = engine.recovery();
+    let mut text = format!(
+        "statefun: data in {}, {} worker{}",
+        settings.data_dir.display(),
+        settings.workers,
+        if settings.workers == 1 { "" } else { "s" },
+    );
+    if recovery.epoch > 0 {
+        text.push_str(&format!(
+            "\n  continues behind epoch {} ({} epochs replayed, {} messages under way, {} ms)",
+            recovery.epoch,
+            recovery.replayed_epochs,
+            recovery.carried_messages,
+            recovery.duration.as_millis()
+        ));
+    }
+    for place in listening {
+        text.push_str(&format!(
+            "\n  {}: {} http://{}{}",
+            place.component, place.method, place.address, place.path
+        ));
+        if let Some(example) = &place.example {
+            text.push_str(&format!("\n    try: {example}"));
+        }
+    }
+    text.push_str("\n  ready; Ctrl-C stops it");
+    text
+}
+
+/// Tells tools that the application is ready.
+fn ready() {
+    if let Some(path) = std::env::var_os("STATEFUN_READY_FILE")
+        && let Err(error) = std::fs::write(&path, std::process::id().to_string())
+    {
+        tracing::warn!(%error, path = %path.to_string_lossy(), "the ready file cannot be written");
+    }
+}
+
+/// Runs until a signal, a failure, or the end of all sources.
+fn run(
+    engine: Engine,
+    servers: &HttpServers,
+    runtime: &tokio::runtime::Runtime,
+) -> Result<(), crate::engine::shared::EngineError> {
+    let quiet = runtime.block_on(async {
+        let mut interrupt = signal(tokio::signal::unix::SignalKind::interrupt());
+        let mut terminate = signal(tokio::signal::unix::SignalKind::terminate());
+        let mut quiet_looks = 0;
+        loop {
+            tokio::select! {
+                () = received(&mut interrupt) => return false,
+                () = received(&mut terminate) => return false,
+                () = tokio::time::sleep(Duration::from_millis(50)) => {}
+            }
+            if engine.has_stopped() {
+                return false;
+            }
+            // Twice, since a message may be between two workers' looks.
+            quiet_looks = if engine.is_quiet() { quiet_looks + 1 } else { 0 };
+            if quiet_looks > 2 && servers.listening().is_empty() {
+                return true;
+            }
+        }
+    });
+    if quiet {
+        tracing::info!("all input has been read and worked off");
+    } else if !engine.has_stopped() {
+        say("statefun: stopping");
+    }
+    let stopped = engine.stop();
+    runtime.block_on(servers.finish(Duration::from_secs(1)));
+    stopped
+}
+
+type Signal = Option<tokio::signal::unix::Signal>;
+
+fn signal(kind: tokio::signal::unix::SignalKind) -> Signal {
+    tokio::signal::unix::signal(kind).ok()
+}
+
+async fn received(signal: &mut Signal) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
+    }
+}

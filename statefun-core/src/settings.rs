@@ -1,0 +1,239 @@
+//! Runtime settings: where the data lies and how much of the machine is used. `statefun.yaml`, overridden by `STATEFUN_…`,
+//! overridden by flags. What is wired to what is module.yaml's business.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use thiserror::Error;
+
+use crate::engine::start::EngineSettings;
+use crate::id::KeyGroups;
+use crate::module::units::{ByteSize, parse_duration, parse_size};
+
+/// The name of the settings file.
+pub const SETTINGS_FILE: &str = "statefun.yaml";
+
+/// The settings of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Where the data lies.
+    pub data_dir: PathBuf,
+    /// Worker threads.
+    pub workers: usize,
+    /// Key groups of a new data directory.
+    pub key_groups: KeyGroups,
+    /// What decoded state may occupy in memory, in bytes.
+    pub cache_bytes: u64,
+    /// Bytes of the epoch log above which nothing is taken in.
+    pub max_log_bytes: u64,
+    /// How long a handler may run before it is reported.
+    pub warn_after: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let engine = EngineSettings::default();
+        Self {
+            data_dir: PathBuf::from(".statefun/data"),
+            workers: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            key_groups: KeyGroups::default(),
+            cache_bytes: engine.cache_bytes as u64,
+            max_log_bytes: engine.max_log_bytes,
+            warn_after: engine.warn_after,
+        }
+    }
+}
+
+/// A setting that cannot be used.
+#[derive(Debug, Error)]
+pub enum SettingsError {
+    /// The file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The file is not what it should be.
+    #[error("{}: {problem}", path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        problem: String,
+    },
+    /// A value is not what it should be.
+    #[error("{name}: {problem}")]
+    Value {
+        /// The setting, as the file, the environment or the flag names it.
+        name: String,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+struct File {
+    data_dir: Option<PathBuf>,
+    workers: Option<usize>,
+    key_groups: Option<u16>,
+    durability: Option<String>,
+    state: StateSection,
+    log: LogSection,
+    handler: HandlerSection,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+struct StateSection {
+    cache_bytes: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+struct LogSection {
+    max_bytes: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+struct HandlerSection {
+    warn_after: Option<String>,
+}
+
+/// Settings that the environment may override, with how their text is read.
+const ENVIRONMENT: [(&str, &str); 7] = [
+    ("STATEFUN_DATA_DIR", "dataDir"),
+    ("STATEFUN_WORKERS", "workers"),
+    ("STATEFUN_KEY_GROUPS", "keyGroups"),
+    ("STATEFUN_DURABILITY", "durability"),
+    ("STATEFUN_STATE_CACHE_BYTES", "state.cacheBytes"),
+    ("STATEFUN_LOG_MAX_BYTES", "log.maxBytes"),
+    ("STATEFUN_HANDLER_WARN_AFTER", "handler.warnAfter"),
+];
+
+impl Settings {
+    /// Reads the file, if it exists, and then the environment.
+    pub fn load(file: &Path, environment: impl Fn(&str) -> Option<String>) -> Result<Self, SettingsError> {
+        let mut settings = Self::default();
+        match std::fs::read_to_string(file) {
+            Ok(text) => settings.read_file(file, &text)?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(source) => return Err(SettingsError::Read { path: file.to_owned(), source }),
+        }
+        for (variable, name) in ENVIRONMENT {
+            if let Some(value) = environment(variable) {
+                settings.set(name, &value).map_err(|problem| SettingsError::Value { name: variable.to_owned(), problem })?;
+            }
+        }
+        Ok(settings)
+    }
+
+    fn read_file(&mut self, path: &Path, text: &str) -> Result<(), SettingsError> {
+        let failed = |problem: String| SettingsError::File { path: path.to_owned(), problem };
+        if text.trim().is_empty() {
+            return Ok(());
+        }
+        let file: Option<File> = serde_yaml::from_str(text).map_err(|error| failed(error.to_string()))?;
+        let Some(file) = file else { return Ok(()) };
+        let values = [
+            ("dataDir", file.data_dir.map(|dir| dir.to_string_lossy().into_owned())),
+            ("workers", file.workers.map(|count| count.to_string())),
+            ("keyGroups", file.key_groups.map(|count| count.to_string())),
+            ("durability", file.durability),
+            ("state.cacheBytes", file.state.cache_bytes),
+            ("log.maxBytes", file.log.max_bytes),
+            ("handler.warnAfter", file.handler.warn_after),
+        ];
+        for (name, value) in values {
+            if let Some(value) = value {
+                self.set(name, &value).map_err(|problem| failed(format!("`{name}`: {problem}")))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets one setting from text, under the name that the file has for it.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
+        let size = || parse_size(value).map(ByteSize::bytes).map_err(|error| error.to_string());
+        match name {
+            "dataDir" if value.is_empty() => return Err("a directory is needed".to_owned()),
+            "dataDir" => self.data_dir = PathBuf::from(value),
+            "workers" => {
+                self.workers = value.parse().ok().filter(|count| (1..=1024).contains(count)).ok_or_else(|| {
+                    format!("`{value}` is no number of worker threads: give a number from 1 to 1024")
+                })?;
+            }
+            "keyGroups" => {
+                let count = value.parse().ok().filter(|count| *count > 0);
+                self.key_groups = KeyGroups::new(count.ok_or_else(|| {
+                    format!("`{value}` is no number of key groups: give a number from 1 to 65535")
+                })?);
+            }
+            "durability" if value == "local" => {}
+            "durability" => {
+                return Err(format!("`{value}` is not known to this version: only `local` is (an epoch is durable on this machine's disk)"));
+            }
+            "state.cacheBytes" => self.cache_bytes = size()?,
+            "log.maxBytes" => self.max_log_bytes = size()?,
+            "handler.warnAfter" => {
+                self.warn_after = parse_duration(value).map_err(|error| error.to_string())?;
+            }
+            other => return Err(format!("there is no setting `{other}`")),
+        }
+        Ok(())
+    }
+
+    /// The part that the engine reads.
+    pub fn engine(&self) -> EngineSettings {
+        EngineSettings {
+            workers: self.workers,
+            cache_bytes: self.cache_bytes as usize,
+            max_log_bytes: self.max_log_bytes,
+            warn_after: self.warn_after,
+            ..EngineSettings::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str, environment: &[(&str, &str)]) -> Result<Settings, SettingsError> {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join(SETTINGS_FILE);
+        std::fs::write(&file, text).unwrap();
+        let lookup = |name: &str| {
+            environment.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        };
+        Settings::load(&file, lookup)
+    }
+
+    #[test]
+    fn the_environment_overrides_the_file() {
+        let text = "workers: 3\nstate:\n  cacheBytes: 8MiB\nhandler:\n  warnAfter: 2s\n";
+        let settings = load(text, &[("STATEFUN_WORKERS", "5")]).unwrap();
+        assert_eq!((settings.workers, settings.cache_bytes), (5, 8 << 20));
+        assert_eq!(settings.warn_after, Duration::from_secs(2));
+        assert_eq!(load("", &[]).unwrap(), Settings::default());
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_named() {
+        for (text, environment, expected) in [
+            ("workers: none", vec![], "workers"),
+            ("worker: 3", vec![], "worker"),
+            ("workers: 0", vec![], "0"),
+            ("durability: blob", vec![], "blob"),
+            ("state: {cacheBytes: lots}", vec![], "state.cacheBytes"),
+            ("", vec![("STATEFUN_WORKERS", "many")], "STATEFUN_WORKERS"),
+        ] {
+            let error = load(text, &environment).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}

@@ -1,0 +1,25 @@
+use statefun_core::prelude::*;
+
+#[derive(Clone, Serialize, Deserialize, Message)]
+#[message(typename = "example/Greet")]
+struct Greet {}
+
+#[stateful_function(typename = "example/greeter", accepts(Greet))]
+struct Greeter {
+    #[persisted]
+    seen: u32,
+    #[persisted]
+    names: Vec<String>,
+    #[persisted]
+    visits: std::collections::HashMap<String, [u32; 2]>,
+    #[persisted]
+    pair: (u32, u32),
+}
+
+impl Handle<Greet> for Greeter {
+    fn handle(&mut self, _: Greet, _: &mut Context<'_, Self>) -> HandlerResult {
+        Ok(())
+    }
+}
+
+fn main() {}

@@ -1,0 +1,6 @@
+use statefun_core::prelude::*;
+
+#[persisted]
+fn profile() {}
+
+fn main() {}

@@ -1,0 +1,6 @@
+use statefun_core::prelude::*;
+
+#[persisted(without(Debug, std::default::Default))]
+struct Profile {}
+
+fn main() {}

@@ -1,0 +1,6 @@
+use statefun_core::prelude::*;
+
+#[router(ingress = "example/greets")]
+struct Route;
+
+fn main() {}

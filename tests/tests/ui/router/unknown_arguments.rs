@@ -1,0 +1,21 @@
+use statefun_core::prelude::*;
+
+#[derive(Clone, Serialize, Deserialize, Message)]
+#[message(typename = "example/Greet")]
+struct Greet {}
+
+#[stateful_function(typename = "example/greeter", accepts(Greet))]
+struct Greeter;
+
+impl Handle<Greet> for Greeter {
+    fn handle(&mut self, _: Greet, _: &mut Context<'_, Self>) -> HandlerResult {
+        Ok(())
+    }
+}
+
+#[router(ingres = "example/greets", too(Greeter))]
+fn route(_: Greet, _: &mut Downstream<'_>) -> RouterResult {
+    Ok(())
+}
+
+fn main() {}

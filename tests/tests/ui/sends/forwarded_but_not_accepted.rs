@@ -1,0 +1,26 @@
+use statefun_core::prelude::*;
+
+#[derive(Clone, Serialize, Deserialize, Message)]
+#[message(typename = "example/Greet")]
+struct Greet {}
+
+#[derive(Clone, Serialize, Deserialize, Message)]
+#[message(typename = "example/Remind")]
+struct Remind {}
+
+#[stateful_function(typename = "example/greeter", accepts(Greet))]
+struct Greeter;
+
+impl Handle<Greet> for Greeter {
+    fn handle(&mut self, _: Greet, _: &mut Context<'_, Self>) -> HandlerResult {
+        Ok(())
+    }
+}
+
+#[router(to(Greeter))]
+fn route(message: Remind, out: &mut Downstream<'_>) -> RouterResult {
+    out.forward(Greeter::at("a"), message);
+    Ok(())
+}
+
+fn main() {}

@@ -1,0 +1,20 @@
+use statefun_core::prelude::*;
+
+#[derive(Clone, Serialize, Deserialize, Message)]
+#[message(typename = "example/Greet")]
+struct Greet {}
+
+#[derive(Clone, Serialize, Deserialize, Message)]
+#[message(typename = "example/Remind")]
+struct Remind {}
+
+#[stateful_function(typename = "example/greeter", accepts(Greet, Remind, AsyncResult<Greet, String>))]
+struct Greeter;
+
+impl Handle<Greet> for Greeter {
+    fn handle(&mut self, _: Greet, _: &mut Context<'_, Self>) -> HandlerResult {
+        Ok(())
+    }
+}
+
+fn main() {}

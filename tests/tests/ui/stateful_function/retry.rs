@@ -1,0 +1,20 @@
+use statefun_core::prelude::*;
+
+#[derive(Clone, Serialize, Deserialize, Message)]
+#[message(typename = "example/Greet")]
+struct Greet {}
+
+#[stateful_function(
+    typename = "example/greeter",
+    accepts(Greet),
+    retry(max_atempts = 3, initial_delay = "100", max_delay = 10),
+)]
+struct Greeter;
+
+impl Handle<Greet> for Greeter {
+    fn handle(&mut self, _: Greet, _: &mut Context<'_, Self>) -> HandlerResult {
+        Ok(())
+    }
+}
+
+fn main() {}

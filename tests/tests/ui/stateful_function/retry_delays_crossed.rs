@@ -1,0 +1,20 @@
+use statefun_core::prelude::*;
+
+#[derive(Clone, Serialize, Deserialize, Message)]
+#[message(typename = "example/Greet")]
+struct Greet {}
+
+#[stateful_function(
+    typename = "example/greeter",
+    accepts(Greet),
+    retry(initial_delay = "1m", max_delay = "10s"),
+)]
+struct Greeter;
+
+impl Handle<Greet> for Greeter {
+    fn handle(&mut self, _: Greet, _: &mut Context<'_, Self>) -> HandlerResult {
+        Ok(())
+    }
+}
+
+fn main() {}
