@@ -1,7 +1,9 @@
 //! The `statefun` command: scaffolds, validates, runs and inspects applications of stateful functions.
 
 mod args;
+mod cargo;
 mod commands;
+mod describe;
 mod project;
 mod status;
 mod template;

@@ -114,7 +114,7 @@ fn module_files(root: &Path, given: &[PathBuf]) -> Result<Vec<PathBuf>, Failure>
         let mut found = Vec::new();
         for entry in std::fs::read_dir(&more).map_err(unreadable)? {
             let path = entry.map_err(unreadable)?.path();
-            if path.extension().is_some_and(|extension| extension == "yaml") {
+            if path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
                 found.push(path);
             }
         }
