@@ -32,6 +32,7 @@ pub mod prelude {
     pub use statefun_macros::{Message, persisted, router, stateful_function};
 
     pub use crate::id::{Address, TypeName};
+    pub use crate::module::description::Expiration;
     pub use crate::sdk::async_result::{AsyncOutcome, AsyncResult};
     pub use crate::sdk::context::Context;
     pub use crate::sdk::egress::EgressId;
