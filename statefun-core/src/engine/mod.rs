@@ -6,6 +6,7 @@ pub(crate) mod cut;
 pub(crate) mod dataflow;
 pub(crate) mod driver;
 pub(crate) mod envelope;
+pub mod handle;
 pub(crate) mod index;
 pub mod instances;
 pub mod registry;

@@ -23,6 +23,7 @@ pub use server::{HttpServers, Listening};
 
 pub(in crate::io) use answer::{Reply, problem};
 pub(in crate::io) use route::Segment;
+pub(crate) use route::percent_decode;
 
 use crate::module::description::MessageFormat;
 
