@@ -92,3 +92,8 @@ pub mod __private {
 
     impl<T> NoDefault<T> for DefaultProbe<T> {}
 }
+
+/// The code of the project's README is tested.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
