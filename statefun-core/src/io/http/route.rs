@@ -46,7 +46,7 @@ pub(super) fn alike(one: &[Segment], other: &[Segment]) -> bool {
 
 /// A path that cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub(in crate::io) enum PathError {
+pub(crate) enum PathError {
     /// A `%` without two hexadecimal digits.
     #[error("a `%` is not followed by two hexadecimal digits: write `%25` for `%` itself")]
     Escape,
@@ -56,7 +56,7 @@ pub(in crate::io) enum PathError {
 }
 
 /// Undoes percent-encoding.
-pub(in crate::io) fn percent_decode(text: &str) -> Result<String, PathError> {
+pub(crate) fn percent_decode(text: &str) -> Result<String, PathError> {
     if !text.contains('%') {
         return Ok(text.to_owned());
     }
