@@ -112,6 +112,11 @@ impl TypeName {
         Ok(name)
     }
 
+    /// The name, if it is interned already: what to do with names that come from outside.
+    pub fn known(text: &str) -> Option<Self> {
+        interned().lock().unwrap_or_else(PoisonError::into_inner).get(text).copied()
+    }
+
     /// The whole name, `namespace/name`.
     pub fn as_str(self) -> &'static str {
         self.0.text

@@ -17,6 +17,8 @@ pub mod runtime;
 pub mod sdk;
 pub mod settings;
 pub mod shape;
+#[cfg(test)]
+mod simulation;
 pub mod state;
 pub mod testing;
 

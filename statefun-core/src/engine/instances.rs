@@ -60,6 +60,8 @@ pub trait FunctionTable {
     fn is_busy(&self, slot: SlotId) -> bool;
     /// Makes messages to the instance wait, or not.
     fn set_busy(&mut self, slot: SlotId, busy: bool);
+    /// Keeps the instance in memory until the store has applied `epoch`.
+    fn keep(&mut self, slot: SlotId, epoch: u64);
     /// Runs a handler.
     fn invoke(&mut self, slot: SlotId, body: &dyn AnyMessage, scope: InvocationScope<'_>) -> Invoked;
     /// Writes the rows that changed since the last cut.
@@ -438,6 +440,12 @@ impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
     fn set_busy(&mut self, slot: SlotId, busy: bool) {
         if let Some(slot) = self.slot(slot) {
             slot.busy = busy;
+        }
+    }
+
+    fn keep(&mut self, slot: SlotId, epoch: u64) {
+        if let Some(slot) = self.slot(slot) {
+            slot.written = slot.written.max(epoch);
         }
     }
 

@@ -267,7 +267,7 @@ impl Worker {
             }
             let name = self.registry.function_name(key.function);
             let name = name.ok_or(EnvelopeError::UnknownFunction(key.function.0))?;
-            self.begin_load(&Address::new(name, key.id.as_str()));
+            self.begin_load(&Address::new(name, key.id.as_str()), Wait::loading());
         }
         self.mailbox.extend(carried);
         for (key, value) in self.own_rows(Space::Operation)? {

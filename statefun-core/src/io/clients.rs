@@ -17,20 +17,20 @@ pub(crate) struct Clients {
     connections: AtomicU64,
 }
 
+impl Default for Clients {
+    /// Connections are numbered from a number of chance: a request that a cut carried over a restart is answered under
+    /// its connection's number, which must not be one of this process.
+    fn default() -> Self {
+        let first = Random::from_system().next_u64() >> 1;
+        Self { waiting: Mutex::default(), connections: AtomicU64::new(first) }
+    }
+}
+
 #[derive(Debug)]
 struct Waiting {
     connection: u64,
     fingerprint: u64,
     answer: oneshot::Sender<Answer>,
-}
-
-impl Default for Clients {
-    fn default() -> Self {
-        // A request that an earlier process took in is answered in this one, to a connection of that process: its number
-        // must not be that of another connection here.
-        let first = Random::from_system().next_u64();
-        Self { waiting: Mutex::default(), connections: AtomicU64::new(first) }
-    }
 }
 
 impl Clients {

@@ -255,6 +255,15 @@ impl Harness {
         self
     }
 
+    /// As [`advance`](Self::advance), for tests of what it panics with; the time stays where it was then.
+    ///
+    /// # Errors
+    /// See there.
+    pub fn try_advance(&mut self, duration: Duration) -> Result<&mut Self, HarnessError> {
+        self.pass(duration)?;
+        Ok(self)
+    }
+
     /// Ends the process and starts it again: all states, messages and timers are encoded, everything in memory is
     /// thrown away, and what was encoded is read back. Nothing runs before the next call. Operations under way are gone;
     /// their addresses get `AsyncOutcome::Unknown`. Outside clients keep waiting for their replies.

@@ -11,7 +11,6 @@ mod linking;
 mod model;
 mod operations;
 mod restart;
-mod state;
 mod time;
 mod undo;
 mod wiring;

@@ -19,6 +19,7 @@ use crate::io::http::{HttpIngress, HttpServers};
 use crate::io::ingress::{
     AckOutcome, Ingress, IngressContext, IngressError, Partition, Record, SourceStatus, Waker,
 };
+use crate::io::playground::PlaygroundIngress;
 use crate::module::description::MessageFormat;
 use crate::module::{Application, Environment, Source, Spec};
 use crate::sdk::context::Context;
@@ -294,6 +295,9 @@ impl App {
                 Spec::HttpIngress(spec) => {
                     Box::new(HttpIngress::new(spec.clone(), servers.clone()))
                 }
+                Spec::PlaygroundIngress(spec) => {
+                    Box::new(PlaygroundIngress::new(spec.clone(), servers.clone()))
+                }
                 other => panic!("no ingress of this test: {other:?}"),
             };
             partitions.extend(
@@ -408,6 +412,7 @@ fn work(
         store_is_empty: true,
         cache_bytes: 64 << 20,
         seed: 7,
+        watched: None,
     };
     let mut all: Vec<Worker> = (0..workers)
         .map(|index| Worker::new(setup(index)).unwrap())
