@@ -12,7 +12,7 @@ use statefun_core::testing::{DeliveryOutcome, Harness, WaitKind};
     accepts(i64),
     egress(DONE),
     retry(max_attempts = 3, initial_delay = "1s", max_delay = "1m"),
-    max_queue = 30,
+    max_queue = 30
 )]
 struct Fragile {
     broken: Arc<AtomicBool>,
@@ -39,7 +39,10 @@ impl Handle<i64> for Fragile {
 fn app() -> (Harness, Arc<AtomicBool>) {
     let broken = Arc::new(AtomicBool::new(false));
     let own = broken.clone();
-    let make = move || Fragile { broken: own.clone(), total: PersistedValue::default() };
+    let make = move || Fragile {
+        broken: own.clone(),
+        total: PersistedValue::default(),
+    };
     (Harness::builder().factory(make).build().unwrap(), broken)
 }
 
@@ -53,10 +56,20 @@ fn a_failure_is_tried_again_later_and_holds_up_its_own_address_only() {
     broken.store(true, Ordering::Relaxed);
     app.send(Fragile::at("x"), 1).run_until_idle();
     broken.store(false, Ordering::Relaxed);
-    app.send(Fragile::at("x"), 2).send(Fragile::at("y"), 3).run_until_idle();
+    app.send(Fragile::at("x"), 2)
+        .send(Fragile::at("y"), 3)
+        .run_until_idle();
     assert_eq!(app.egress(DONE), [3], "x waits, y does not");
     let waiting = app.waiting();
-    assert_eq!((waiting.len(), waiting[0].kind, waiting[0].queued, waiting[0].attempts), (1, WaitKind::Retrying, 2, 1));
+    assert_eq!(
+        (
+            waiting.len(),
+            waiting[0].kind,
+            waiting[0].queued,
+            waiting[0].attempts
+        ),
+        (1, WaitKind::Retrying, 2, 1)
+    );
     assert!(app.parked().is_empty());
     app.advance(Duration::from_millis(999));
     assert_eq!(app.egress(DONE), [3]);
@@ -78,12 +91,24 @@ fn attempts_come_at_growing_distances_until_the_address_is_parked() {
             }
             assert_eq!(app.failures().len(), attempts);
         }
-        app.advance(Duration::from_secs(3600));
+        app.advance(Duration::from_hours(1));
         assert_eq!(app.failures().len(), 3, "no attempt after it is parked");
         let parked = app.parked();
-        assert_eq!((parked[0].id.as_str(), parked[0].queued, parked[0].attempts), ("x", 2, 3));
-        assert!(parked[0].problem.starts_with("broken (handling `io.statefun.types/long`, attempt 3)"), "{parked:?}");
-        assert_eq!(total(&mut app, "x"), 0, "its state can be looked at all the same");
+        assert_eq!(
+            (parked[0].id.as_str(), parked[0].queued, parked[0].attempts),
+            ("x", 2, 3)
+        );
+        assert!(
+            parked[0]
+                .problem
+                .starts_with("broken (handling `io.statefun.types/long`, attempt 3)"),
+            "{parked:?}"
+        );
+        assert_eq!(
+            total(&mut app, "x"),
+            0,
+            "its state can be looked at all the same"
+        );
         app.skip(Fragile::at("x")).run_until_idle();
         assert_eq!((total(&mut app, "x"), app.egress(DONE)), (5, vec![5]));
         assert!(app.parked().is_empty());
@@ -96,7 +121,10 @@ fn a_permanent_failure_parks_at_once() {
     app.send(Fragile::at("x"), -2).run_until_idle();
     assert_eq!(app.parked().len(), 1);
     let failed = &app.deliveries()[0];
-    let outcome = DeliveryOutcome::Failed { problem: "negative, and for good".to_owned(), permanent: true };
+    let outcome = DeliveryOutcome::Failed {
+        problem: "negative, and for good".to_owned(),
+        permanent: true,
+    };
     assert_eq!(failed.outcome, outcome);
     assert_eq!(failed.message.get::<i64>(), Some(-2));
 }
@@ -106,13 +134,18 @@ fn a_retry_by_hand_has_all_attempts_again() {
     for restarts in [false, true] {
         let (mut app, broken) = app();
         broken.store(true, Ordering::Relaxed);
-        app.send(Fragile::at("x"), 1).advance(Duration::from_secs(10));
+        app.send(Fragile::at("x"), 1)
+            .advance(Duration::from_secs(10));
         assert_eq!(app.parked().len(), 1);
         if restarts {
             app.restart();
         }
         app.retry(Fragile::at("x")).advance(Duration::from_secs(2));
-        assert_eq!((app.failures().len(), app.parked().len()), (5, 0), "two more attempts, and one to go");
+        assert_eq!(
+            (app.failures().len(), app.parked().len()),
+            (5, 0),
+            "two more attempts, and one to go"
+        );
         broken.store(false, Ordering::Relaxed);
         app.advance(Duration::from_secs(10));
         assert_eq!(app.egress(DONE), [1]);
@@ -123,7 +156,8 @@ fn a_retry_by_hand_has_all_attempts_again() {
 fn attempts_count_for_one_message() {
     let (mut app, broken) = app();
     broken.store(true, Ordering::Relaxed);
-    app.send(Fragile::at("x"), 1).advance(Duration::from_secs(2));
+    app.send(Fragile::at("x"), 1)
+        .advance(Duration::from_secs(2));
     app.send(Fragile::at("x"), -1);
     broken.store(false, Ordering::Relaxed);
     app.advance(Duration::from_secs(1));
@@ -138,9 +172,17 @@ fn attempts_count_for_one_message() {
 fn attempts_of_a_message_that_succeeded_do_not_count_for_another_after_a_restart() {
     let broken = Arc::new(AtomicBool::new(true));
     let own = broken.clone();
-    let make = move || Fragile { broken: own.clone(), total: PersistedValue::default() };
-    let mut app = Harness::builder().factory(make).message_limit(2).build().unwrap();
-    app.send(Fragile::at("x"), 1).advance(Duration::from_secs(1));
+    let make = move || Fragile {
+        broken: own.clone(),
+        total: PersistedValue::default(),
+    };
+    let mut app = Harness::builder()
+        .factory(make)
+        .message_limit(2)
+        .build()
+        .unwrap();
+    app.send(Fragile::at("x"), 1)
+        .advance(Duration::from_secs(1));
     assert_eq!(app.waiting()[0].attempts, 2);
     broken.store(false, Ordering::Relaxed);
     for number in 2..25 {
@@ -148,7 +190,10 @@ fn attempts_of_a_message_that_succeeded_do_not_count_for_another_after_a_restart
     }
     app.run(usize::MAX);
     // The process ends after the first have succeeded, before the last was tried.
-    assert!(app.try_advance(Duration::from_secs(2)).is_err(), "the limit interrupts it");
+    assert!(
+        app.try_advance(Duration::from_secs(2)).is_err(),
+        "the limit interrupts it"
+    );
     app.restart();
     broken.store(true, Ordering::Relaxed);
     app.run(usize::MAX);
@@ -162,9 +207,15 @@ fn a_whole_queue_can_be_dropped() {
         app.send(Fragile::at("x"), number);
     }
     app.run_until_idle();
-    let values: Vec<String> = app.queued(Fragile::at("x")).into_iter().map(|message| message.typename).collect();
+    let values: Vec<String> = app
+        .queued(Fragile::at("x"))
+        .into_iter()
+        .map(|message| message.typename)
+        .collect();
     assert_eq!(values, ["io.statefun.types/long"; 3]);
-    app.drop_queue(Fragile::at("x")).send(Fragile::at("x"), 4).run_until_idle();
+    app.drop_queue(Fragile::at("x"))
+        .send(Fragile::at("x"), 4)
+        .run_until_idle();
     assert_eq!((app.egress(DONE), app.parked().len()), (vec![4], 0));
 }
 
@@ -189,14 +240,20 @@ fn beyond_its_limit_a_queue_takes_no_more_and_says_so() {
         app.send(Fragile::at("x"), number);
     }
     app.run_until_idle();
-    let lost = app.failures().iter().filter(|failure| matches!(failure.outcome, DeliveryOutcome::Undeliverable { .. })).count();
+    let lost = app
+        .failures()
+        .iter()
+        .filter(|failure| matches!(failure.outcome, DeliveryOutcome::Undeliverable { .. }))
+        .count();
     assert_eq!(lost, 3, "29 wait behind the failed one");
     app.skip(Fragile::at("x")).run_until_idle();
     assert_eq!(app.egress(DONE), (1..30).collect::<Vec<i64>>());
 }
 
 #[test]
-#[should_panic(expected = "nothing waits at failures/fragile/y; messages wait at failures/fragile/x")]
+#[should_panic(
+    expected = "nothing waits at failures/fragile/y; messages wait at failures/fragile/x"
+)]
 fn an_order_for_an_address_that_does_not_wait_fails_the_test() {
     let (mut app, _) = app();
     app.send(Fragile::at("x"), -2).run_until_idle();
@@ -204,8 +261,12 @@ fn an_order_for_an_address_that_does_not_wait_fails_the_test() {
 }
 
 #[test]
-#[should_panic(expected = "handlers failed:\n  io.statefun.types/long at failures/fragile/x: negative, and for good")]
+#[should_panic(
+    expected = "handlers failed:\n  io.statefun.types/long at failures/fragile/x: negative, and for good"
+)]
 fn failures_can_fail_the_test() {
     let (mut app, _) = app();
-    app.send(Fragile::at("x"), -2).run_until_idle().assert_no_failures();
+    app.send(Fragile::at("x"), -2)
+        .run_until_idle()
+        .assert_no_failures();
 }

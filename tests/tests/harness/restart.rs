@@ -37,14 +37,21 @@ impl Handle<i64> for Counter {
 }
 
 fn app(cache_bytes: usize) -> Harness {
-    let app = Harness::builder().function::<Counter>().cache_bytes(cache_bytes);
-    app.targets("restart/numbers", [Counter::type_name()]).build().unwrap()
+    let app = Harness::builder()
+        .function::<Counter>()
+        .cache_bytes(cache_bytes);
+    app.targets("restart/numbers", [Counter::type_name()])
+        .build()
+        .unwrap()
 }
+
+/// Total, history, and how often each number was seen.
+type State = (i64, Vec<i64>, Vec<(i64, u32)>);
 
 #[derive(Debug, PartialEq)]
 struct Seen {
     egress: Vec<i64>,
-    states: Vec<(i64, Vec<i64>, Vec<(i64, u32)>)>,
+    states: Vec<State>,
     reply: Option<String>,
     handled: usize,
 }
@@ -68,12 +75,21 @@ fn run(cache_bytes: usize, every: usize) -> Seen {
     app.advance(Duration::from_millis(500)).assert_no_failures();
     let states = ["a", "b", "c", "sum", "later"].map(|id| {
         app.state(Counter::at(id), |counter| {
-            (*counter.total, counter.history.view().unwrap(), counter.by_number.entries().unwrap())
+            (
+                *counter.total,
+                counter.history.view().unwrap(),
+                counter.by_number.entries().unwrap(),
+            )
         })
     });
     let mut egress = app.egress(COUNTS);
     egress.sort_unstable();
-    Seen { egress, states: states.to_vec(), reply: app.reply(&request), handled: app.deliveries().len() }
+    Seen {
+        egress,
+        states: states.to_vec(),
+        reply: app.reply(&request),
+        handled: app.deliveries().len(),
+    }
 }
 
 #[test]
@@ -83,7 +99,11 @@ fn nothing_is_lost_or_doubled_wherever_it_is_interrupted() {
     assert_eq!(undisturbed.reply.as_deref(), Some("three"));
     for every in 1..9 {
         for cache_bytes in [0, 1 << 20] {
-            assert_eq!(run(cache_bytes, every), undisturbed, "a restart after each {every} messages");
+            assert_eq!(
+                run(cache_bytes, every),
+                undisturbed,
+                "a restart after each {every} messages"
+            );
         }
     }
 }
@@ -91,7 +111,11 @@ fn nothing_is_lost_or_doubled_wherever_it_is_interrupted() {
 #[test]
 fn a_restart_without_work_changes_nothing() {
     let mut app = app(1 << 20);
-    app.restart().restart().send(Counter::at("a"), 1).restart().restart();
+    app.restart()
+        .restart()
+        .send(Counter::at("a"), 1)
+        .restart()
+        .restart();
     app.run_until_idle().assert_no_failures();
     assert_eq!(app.egress(COUNTS), [1, 0, 0]);
     assert_eq!(app.restart().egress(COUNTS).len(), 3);
@@ -125,11 +149,15 @@ impl Handle<i64> for Keeper {
 }
 
 #[test]
-#[should_panic(expected = "the state of restart/stubborn/x cannot be read: the state `stubborn` of restart/stubborn/x cannot be read: \
-                           wrong msgpack marker")]
+#[should_panic(
+    expected = "the state of restart/stubborn/x cannot be read: the state `stubborn` of restart/stubborn/x cannot be read: \
+                           wrong msgpack marker"
+)]
 fn a_state_that_cannot_be_read_back_fails_the_test() {
     let mut app = Harness::builder().function::<Keeper>().build().unwrap();
-    app.send(Keeper::at("x"), 1).run_until_idle().assert_no_failures();
+    app.send(Keeper::at("x"), 1)
+        .run_until_idle()
+        .assert_no_failures();
     assert_eq!(app.state(Keeper::at("x"), |keeper| keeper.stubborn.0), 1);
     app.restart();
     app.state(Keeper::at("x"), |keeper| keeper.stubborn.0);
@@ -139,10 +167,15 @@ fn a_state_that_cannot_be_read_back_fails_the_test() {
 fn an_address_whose_state_cannot_be_read_is_parked_with_its_messages() {
     let mut app = Harness::builder().function::<Keeper>().build().unwrap();
     app.send(Keeper::at("x"), 1).run_until_idle().restart();
-    app.send(Keeper::at("x"), 2).send(Keeper::at("y"), 3).run_until_idle();
+    app.send(Keeper::at("x"), 2)
+        .send(Keeper::at("y"), 3)
+        .run_until_idle();
     assert_eq!(app.state(Keeper::at("y"), |keeper| keeper.stubborn.0), 3);
     let parked = app.parked();
-    assert_eq!((parked.len(), parked[0].id.as_str(), parked[0].queued), (1, "x", 1));
+    assert_eq!(
+        (parked.len(), parked[0].id.as_str(), parked[0].queued),
+        (1, "x", 1)
+    );
     app.restart();
     assert_eq!(app.queued(Keeper::at("x")).len(), 1);
 }

@@ -31,20 +31,24 @@ impl Handle<Ask> for Clock {
                 ctx.send_after(Duration::from_millis(ms), own(), text);
             }
             Ask::Send(ms, text, Some(token)) => {
-                ctx.send_after(Duration::from_millis(ms), own(), text).with_token(&token);
+                ctx.send_after(Duration::from_millis(ms), own(), text)
+                    .with_token(&token);
             }
             Ask::Cancel(token) => ctx.cancel(&token),
             Ask::Replace(ms, text) => {
-                ctx.send_after(Duration::from_millis(ms), own(), "never".to_owned()).with_token("t");
+                ctx.send_after(Duration::from_millis(ms), own(), "never".to_owned())
+                    .with_token("t");
                 ctx.cancel("t");
-                ctx.send_after(Duration::from_millis(ms), own(), text).with_token("t");
+                ctx.send_after(Duration::from_millis(ms), own(), text)
+                    .with_token("t");
             }
             Ask::SendAtOnce => {
                 ctx.send_after(Duration::ZERO, own(), "at once".to_owned());
             }
             Ask::Tick => {
                 ctx.egress(SEEN, &"tick".to_owned());
-                ctx.send_after(Duration::from_secs(1), own(), Ask::Tick).with_token("tick");
+                ctx.send_after(Duration::from_secs(1), own(), Ask::Tick)
+                    .with_token("tick");
             }
         }
         Ok(())
@@ -60,7 +64,11 @@ impl Handle<String> for Clock {
 }
 
 fn app() -> Harness {
-    Harness::builder().function::<Clock>().start(Timestamp(1_000)).build().unwrap()
+    Harness::builder()
+        .function::<Clock>()
+        .start(Timestamp(1_000))
+        .build()
+        .unwrap()
 }
 
 fn send(ms: u64, text: &str, token: Option<&str>) -> Ask {
@@ -96,9 +104,11 @@ fn delayed_messages_come_at_their_time_and_in_their_order() {
 #[test]
 fn what_a_timer_leads_to_happens_on_the_way() {
     let mut app = app();
-    app.send(Clock::at("x"), Ask::Tick).advance(Duration::from_millis(4_500));
+    app.send(Clock::at("x"), Ask::Tick)
+        .advance(Duration::from_millis(4_500));
     assert_eq!(app.take_egress(SEEN).len(), 5);
-    app.send(Clock::at("x"), Ask::Cancel("tick".to_owned())).advance(Duration::from_secs(60));
+    app.send(Clock::at("x"), Ask::Cancel("tick".to_owned()))
+        .advance(Duration::from_mins(1));
     assert_eq!(app.take_egress(SEEN).len(), 0);
 }
 
@@ -106,17 +116,22 @@ fn what_a_timer_leads_to_happens_on_the_way() {
 fn a_cancelled_message_does_not_come() {
     for restarts in [false, true] {
         let mut app = app();
-        app.send(Clock::at("x"), send(10, "one", Some("t"))).run_until_idle();
-        app.send(Clock::at("x"), send(10, "other", Some("u"))).run_until_idle();
+        app.send(Clock::at("x"), send(10, "one", Some("t")))
+            .run_until_idle();
+        app.send(Clock::at("x"), send(10, "other", Some("u")))
+            .run_until_idle();
         if restarts {
             app.restart();
         }
         app.send(Clock::at("x"), Ask::Cancel("t".to_owned()));
-        app.send(Clock::at("x"), Ask::Cancel("unknown".to_owned())).run_until_idle();
+        app.send(Clock::at("x"), Ask::Cancel("unknown".to_owned()))
+            .run_until_idle();
         app.advance(MS(10));
         assert_eq!(app.take_egress(SEEN), ["other@1010"]);
         // The token of one that has come stands for nothing any more.
-        app.send(Clock::at("x"), send(10, "two", None)).send(Clock::at("x"), Ask::Cancel("u".to_owned())).advance(MS(20));
+        app.send(Clock::at("x"), send(10, "two", None))
+            .send(Clock::at("x"), Ask::Cancel("u".to_owned()))
+            .advance(MS(20));
         assert_eq!(app.take_egress(SEEN), ["two@1020"]);
     }
 }
@@ -124,7 +139,8 @@ fn a_cancelled_message_does_not_come() {
 #[test]
 fn a_token_is_of_its_address() {
     let mut app = app();
-    app.send(Clock::at("x"), send(10, "x's", Some("t"))).send(Clock::at("y"), Ask::Cancel("t".to_owned()));
+    app.send(Clock::at("x"), send(10, "x's", Some("t")))
+        .send(Clock::at("y"), Ask::Cancel("t".to_owned()));
     app.advance(MS(10));
     assert_eq!(app.egress(SEEN), ["x's@1010"]);
 }
@@ -132,9 +148,11 @@ fn a_token_is_of_its_address() {
 #[test]
 fn cancelling_within_the_invocation_takes_back_what_came_before_it() {
     let mut app = app();
-    app.send(Clock::at("x"), Ask::Replace(10, "kept".to_owned())).advance(MS(10));
+    app.send(Clock::at("x"), Ask::Replace(10, "kept".to_owned()))
+        .advance(MS(10));
     assert_eq!(app.take_egress(SEEN), ["kept@1010"]);
-    app.send(Clock::at("x"), Ask::Replace(10, "gone".to_owned())).send(Clock::at("x"), Ask::Cancel("t".to_owned()));
+    app.send(Clock::at("x"), Ask::Replace(10, "gone".to_owned()))
+        .send(Clock::at("x"), Ask::Cancel("t".to_owned()));
     app.advance(MS(10));
     assert_eq!(app.egress(SEEN), [""; 0]);
 }
@@ -142,11 +160,17 @@ fn cancelling_within_the_invocation_takes_back_what_came_before_it() {
 #[test]
 fn a_token_that_is_used_again_leaves_the_first_message_to_come() {
     let mut app = app();
-    app.send(Clock::at("x"), send(10, "first", Some("t"))).send(Clock::at("x"), send(20, "second", Some("t")));
+    app.send(Clock::at("x"), send(10, "first", Some("t")))
+        .send(Clock::at("x"), send(20, "second", Some("t")));
     app.run_until_idle().advance(MS(15));
     assert_eq!(app.take_egress(SEEN), ["first@1010"]);
-    app.send(Clock::at("x"), Ask::Cancel("t".to_owned())).advance(MS(10));
-    assert_eq!(app.take_egress(SEEN), [""; 0], "the token stands for the second");
+    app.send(Clock::at("x"), Ask::Cancel("t".to_owned()))
+        .advance(MS(10));
+    assert_eq!(
+        app.take_egress(SEEN),
+        [""; 0],
+        "the token stands for the second"
+    );
 }
 
 #[test]
@@ -210,16 +234,27 @@ fn states_expire_after_the_last_write_or_access() {
         app.advance(MS(99));
         assert_eq!(read(&mut app), "[7, 7, 7, 7, 7]");
         app.advance(MS(1));
-        assert_eq!(read(&mut app), "[0, 7, 0, 7, 7]", "what was only read expires after its write");
+        assert_eq!(
+            read(&mut app),
+            "[0, 7, 0, 7, 7]",
+            "what was only read expires after its write"
+        );
         for _ in 0..10 {
             app.advance(MS(100));
-            assert_eq!(read(&mut app), "[0, 7, 0, 7, 7]", "what is read goes on living");
+            assert_eq!(
+                read(&mut app),
+                "[0, 7, 0, 7, 7]",
+                "what is read goes on living"
+            );
         }
         app.advance(MS(159));
         let seen = app.state(Session::at("x"), |session| session.used.get().copied());
         assert_eq!(seen, Some(7), "and that the test looks is no access");
         app.advance(MS(1));
-        assert_eq!(app.state(Session::at("x"), |session| session.used.get().copied()), None);
+        assert_eq!(
+            app.state(Session::at("x"), |session| session.used.get().copied()),
+            None
+        );
         assert_eq!(read(&mut app), "[0, 0, 0, 0, 7]");
         app.send(Session::at("x"), 8).run_until_idle();
         assert_eq!(read(&mut app), "[8, 8, 8, 8, 8]", "written anew");
