@@ -26,6 +26,21 @@ pub mod testing;
 pub use app::{App, Exit, main};
 
 /// What an author of functions needs in scope.
+///
+/// Functions and routers register themselves when they are linked into the program. Those of a library crate are linked
+/// in when any name of that crate is used, or the crate itself: a dependency that `Cargo.toml` alone names is left out by
+/// the compiler. So an application whose functions all live in libraries says, in its `main.rs`:
+///
+/// ```ignore
+/// use my_functions as _;
+///
+/// fn main() -> statefun::Exit {
+///     statefun::main()
+/// }
+/// ```
+///
+/// That holds for private functions in private modules too, and for optimised builds with link-time optimisation.
+/// `statefun validate` and the [harness](crate::testing::Harness::new) show what is there.
 pub mod prelude {
     pub use std::time::Duration;
 
