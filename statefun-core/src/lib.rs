@@ -21,6 +21,8 @@ pub mod shape;
 #[cfg(test)]
 mod simulation;
 pub mod state;
+#[doc(hidden)]
+pub mod steps;
 pub mod testing;
 
 pub use app::{App, Exit, main};
