@@ -1,3 +1,37 @@
-//! The `statefun` command.
+//! The `statefun` command: scaffolds, validates, runs and inspects applications of stateful functions.
 
-fn main() {}
+mod args;
+mod cargo;
+mod commands;
+mod describe;
+mod project;
+mod status;
+mod template;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::Cli;
+use status::Status;
+use terminal::Terminal;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help goes to standard output and is fine; a reader that went away is no mistake of anyone.
+            let _ = error.print();
+            return match error.use_stderr() {
+                true => Status::Usage.into(),
+                false => Status::Fine.into(),
+            };
+        }
+    };
+    let terminal = Terminal::new(cli.color);
+    match commands::run(cli.command, &terminal) {
+        Ok(status) => status.into(),
+        Err(failure) => terminal.failure(&failure).into(),
+    }
+}

@@ -44,7 +44,10 @@ impl FunctionTypeId {
     }
 }
 
-/// The stable number of a message type: the hash of its type name.
+/// The name of the message that reports an operation's end, before its arguments: `…<metadata,output>`.
+pub(crate) const ASYNC_RESULT: &str = "io.statefun/AsyncResult";
+
+/// The stable number of a message type: the hash of its type name, combined with those of its arguments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MessageTypeId(pub u64);
 
@@ -52,6 +55,25 @@ impl MessageTypeId {
     /// The number of the message type of that name.
     pub const fn of(name: &str) -> Self {
         Self(const_xxh3_64(name.as_bytes()))
+    }
+
+    /// The number of a message type whose name was read, the generic ones of the engine included.
+    pub(crate) fn of_name(name: &str) -> Self {
+        let generic = name.strip_prefix(ASYNC_RESULT).and_then(|rest| rest.strip_prefix('<')?.strip_suffix('>'));
+        let Some(arguments) = generic else { return Self::of(name) };
+        let (mut id, mut depth, mut start) = (Self::of(ASYNC_RESULT), 0u32, 0);
+        for (at, byte) in arguments.bytes().enumerate() {
+            match byte {
+                b'<' => depth += 1,
+                b'>' => depth = depth.saturating_sub(1),
+                b',' if depth == 0 => {
+                    id = id.combine(Self::of_name(arguments.get(start..at).unwrap_or_default()));
+                    start = at + 1;
+                }
+                _ => {}
+            }
+        }
+        id.combine(Self::of_name(arguments.get(start..).unwrap_or_default()))
     }
 
     /// The number of a generic message type, from its own name's and its arguments' numbers.
@@ -88,6 +110,11 @@ impl TypeName {
         let name = Self(Box::leak(Box::new(data)));
         names.insert(text, name);
         Ok(name)
+    }
+
+    /// The name, if it is interned already: what to do with names that come from outside.
+    pub fn known(text: &str) -> Option<Self> {
+        interned().lock().unwrap_or_else(PoisonError::into_inner).get(text).copied()
     }
 
     /// The whole name, `namespace/name`.

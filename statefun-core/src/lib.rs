@@ -17,7 +17,10 @@ pub mod runtime;
 pub mod sdk;
 pub mod settings;
 pub mod shape;
+#[cfg(test)]
+mod simulation;
 pub mod state;
+pub mod testing;
 
 pub use app::{App, Exit, main};
 

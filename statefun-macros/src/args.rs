@@ -117,7 +117,10 @@ pub(crate) fn read(cx: &Ctxt, tokens: TokenStream, keys: &'static [Key], owner: 
         let Some(key) = keys.iter().find(|key| ident == key.name) else {
             let meant = nearest(&ident.to_string(), keys.iter().map(|key| key.name));
             args.mentioned.extend(meant);
-            cx.error(&ident, problems::unknown_argument(&ident, meant, owner, keys));
+            cx.error(
+                &ident,
+                problems::unknown_argument(&ident, meant, owner, keys),
+            );
             continue;
         };
         args.mentioned.push(key.name);

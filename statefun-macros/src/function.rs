@@ -124,8 +124,15 @@ fn parse(cx: &Ctxt, args: TokenStream, item: &mut ItemStruct) -> Option<Function
     })
 }
 
-fn parse_args(cx: &Ctxt, tokens: TokenStream, ident: &Ident) -> (FunctionArgs, Option<TokenStream>) {
-    let mut args = FunctionArgs { typename: "unknown/unknown".to_owned(), ..FunctionArgs::default() };
+fn parse_args(
+    cx: &Ctxt,
+    tokens: TokenStream,
+    ident: &Ident,
+) -> (FunctionArgs, Option<TokenStream>) {
+    let mut args = FunctionArgs {
+        typename: "unknown/unknown".to_owned(),
+        ..FunctionArgs::default()
+    };
     let mut given = None;
     let read = args::read(cx, tokens, KEYS, OWNER);
     for key in [&TYPENAME, &ACCEPTS] {

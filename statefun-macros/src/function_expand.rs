@@ -35,10 +35,7 @@ pub(crate) fn expand(model: &Function) -> TokenStream {
         .then(|| quote!(impl #private::SendsDynamically for #ident {}));
     quote! {
         #[doc(hidden)]
-        #[allow(
-            deprecated, unused_assignments, unused_imports, unused_mut, unused_qualifications, unused_variables,
-            clippy::all, clippy::pedantic
-        )]
+        #[allow(deprecated, unused_qualifications, clippy::absolute_paths)]
         const _: () = {
             #[automatically_derived]
             #function
@@ -63,14 +60,21 @@ fn function_impl(
     let typename = &args.typename;
     let known = fields.unwrap_or_default();
     let definition = definition(args, known, private);
-    let handlers = args.accepts.iter().map(|message| quote!(#private::Handler::<Self>::of::<#message>()));
+    let handlers = args
+        .accepts
+        .iter()
+        .map(|message| quote!(#private::Handler::<Self>::of::<#message>()));
     let (states, plain): (Vec<_>, Vec<_>) = known.iter().partition(|field| field.state.is_some());
-    let visits = states.iter().map(
-        |FunctionField {
-             ident, ty, cfgs, ..
-         }| {
+    let visits = states.iter().enumerate().map(
+        |(
+            position,
+            FunctionField {
+                ident, ty, cfgs, ..
+            },
+        )| {
             let show = state_item(ty, "show", private);
-            quote!(#(#cfgs)* { #show(&mut self.#ident, __visitor, __index); __index += 1; })
+            let index = index_of(&states[..position]);
+            quote!(#(#cfgs)* #show(&mut self.#ident, __visitor, #index);)
         },
     );
     let swaps = states.iter().map(|FunctionField { ident, cfgs, .. }| {
@@ -108,7 +112,6 @@ fn function_impl(
             }
 
             fn visit_states<__V: #private::StateVisitor>(&mut self, __visitor: &mut __V) {
-                let mut __index = 0usize;
                 #(#visits)*
             }
 
@@ -117,17 +120,35 @@ fn function_impl(
             }
 
             fn create() -> ::core::option::Option<Self> {
+                #[allow(unused_imports)]
                 use #private::NoDefault as _;
                 #create
             }
 
             fn field_without_default() -> ::core::option::Option<&'static str> {
+                #[allow(unused_imports)]
                 use #private::NoDefault as _;
                 #(#missing)*
                 ::core::option::Option::None
             }
         }
     }
+}
+
+/// The index of the state that these precede: those that a `#[cfg]` leaves out do not count.
+fn index_of(preceding: &[&FunctionField]) -> TokenStream {
+    let (always, sometimes): (Vec<_>, Vec<_>) = preceding
+        .iter()
+        .copied()
+        .partition(|field| field.cfgs.is_empty());
+    let always = always.len();
+    let sometimes = sometimes.into_iter().map(|FunctionField { cfgs, .. }| {
+        let conditions = cfgs
+            .iter()
+            .filter_map(|cfg| Some(&cfg.meta.require_list().ok()?.tokens));
+        quote!(+ ::core::primitive::usize::from(::core::cfg!(all(#(#conditions),*))))
+    });
+    quote!(#always #(#sometimes)*)
 }
 
 fn definition(args: &FunctionArgs, fields: &[FunctionField], private: &TokenStream) -> TokenStream {
@@ -170,7 +191,6 @@ fn definition(args: &FunctionArgs, fields: &[FunctionField], private: &TokenStre
         value.map(|value| quote!(__definition.#place = #value;))
     };
     let settings = [
-        set(quote!(dynamic_sends), dynamic_sends.then(|| quote!(true))),
         set(
             quote!(retry.max_attempts),
             max_attempts.map(|it| quote!(#it)),
@@ -205,8 +225,10 @@ fn definition(args: &FunctionArgs, fields: &[FunctionField], private: &TokenStre
         _ => None,
     };
     quote! {
+        #[allow(unused_imports)]
         use #private::OpaqueShape as _;
         let mut __definition = #private::FunctionDefinition::of::<Self>();
+        __definition.dynamic_sends = #dynamic_sends;
         #(#targets)*
         #(#uses)*
         #(#states)*

@@ -127,14 +127,15 @@ fn state_instead(ty: &Type) -> Option<String> {
     let value = format!("`PersistedValue<{text}>`");
     match (path.ident.to_string().as_str(), &arguments[..]) {
         (
-            "bool" | "char" | "u8" | "u16" | "u32" | "u64" | "u128" | "usize" | "i8" | "i16" | "i32" | "i64" | "i128"
-            | "isize" | "f32" | "f64" | "String" | "Duration",
+            "bool" | "char" | "u8" | "u16" | "u32" | "u64" | "u128" | "usize" | "i8" | "i16"
+            | "i32" | "i64" | "i128" | "isize" | "f32" | "f64" | "String" | "Duration",
             [],
         )
         | ("Option" | "Box" | "Rc" | "Arc" | "HashSet" | "BTreeSet", [_]) => Some(value),
-        ("Vec" | "VecDeque" | "LinkedList", [element]) => {
-            Some(format!("`PersistedBuffer<{}>`, or {value} to read and write it whole", problems::compact(element)))
-        }
+        ("Vec" | "VecDeque" | "LinkedList", [element]) => Some(format!(
+            "`PersistedBuffer<{}>`, or {value} to read and write it whole",
+            problems::compact(element)
+        )),
         ("HashMap" | "BTreeMap", [key, entry]) => Some(format!(
             "`PersistedTable<{}, {}>`, or {value} to read and write it whole",
             problems::compact(key),

@@ -57,8 +57,14 @@ pub(crate) fn derive(input: DeriveInput) -> TokenStream {
 
 fn parse(cx: &Ctxt, input: &DeriveInput) -> Option<MessageType> {
     let (mut typename, mut format, mut given) = ("unknown/unknown".to_owned(), Format::Json, None);
-    let annotations: Vec<&Attribute> = input.attrs.iter().filter(|attribute| is_ours(attribute)).collect();
-    let tokens = annotations.iter().filter_map(|attribute| Some(&attribute.meta.require_list().ok()?.tokens));
+    let annotations: Vec<&Attribute> = input
+        .attrs
+        .iter()
+        .filter(|attribute| is_ours(attribute))
+        .collect();
+    let tokens = annotations
+        .iter()
+        .filter_map(|attribute| Some(&attribute.meta.require_list().ok()?.tokens));
     let args = args::read(cx, quote!(#(#tokens),*), KEYS, OWNER);
     match annotations.first() {
         Some(annotation) => args.require(cx, &TYPENAME, annotation, OWNER),
@@ -67,7 +73,10 @@ fn parse(cx: &Ctxt, input: &DeriveInput) -> Option<MessageType> {
     for arg in args.list {
         match arg.key.name {
             "typename" => typename = arg.typename(cx).unwrap_or(typename),
-            "format" => format = arg.text(cx).and_then(|text| read_format(cx, &text)).unwrap_or(format),
+            "format" => {
+                let read = arg.text(cx).and_then(|text| read_format(cx, &text));
+                format = read.unwrap_or(format);
+            }
             _ => given = arg.path(cx),
         }
     }
@@ -80,11 +89,18 @@ fn parse(cx: &Ctxt, input: &DeriveInput) -> Option<MessageType> {
     }
     if !input.generics.params.is_empty() {
         let help = problems::GENERIC_MESSAGE_HELP;
-        cx.error(&input.generics, problems::generic("#[derive(Message)]", "a message", help));
+        cx.error(
+            &input.generics,
+            problems::generic("#[derive(Message)]", "a message", help),
+        );
         // An implementation for one of many types would only add errors.
         return None;
     }
-    let layout = if format == Format::Protobuf { Layout::Protobuf } else { Layout::Serde };
+    let layout = if format == Format::Protobuf {
+        Layout::Protobuf
+    } else {
+        Layout::Serde
+    };
     let body = match &input.data {
         Data::Enum(data) if layout == Layout::Protobuf => {
             cx.error(data.enum_token, problems::protobuf_enum());
@@ -93,7 +109,11 @@ fn parse(cx: &Ctxt, input: &DeriveInput) -> Option<MessageType> {
         _ => {
             let before = cx.count();
             let shape = shape::parse(cx, input, layout, "#[derive(Message)]");
-            if cx.count() > before { Body::Broken } else { Body::Sound(shape) }
+            if cx.count() > before {
+                Body::Broken
+            } else {
+                Body::Sound(shape)
+            }
         }
     };
     let body = match find_attribute(&input.attrs, "persisted") {
@@ -104,7 +124,13 @@ fn parse(cx: &Ctxt, input: &DeriveInput) -> Option<MessageType> {
         }
         None => body,
     };
-    Some(MessageType { ident: input.ident.clone(), krate: krate::path(cx, given), typename, format, body })
+    Some(MessageType {
+        ident: input.ident.clone(),
+        krate: krate::path(cx, given),
+        typename,
+        format,
+        body,
+    })
 }
 
 fn is_ours(attribute: &Attribute) -> bool {
@@ -138,21 +164,36 @@ fn inner_attributes(data: &Data) -> Box<dyn Iterator<Item = &Attribute> + '_> {
 }
 
 fn expand(model: &MessageType) -> TokenStream {
-    let MessageType { ident, krate, typename, format, body } = model;
+    let MessageType {
+        ident,
+        krate,
+        typename,
+        format,
+        body,
+    } = model;
     let private = quote!(#krate::__private);
     let (format, encode, decode) = match format {
         Format::Json => (quote!(Json), quote!(encode_json), quote!(decode_json)),
-        Format::Msgpack => (quote!(Msgpack), quote!(encode_msgpack), quote!(decode_msgpack)),
-        Format::Protobuf => (quote!(Protobuf), quote!(encode_protobuf), quote!(decode_protobuf)),
+        Format::Msgpack => (
+            quote!(Msgpack),
+            quote!(encode_msgpack),
+            quote!(decode_msgpack),
+        ),
+        Format::Protobuf => (
+            quote!(Protobuf),
+            quote!(encode_protobuf),
+            quote!(decode_protobuf),
+        ),
     };
     let (encode, decode, shape) = match body {
         // At the type, where it lacks what its format needs.
         Body::Sound(_) => {
-            let codec = |function| quote_spanned!(ident.span()=> #private::serde_codec::#function::<Self>);
+            let codec =
+                |function| quote_spanned!(ident.span()=> #private::serde_codec::#function::<Self>);
             let (encode, decode) = (codec(encode), codec(decode));
             (
-                quote!(#encode(#typename, self, out)),
-                quote!(#decode(#typename, bytes)),
+                quote!(#encode(#typename, self, __out)),
+                quote!(#decode(#typename, __bytes)),
                 quote!(<Self as #private::Shaped>::shape()),
             )
         }
@@ -167,7 +208,7 @@ fn expand(model: &MessageType) -> TokenStream {
     };
     quote! {
         #[doc(hidden)]
-        #[allow(deprecated, unused_qualifications, unused_variables, clippy::all, clippy::pedantic)]
+        #[allow(deprecated, unused_qualifications, clippy::absolute_paths)]
         const _: () = {
             #[automatically_derived]
             impl #private::Message for #ident {
@@ -180,12 +221,12 @@ fn expand(model: &MessageType) -> TokenStream {
 
                 fn encode(
                     &self,
-                    out: &mut ::std::vec::Vec<u8>,
+                    __out: &mut ::std::vec::Vec<u8>,
                 ) -> ::core::result::Result<(), #private::CodecError> {
                     #encode
                 }
 
-                fn decode(bytes: &[u8]) -> ::core::result::Result<Self, #private::CodecError> {
+                fn decode(__bytes: &[u8]) -> ::core::result::Result<Self, #private::CodecError> {
                     #decode
                 }
 

@@ -82,7 +82,10 @@ fn parse(cx: &Ctxt, args: TokenStream, item: &Item) -> Option<StateType> {
         .iter()
         .any(|name| name.ends_with("serialize") || *name == "Serialize")
         && !SerdeAttrs::of(attributes).names_crate;
-    let shaped = borrowed.is_none() && !derived.iter().any(|name| name == "Message" || name == "Shaped");
+    let shaped = borrowed.is_none()
+        && !derived
+            .iter()
+            .any(|name| name == "Message" || name == "Shaped");
     Some(StateType {
         krate: krate::path(cx, given),
         derives,

@@ -50,7 +50,12 @@ pub(crate) fn expected_comma() -> Problem {
     )
 }
 
-pub(crate) fn unknown_argument(ident: &impl Display, meant: Option<&str>, owner: &str, keys: &[Key]) -> Problem {
+pub(crate) fn unknown_argument(
+    ident: &impl Display,
+    meant: Option<&str>,
+    owner: &str,
+    keys: &[Key],
+) -> Problem {
     let help = match meant {
         Some(name) => format!("did you mean `{name}`?"),
         None => format!("it takes {}", samples(keys)),
@@ -83,7 +88,10 @@ pub(crate) fn missing_argument(key: &Key, owner: &str) -> Problem {
 
 pub(crate) fn empty_list(key: &Key) -> Problem {
     let help = match key.name {
-        "accepts" => format!("a function without messages is never invoked: write `{}`", key.sample),
+        "accepts" => format!(
+            "a function without messages is never invoked: write `{}`",
+            key.sample
+        ),
         _ => format!("write it as `{}`, or leave it out", key.sample),
     };
     problem(format!("`{}` lists nothing", key.name), help)
@@ -104,11 +112,20 @@ pub(crate) fn listed_twice(item: &impl quote::ToTokens, list: &str) -> Problem {
 }
 
 pub(crate) fn not_positive(key: &Key) -> Problem {
-    problem(format!("`{}` must be at least 1", key.name), format!("give a greater number, such as `{}`", key.sample))
+    problem(
+        format!("`{}` must be at least 1", key.name),
+        format!("give a greater number, such as `{}`", key.sample),
+    )
 }
 
 pub(crate) fn zero_duration(key: &Key) -> Problem {
-    problem(format!("`{}` cannot be 0", key.name), format!("give a longer time, such as `{}`, or leave it out", key.sample))
+    problem(
+        format!("`{}` cannot be 0", key.name),
+        format!(
+            "give a longer time, such as `{}`, or leave it out",
+            key.sample
+        ),
+    )
 }
 
 pub(crate) fn too_large(key: &Key, bits: usize) -> Problem {
@@ -236,7 +253,10 @@ pub(crate) fn persisted_twice() -> Problem {
 }
 
 pub(crate) fn not_a_state(ty: &impl quote::ToTokens, instead: &str) -> Problem {
-    problem(format!("`{}` is not a persisted state", compact(ty)), format!("write {instead}"))
+    problem(
+        format!("`{}` is not a persisted state", compact(ty)),
+        format!("write {instead}"),
+    )
 }
 
 // `#[persisted]` on a type
@@ -377,9 +397,18 @@ pub(crate) fn router_result() -> Problem {
 /// Tokens as an author would write them.
 pub(crate) fn compact(tokens: &impl quote::ToTokens) -> String {
     let mut text = tokens.to_token_stream().to_string();
-    for (spaced, written) in
-        [(" :: ", "::"), (":: ", "::"), (" < ", "<"), ("< ", "<"), (" >", ">"), (" ,", ","), (" ;", ";"), ("& ", "&"), ("( ", "("), (" )", ")")]
-    {
+    for (spaced, written) in [
+        (" :: ", "::"),
+        (":: ", "::"),
+        (" < ", "<"),
+        ("< ", "<"),
+        (" >", ">"),
+        (" ,", ","),
+        (" ;", ";"),
+        ("& ", "&"),
+        ("( ", "("),
+        (" )", ")"),
+    ] {
         text = text.replace(spaced, written);
     }
     text

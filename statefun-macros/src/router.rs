@@ -148,7 +148,7 @@ fn expand(model: &Router) -> TokenStream {
     // A closure, not a named function: nothing here must hide the author's own names.
     quote! {
         #[doc(hidden)]
-        #[allow(deprecated, unused_qualifications, clippy::all, clippy::pedantic)]
+        #[allow(deprecated, unused_qualifications, clippy::absolute_paths)]
         const _: () = {
             #private::inventory::submit! {
                 #private::Registration::Router(|| #private::RouterDefinition {

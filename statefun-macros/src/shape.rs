@@ -32,7 +32,7 @@ pub(crate) enum Layout {
 pub(crate) struct ShapedType {
     ident: Ident,
     generics: Generics,
-    /// The name in the shape: the type's, and for an enum how its variants are told apart.
+    /// Its name in the shape.
     name: String,
     body: Body,
 }
@@ -81,6 +81,8 @@ enum Source {
     Prost(ProstField, Type),
     /// Text that serde adds: a tag.
     Tag,
+    /// What a variant carries, beside its tag.
+    Content(Box<Content>),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -124,39 +126,38 @@ pub(crate) fn derive(input: DeriveInput) -> TokenStream {
 }
 
 /// Reads how a type is laid out; none when there is no saying.
-pub(crate) fn parse(cx: &Ctxt, input: &DeriveInput, layout: Layout, owner: &str) -> Option<ShapedType> {
+pub(crate) fn parse(
+    cx: &Ctxt,
+    input: &DeriveInput,
+    layout: Layout,
+    owner: &str,
+) -> Option<ShapedType> {
     if let Some(lifetime) = input.generics.lifetimes().next() {
         cx.error(lifetime, problems::borrowed(owner));
         return None;
     }
     let ident = input.ident.clone();
-    let own_name = ident.unraw().to_string();
+    let name = ident.unraw().to_string();
     let attributes = match layout {
         Layout::Serde => SerdeAttrs::of(&input.attrs),
         Layout::Protobuf => SerdeAttrs::default(),
     };
-    let mut name = own_name.clone();
     let body = match &input.data {
         _ if attributes.into.is_some() => attributes
             .into
             .clone()
             .map_or(Body::Enum(Vec::new()), |ty| Body::As(Box::new(ty))),
         Data::Struct(data) => Body::Struct(match layout {
-            Layout::Serde => {
-                serde_content(&own_name, &data.fields, &attributes, attributes.rename_all)
-            }
-            Layout::Protobuf => prost_struct(cx, &own_name, &data.fields),
+            Layout::Serde => serde_content(&name, &data.fields, &attributes, attributes.rename_all),
+            Layout::Protobuf => prost_struct(cx, &name, &data.fields),
         }),
         Data::Enum(data) => match layout {
-            Layout::Serde => {
-                name.push_str(&tagging(&attributes));
-                Body::Enum(
-                    data.variants
-                        .iter()
-                        .filter_map(|variant| serde_variant(variant, &attributes))
-                        .collect(),
-                )
-            }
+            Layout::Serde => Body::Enum(
+                data.variants
+                    .iter()
+                    .filter_map(|variant| serde_variant(variant, &attributes))
+                    .collect(),
+            ),
             Layout::Protobuf => Body::Enum(prost_oneof(cx, &data.variants)),
         },
         Data::Union(data) => {
@@ -164,17 +165,12 @@ pub(crate) fn parse(cx: &Ctxt, input: &DeriveInput, layout: Layout, owner: &str)
             return None;
         }
     };
-    Some(ShapedType { ident, generics: input.generics.clone(), name, body })
-}
-
-/// How serde tells the variants of an enum apart, where it is not by a key around them.
-fn tagging(attributes: &SerdeAttrs) -> String {
-    match (&attributes.tag, &attributes.content) {
-        _ if attributes.untagged => " (untagged)".to_owned(),
-        (Some(tag), Some(content)) => format!(" (tag = {tag:?}, content = {content:?})"),
-        (Some(tag), None) => format!(" (tag = {tag:?})"),
-        (None, _) => String::new(),
-    }
+    Some(ShapedType {
+        ident,
+        generics: input.generics.clone(),
+        name,
+        body,
+    })
 }
 
 fn serde_variant(variant: &syn::Variant, container: &SerdeAttrs) -> Option<Variant> {
@@ -182,24 +178,67 @@ fn serde_variant(variant: &syn::Variant, container: &SerdeAttrs) -> Option<Varia
     if attributes.unwritten() {
         return None;
     }
-    let mut name = variant_name(&variant.ident, &attributes, container.rename_all);
-    if attributes.untagged {
-        name.push_str(" (untagged)");
-    }
+    let name = variant_name(&variant.ident, &attributes, container.rename_all);
+    let own_name = variant.ident.unraw().to_string();
     let content = if let Some(path) = &attributes.written_with {
         Content::Opaque(format!("with {path}"))
     } else {
         let case = attributes.rename_all.or(container.rename_all_fields);
         // `transparent`, `tag` and `default` of the enum say nothing of its variants' fields.
-        let own = SerdeAttrs::default();
-        serde_content(
-            &variant.ident.unraw().to_string(),
-            &variant.fields,
-            &own,
-            case,
-        )
+        serde_content(&own_name, &variant.fields, &SerdeAttrs::default(), case)
     };
-    Some(Variant { name, content })
+    if container.untagged || attributes.untagged {
+        return Some(Variant {
+            name: format!("{name} (untagged)"),
+            content,
+        });
+    }
+    Some(Variant {
+        name,
+        content: tagged(own_name, content, container),
+    })
+}
+
+/// What a variant is together with its tag, where that is not a key around it.
+fn tagged(name: String, content: Content, container: &SerdeAttrs) -> Content {
+    let Some(tag) = &container.tag else {
+        return content;
+    };
+    let tag = Entry {
+        name: tag.clone(),
+        source: Source::Tag,
+        presence: Presence::Required,
+    };
+    let beside = match (content, &container.content) {
+        (Content::Unit, _) => Vec::new(),
+        (content, Some(key)) => {
+            vec![Entry {
+                name: key.clone(),
+                source: Source::Content(Box::new(content)),
+                presence: Presence::ByShape,
+            }]
+        }
+        (Content::Named { entries, .. }, None) => entries,
+        (Content::Transparent(entry), None) => match *entry {
+            Entry {
+                source: Source::Probe(ty),
+                ..
+            } => {
+                vec![Entry {
+                    name: name.clone(),
+                    source: Source::Flatten(ty),
+                    presence: Presence::Optional,
+                }]
+            }
+            other => vec![other],
+        },
+        // Serde refuses tuples here.
+        (other @ (Content::Tuple(_) | Content::Opaque(_)), None) => return other,
+    };
+    Content::Named {
+        name,
+        entries: [tag].into_iter().chain(beside).collect(),
+    }
 }
 
 fn serde_content(
@@ -357,10 +396,10 @@ pub(crate) fn expand(model: &ShapedType, krate: &TokenStream) -> TokenStream {
     let (impl_generics, _, where_clause) = bounded.split_for_impl();
     let (_, type_generics, _) = generics.split_for_impl();
     let shape = match body {
-        Body::Struct(content) => content_shape(content, &private, Some(name)),
+        Body::Struct(content) => content_shape(content, &private),
         Body::Enum(variants) => {
             let variants = variants.iter().map(|Variant { name, content }| {
-                let shape = content_shape(content, &private, None);
+                let shape = content_shape(content, &private);
                 quote!(#private::Variant { name: ::std::string::String::from(#name), shape: #shape })
             });
             quote!(#private::Shape::Enum {
@@ -372,25 +411,26 @@ pub(crate) fn expand(model: &ShapedType, krate: &TokenStream) -> TokenStream {
     };
     quote! {
         #[doc(hidden)]
-        #[allow(deprecated, unused_imports, unused_qualifications, unused_variables, clippy::all, clippy::pedantic)]
+        #[allow(deprecated, unused_qualifications, clippy::absolute_paths)]
         const _: () = {
             #[automatically_derived]
             impl #impl_generics #private::Shaped for #ident #type_generics #where_clause {
-                fn shape_in(scope: &mut #private::ShapeScope) -> #private::Shape {
+                fn shape_in(__scope: &mut #private::ShapeScope) -> #private::Shape {
+                    #[allow(unused_imports)]
                     use #private::OpaqueShape as _;
-                    #private::ShapeScope::named::<Self>(scope, #name, |scope| #shape)
+                    #private::ShapeScope::named::<Self>(__scope, #name, |__scope| #shape)
                 }
             }
         };
     }
 }
 
-/// The shape of a type that may or may not be `Shaped`. Its expansion needs `OpaqueShape` and `scope` in scope.
+/// The shape of a type that may or may not be `Shaped`. Its expansion needs `OpaqueShape` and `__scope`.
 pub(crate) fn probe(ty: &Type, private: &TokenStream) -> TokenStream {
-    quote!(#private::ShapeProbe::<#ty>::new().shape_in(scope))
+    quote!(#private::ShapeProbe::<#ty>::new().shape_in(__scope))
 }
 
-fn content_shape(content: &Content, private: &TokenStream, outer: Option<&String>) -> TokenStream {
+fn content_shape(content: &Content, private: &TokenStream) -> TokenStream {
     match content {
         Content::Unit => quote!(#private::Shape::Unit),
         Content::Transparent(entry) => entry_shape(&entry.source, private),
@@ -401,7 +441,6 @@ fn content_shape(content: &Content, private: &TokenStream, outer: Option<&String
             quote!(#private::Shape::Tuple(::std::vec![#(#shapes),*]))
         }
         Content::Named { name, entries } => {
-            let name = outer.unwrap_or(name);
             let entries = entries.iter().map(|entry| {
                 let Entry {
                     name,
@@ -433,6 +472,7 @@ fn entry_shape(source: &Source, private: &TokenStream) -> TokenStream {
             quote!(#private::Shape::Opaque(::std::string::String::from(#name)))
         }
         Source::Tag => quote!(#private::Shape::String),
+        Source::Content(content) => content_shape(content, private),
         Source::Prost(field, ty) => prost_shape(field, ty, private),
     }
 }

@@ -64,6 +64,7 @@ pub const GREETINGS: EgressId<Greeting> = EgressId::new("bench/greetings");
 
 /// What is kept of a person.
 #[persisted]
+#[derive(Debug)]
 pub struct Profile {
     /// How often the person was seen.
     pub count: u64,
@@ -166,8 +167,12 @@ impl Load {
     }
 }
 
+/// An empty histogram with three digits.
+///
+/// # Panics
+/// Never: three digits are a valid precision.
 #[expect(clippy::expect_used, reason = "three digits are a valid precision")]
-fn fresh_histogram() -> Histogram<u64> {
+pub fn fresh_histogram() -> Histogram<u64> {
     Histogram::new(3).expect("three digits are a valid precision")
 }
 

@@ -1,3 +1,5 @@
 //! Shared pieces of the tests and benchmarks that span the crates.
 
+pub mod bare;
 pub mod bench;
+pub mod process;

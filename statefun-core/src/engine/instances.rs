@@ -60,6 +60,8 @@ pub trait FunctionTable {
     fn is_busy(&self, slot: SlotId) -> bool;
     /// Makes messages to the instance wait, or not.
     fn set_busy(&mut self, slot: SlotId, busy: bool);
+    /// Keeps the instance in memory until the store has applied `epoch`.
+    fn keep(&mut self, slot: SlotId, epoch: u64);
     /// Runs a handler.
     fn invoke(&mut self, slot: SlotId, body: &dyn AnyMessage, scope: InvocationScope<'_>) -> Invoked;
     /// Writes the rows that changed since the last cut.
@@ -74,8 +76,9 @@ pub trait FunctionTable {
     fn evict(&mut self, applied: u64, goal_bytes: usize) -> usize;
     /// Lets one instance go; false when it must stay.
     fn remove(&mut self, slot: SlotId, applied: u64) -> bool;
-    /// For tests and the harness: the instance itself, as `F`.
-    fn instance(&mut self, slot: SlotId) -> Option<&mut dyn std::any::Any>;
+    /// Shows the instance, as `F`, with the state that a handler would see now; changes of it are taken back.
+    /// False when the instance is not loaded.
+    fn inspect(&mut self, slot: SlotId, now: Timestamp, visit: &mut dyn FnMut(&mut dyn std::any::Any)) -> bool;
 }
 
 struct Slot<F> {
@@ -440,6 +443,12 @@ impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
         }
     }
 
+    fn keep(&mut self, slot: SlotId, epoch: u64) {
+        if let Some(slot) = self.slot(slot) {
+            slot.written = slot.written.max(epoch);
+        }
+    }
+
     fn invoke(&mut self, slot_id: SlotId, body: &dyn AnyMessage, scope: InvocationScope<'_>) -> Invoked {
         let (handler, converted) = match self.handler(body) {
             Ok((handler, converted)) => (handler.invoke, converted),
@@ -586,7 +595,16 @@ impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
         true
     }
 
-    fn instance(&mut self, slot: SlotId) -> Option<&mut dyn std::any::Any> {
-        Some(self.slot(slot)?.function.as_mut()?)
+    fn inspect(&mut self, slot_id: SlotId, now: Timestamp, visit: &mut dyn FnMut(&mut dyn std::any::Any)) -> bool {
+        let Some(slot) = self.slots.get_mut(slot_id as usize) else { return false };
+        let Some(function) = slot.function.as_mut() else { return false };
+        let mut expire = Expire(now, false);
+        function.visit_states(&mut expire);
+        visit(function);
+        function.visit_states(&mut Rollback);
+        if expire.1 && !std::mem::replace(&mut slot.dirty, true) {
+            self.dirty.push(slot_id);
+        }
+        true
     }
 }

@@ -95,6 +95,8 @@ pub struct Registry {
     by_ordinal: Vec<Option<u16>>,
     by_id: HashMap<FunctionTypeId, TypeName>,
     accepts: Vec<Vec<MessageTypeId>>,
+    /// The hashes of the egresses that each function may write to: those that it declares and that there are.
+    writes: Vec<Vec<u64>>,
     messages: BTreeMap<MessageTypeId, MessageDefinition>,
     egresses: Vec<(u64, String)>,
     /// Names of the types that functions write to egresses.
@@ -154,7 +156,13 @@ impl Registry {
         }
         let messages = collect_messages(&functions, &parts.routers)?;
         let ingresses = wire(parts.ingresses, &parts.routers, &by_id)?;
+        let egresses: Vec<(u64, String)> = parts.egresses.into_iter().map(|id| (egress_hash(&id), id)).collect();
+        let writes = |function: &FunctionDefinition| {
+            let declared = function.egress.iter().map(|declared| egress_hash(&declared.id));
+            declared.filter(|hash| egresses.iter().any(|(known, _)| known == hash)).collect()
+        };
         Ok(Self {
+            writes: functions.iter().map(writes).collect(),
             accepts: functions
                 .iter()
                 .map(|function| function.accepts.iter().map(|message| message.type_id).collect())
@@ -165,7 +173,7 @@ impl Registry {
             by_ordinal,
             by_id,
             messages,
-            egresses: parts.egresses.into_iter().map(|id| (egress_hash(&id), id)).collect(),
+            egresses,
             ingresses,
             key_groups: parts.key_groups,
         })
@@ -191,8 +199,13 @@ impl Registry {
         self.by_id.get(&id).copied()
     }
 
-    /// Whether there is an egress of that id hash.
+    /// Whether a function may write to the egress of that id hash: it declares it, and there is one.
     #[inline]
+    pub(crate) fn may_write(&self, function: TypeName, hash: u64) -> bool {
+        self.function_index(function).and_then(|index| self.writes.get(index)).is_some_and(|own| own.contains(&hash))
+    }
+
+    /// Whether there is an egress of that id hash.
     pub(crate) fn has_egress(&self, hash: u64) -> bool {
         self.egresses.iter().any(|(known, _)| *known == hash)
     }
@@ -246,6 +259,11 @@ impl Registry {
         self.ingresses.iter().position(|wiring| wiring.spec.id == id).map(|index| index as u16)
     }
 
+    /// The ids of all ingresses.
+    pub(crate) fn ingress_ids(&self) -> impl Iterator<Item = &str> {
+        self.ingresses.iter().map(|wiring| wiring.spec.id.as_str())
+    }
+
     pub(crate) fn ingress(&self, index: u16) -> Option<&IngressWiring> {
         self.ingresses.get(usize::from(index)).map(|wiring| &wiring.spec)
     }
@@ -270,10 +288,15 @@ impl Registry {
         let value = self.typed(value)?;
         let first = out.len();
         for router in &wiring.routers {
+            let from = out.len();
             let mut downstream = Downstream { record, out: &mut *out };
-            if let Err(error) = (router.route)(&*value, &mut downstream) {
+            let routed = (router.route)(&*value, &mut downstream).map_err(|error| error.to_string());
+            let routed = routed.and_then(|()| {
+                out.iter().skip(from).try_for_each(|forward| self.check_forward(router, forward))
+            });
+            if let Err(problem) = routed {
                 out.truncate(first);
-                return Err(format!("router `{}`: {error}", router.name));
+                return Err(format!("router `{}`: {problem}", router.name));
             }
         }
         for target in &wiring.spec.targets {
@@ -288,14 +311,27 @@ impl Registry {
             }
             out.push(Forward { to, body: value.clone_any() });
         }
-        for forward in out.iter().skip(first) {
-            if self.function_index(forward.to.function()).is_none() {
-                let problem = SendError::UnknownFunction(forward.to.function().to_string()).to_string();
-                out.truncate(first);
-                return Err(problem);
-            }
-        }
         Ok(())
+    }
+
+    /// Whether a router may forward that: the target is one that it declares, and takes the value.
+    fn check_forward(&self, router: &RouterDefinition, forward: &Forward) -> Result<(), String> {
+        let function = forward.to.function();
+        if !router.to.contains(&function) {
+            return Err(if self.function_index(function).is_some() {
+                format!(
+                    "it forwards to `{function}`, which is not under its `to(…)`: list the function there, \
+                     so that `statefun graph` and `validate` know the edge"
+                )
+            } else {
+                SendError::UnknownFunction(function.to_string()).to_string()
+            });
+        }
+        // What has a Rust type was checked by the compiler.
+        if self.function_index(function).is_some() && forward.body.message_type() != TypedValue::TYPE_ID {
+            return Ok(());
+        }
+        self.check_accepts(&forward.to, &*forward.body).map_err(|error| error.to_string())
     }
 
     /// A dynamic value in its Rust type, where the application has one for it.
@@ -319,7 +355,7 @@ fn written_types(functions: &[FunctionDefinition]) -> BTreeMap<MessageTypeId, &'
     let uses = functions.iter().flat_map(|function| &function.egress);
     uses.map(|used| used.message.as_str())
         .chain([crate::engine::worker::BAD_RECORD])
-        .filter_map(|name| Some((MessageTypeId::of(name), TypeName::parse(name).ok()?.as_str())))
+        .filter_map(|name| Some((MessageTypeId::of_name(name), TypeName::parse(name).ok()?.as_str())))
         .collect()
 }
 

@@ -1,6 +1,6 @@
 //! Messages to be sent later. Each is a row under its sender's key group, by time; the soonest are in memory as well.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use crate::clock::Timestamp;
 use crate::engine::rows::RowStore;
@@ -18,7 +18,7 @@ pub(crate) type TimerKey = (Timestamp, u64);
 /// The timers of one worker.
 #[derive(Debug)]
 pub(crate) struct Timers {
-    near: BTreeMap<TimerKey, KeyGroup>,
+    near: BTreeSet<(TimerKey, KeyGroup)>,
     /// All timers due before this are in `near`.
     horizon: Timestamp,
     groups: std::ops::Range<u32>,
@@ -41,7 +41,7 @@ fn parse(key: &[u8]) -> Option<TimerKey> {
 impl Timers {
     /// The timers of a range of key groups; those in the store are found when they are due.
     pub(crate) fn new(groups: std::ops::Range<u32>) -> Self {
-        Self { near: BTreeMap::new(), horizon: Timestamp(0), groups }
+        Self { near: BTreeSet::new(), horizon: Timestamp(0), groups }
     }
 
     /// Notes a timer whose row has been written.
@@ -49,22 +49,22 @@ impl Timers {
         if timer.0 >= self.horizon {
             return;
         }
-        self.near.insert(timer, group);
+        self.near.insert((timer, group));
         if self.near.len() > NEAR_TIMERS {
-            let middle = self.near.keys().nth(NEAR_TIMERS / 2).map_or(self.horizon, |(due, _)| *due);
-            self.near.split_off(&(middle, 0));
+            let middle = self.near.iter().nth(NEAR_TIMERS / 2).map_or(self.horizon, |((due, _), _)| *due);
+            self.near.split_off(&((middle, 0), 0));
             self.horizon = middle;
         }
     }
 
     /// Forgets a timer whose row has been deleted.
-    pub(crate) fn remove(&mut self, timer: TimerKey) {
-        self.near.remove(&timer);
+    pub(crate) fn remove(&mut self, group: KeyGroup, timer: TimerKey) {
+        self.near.remove(&(timer, group));
     }
 
     /// When to look again; none when there is no timer at all.
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
-        match self.near.first_key_value() {
+        match self.near.first() {
             Some(((due, _), _)) => Some(*due),
             None if self.horizon < Timestamp(u64::MAX) => Some(self.horizon),
             None => None,
@@ -80,7 +80,7 @@ impl Timers {
         while self.near.is_empty() && self.horizon <= now {
             self.refill(rows)?;
         }
-        match self.near.first_key_value() {
+        match self.near.first() {
             Some(((due, _), _)) if *due <= now => Ok(self.near.pop_first().map(|(timer, group)| (group, timer))),
             _ => Ok(None),
         }

@@ -4,6 +4,7 @@
 mod commands;
 mod invoke;
 mod queues;
+mod trace;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -34,6 +35,7 @@ use crate::state::{StateError, StateReader};
 
 pub use commands::{Command, CommandError, CommandResult, QueuedMessage};
 pub(crate) use invoke::{BAD_RECORD, partition_address};
+pub(crate) use trace::{TraceEvent, TraceOutcome};
 
 /// Messages taken from the mailbox together, so that what they touch can be fetched ahead.
 const GROUP: usize = 16;
@@ -198,6 +200,8 @@ pub(crate) struct Worker {
     watched: Option<(Arc<Vec<Watched>>, usize)>,
     pub(crate) counts: WorkerCounts,
     pub(crate) effects: Effects,
+    /// What was sent and handled, where a test harness watches.
+    pub(crate) trace: Option<Vec<TraceEvent>>,
 }
 
 impl Worker {
@@ -246,6 +250,7 @@ impl Worker {
             watched: setup.watched,
             counts: WorkerCounts::default(),
             effects: Effects::default(),
+            trace: None,
         })
     }
 
@@ -262,13 +267,13 @@ impl Worker {
             }
             let name = self.registry.function_name(key.function);
             let name = name.ok_or(EnvelopeError::UnknownFunction(key.function.0))?;
-            self.begin_load(&Address::new(name, key.id.as_str()));
+            self.begin_load(&Address::new(name, key.id.as_str()), Wait::loading());
         }
         self.mailbox.extend(carried);
         for (key, value) in self.own_rows(Space::Operation)? {
             let unknown = Envelope::decode(&mut Bytes::from(value), &self.registry)?;
             self.rows.borrow_mut().delete(key);
-            self.mailbox.push_back(unknown);
+            self.route(unknown);
             self.changed = true;
         }
         Ok(())
@@ -363,6 +368,9 @@ impl Worker {
     /// Sends a message on its way: into the own mailbox, or to the worker that owns its target.
     #[inline]
     fn route(&mut self, envelope: Envelope) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(TraceEvent::Sent(envelope.clone()));
+        }
         let owner = self.groups.owner(envelope.to.key_group(self.groups), self.workers);
         if owner == self.index {
             self.mailbox.push_back(envelope);
@@ -488,12 +496,6 @@ impl Worker {
         self.sequence
     }
 
-    /// The instance of an address as its Rust type, for the harness.
-    pub(crate) fn instance(&mut self, address: &Address) -> Option<&mut dyn std::any::Any> {
-        let table = self.tables.get_mut(self.registry.function_index(address.function())?)?;
-        let slot = table.find(address)?;
-        table.instance(slot)
-    }
 }
 
 /// A message body of any kind, boxed.

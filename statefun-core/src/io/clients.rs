@@ -17,6 +17,15 @@ pub(crate) struct Clients {
     connections: AtomicU64,
 }
 
+impl Default for Clients {
+    /// Connections are numbered from a number of chance: a request that a cut carried over a restart is answered under
+    /// its connection's number, which must not be one of this process.
+    fn default() -> Self {
+        let first = Random::from_system().next_u64() >> 1;
+        Self { waiting: Mutex::default(), connections: AtomicU64::new(first) }
+    }
+}
+
 #[derive(Debug)]
 struct Waiting {
     connection: u64,

@@ -1,9 +1,12 @@
 //! `Egress`: where records leave the application.
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use thiserror::Error;
+
+use crate::io::ingress::Ack;
 
 /// A sink that could not take records.
 #[derive(Debug, Error)]
@@ -73,4 +76,41 @@ pub struct EgressRecord {
     pub typename: &'static str,
     /// The encoded value.
     pub payload: Bytes,
+}
+
+/// A record that the receiver behind an egress refuses for good.
+#[derive(Debug)]
+pub struct DeadLetter {
+    /// The record, as it would have left.
+    pub record: EgressRecord,
+    /// What the receiver said.
+    pub reason: String,
+    /// Told when the record is durable as one of the other egress. Until then the egress that gave it up does not count
+    /// it as delivered.
+    pub done: Ack,
+}
+
+/// The way from an egress to the one that takes its dead letters.
+///
+/// A dead letter does not go from sink to sink: it becomes a record of the other egress in the current epoch of a worker,
+/// and leaves when that epoch is durable, in the other egress' one total order. After a crash it may do so again.
+#[derive(Clone)]
+pub struct DeadLetters(Arc<dyn Fn(DeadLetter) + Send + Sync>);
+
+impl DeadLetters {
+    /// `take` passes a dead letter to a worker. It must not block, nor wait for the egress that calls it.
+    pub fn new(take: impl Fn(DeadLetter) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(take))
+    }
+
+    /// Gives up a record.
+    pub fn send(&self, record: EgressRecord, reason: String, done: Ack) {
+        (self.0)(DeadLetter { record, reason, done });
+    }
+}
+
+impl fmt::Debug for DeadLetters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DeadLetters")
+    }
 }

@@ -207,13 +207,18 @@ pub struct Decoder {
 }
 
 impl Decoder {
+    /// The type of that name, if Rust code of the application declares it.
+    pub(crate) fn definition(&self, type_name: &str) -> Option<&MessageDefinition> {
+        self.messages.get(&MessageTypeId::of(type_name))
+    }
+
     pub(crate) fn new(messages: impl IntoIterator<Item = MessageDefinition>) -> Self {
         Self { messages: Arc::new(messages.into_iter().map(|message| (message.type_id, message)).collect()) }
     }
 
     /// Reads bytes as the type of that name. A type that no Rust code of the application declares stays a [`TypedValue`].
     pub fn decode(&self, type_name: &str, bytes: Bytes) -> Result<RecordValue, CodecError> {
-        match self.messages.get(&MessageTypeId::of(type_name)) {
+        match self.messages.get(&MessageTypeId::of_name(type_name)) {
             Some(message) => Ok(RecordValue((message.decode)(&bytes)?)),
             None => Ok(RecordValue(Box::new(TypedValue { typename: type_name.into(), value: bytes }))),
         }
@@ -221,7 +226,7 @@ impl Decoder {
 
     /// What the application knows of the type of that name.
     pub fn definition(&self, type_name: &str) -> Option<&MessageDefinition> {
-        self.messages.get(&MessageTypeId::of(type_name))
+        self.messages.get(&MessageTypeId::of_name(type_name))
     }
 }
 

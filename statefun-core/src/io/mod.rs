@@ -5,3 +5,5 @@ pub mod egress;
 pub mod file;
 pub mod http;
 pub mod ingress;
+pub mod playground;
+pub mod stdio;

@@ -5,7 +5,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::MessageTypeId;
+use crate::id::{ASYNC_RESULT, MessageTypeId};
 use crate::module::description::MessageFormat;
 use crate::sdk::message::{CodecError, Message, serde_codec};
 use crate::shape::{Field, Shape, Variant};
@@ -73,15 +73,18 @@ const UNKNOWN: u8 = 2;
 
 impl<M: Message, O: Message> Message for AsyncResult<M, O> {
     const TYPE_ID: MessageTypeId =
-        MessageTypeId::of("io.statefun/AsyncResult").combine(M::TYPE_ID).combine(O::TYPE_ID);
+        MessageTypeId::of(ASYNC_RESULT).combine(M::TYPE_ID).combine(O::TYPE_ID);
     const FORMAT: MessageFormat = MessageFormat::Msgpack;
 
     fn type_name() -> &'static str {
         static NAMES: OnceLock<Mutex<HashMap<MessageTypeId, &'static str>>> = OnceLock::new();
-        let mut names = NAMES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
-        names.entry(Self::TYPE_ID).or_insert_with(|| {
-            format!("io.statefun/AsyncResult<{},{}>", M::type_name(), O::type_name()).leak()
-        })
+        let names = || NAMES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(name) = names().get(&Self::TYPE_ID) {
+            return name;
+        }
+        // Not under the lock: an argument may be such a message itself.
+        let name = format!("{ASYNC_RESULT}<{},{}>", M::type_name(), O::type_name());
+        names().entry(Self::TYPE_ID).or_insert_with(|| name.leak())
     }
 
     fn encode(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {
@@ -150,5 +153,14 @@ mod tests {
             assert_eq!(AsyncResult::decode(&bytes).unwrap(), result);
         }
         assert!(AsyncResult::<String, i64>::decode(b"junk").is_err());
+    }
+
+    #[test]
+    fn its_number_follows_from_its_name() {
+        type Inner = AsyncResult<String, i64>;
+        type Outer = AsyncResult<Inner, Inner>;
+        assert_eq!(MessageTypeId::of_name(Inner::type_name()), Inner::TYPE_ID);
+        assert_eq!(MessageTypeId::of_name(Outer::type_name()), Outer::TYPE_ID);
+        assert_eq!(MessageTypeId::of_name("example/A<b,c>"), MessageTypeId::of("example/A<b,c>"));
     }
 }

@@ -235,13 +235,11 @@ impl<'a, F: StatefulFunction> Context<'a, F> {
 
     /// Writes a record to an egress. It leaves only when the invocation's epoch is durable.
     ///
-    /// A value that its format cannot hold fails the invocation.
+    /// A value that its format cannot hold fails the invocation, and so does an egress that the function does not
+    /// list under `egress(…)`.
     pub fn egress<M: Message>(&mut self, egress: EgressId<M>, message: &M) {
-        if !self.scope.registry.has_egress(egress.hash()) {
-            self.scope.effects.fail(format_args!(
-                "no egress `{}` in this application: declare it in module.yaml, or bind it in a module",
-                egress.name()
-            ));
+        if !self.scope.registry.may_write(self.scope.address.function(), egress.hash()) {
+            self.refuse_egress(egress);
             return;
         }
         let out = &mut self.scope.effects.egress;
@@ -251,8 +249,25 @@ impl<'a, F: StatefulFunction> Context<'a, F> {
         }
     }
 
+    #[cold]
+    fn refuse_egress<M: Message>(&mut self, egress: EgressId<M>) {
+        let name = egress.name();
+        if self.scope.registry.has_egress(egress.hash()) {
+            self.scope.effects.fail(format_args!(
+                "`{}` writes to the egress `{name}`, which is not under its `egress(…)`: \
+                 list the constant there, so that `statefun graph` and `validate` know the edge",
+                F::TYPENAME
+            ));
+        } else {
+            self.scope.effects.fail(format_args!(
+                "no egress `{name}` in this application: declare it in module.yaml, or bind it in a module"
+            ));
+        }
+    }
+
     /// Starts an operation, such as a request to another system, once this invocation has succeeded. Its end comes back
-    /// as an [`AsyncResult`] message to this address; after a restart of the process, as `AsyncOutcome::Unknown`.
+    /// as an [`AsyncResult`] message to this address; when it panics, or the process restarts before its end, as
+    /// `AsyncOutcome::Unknown`.
     pub fn spawn<M, O, E>(
         &mut self,
         metadata: M,

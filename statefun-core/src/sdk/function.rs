@@ -131,6 +131,16 @@ impl<F> Target<F> {
         &self.address
     }
 }
+impl<F> From<Target<F>> for Address {
+    fn from(target: Target<F>) -> Self {
+        target.address
+    }
+}
+impl<F> From<&Target<F>> for Address {
+    fn from(target: &Target<F>) -> Self {
+        target.address.clone()
+    }
+}
 impl<F> Clone for Target<F> {
     fn clone(&self) -> Self {
         Self { address: self.address.clone(), function: PhantomData }

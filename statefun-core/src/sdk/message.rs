@@ -127,7 +127,7 @@ impl TypedValue {
 
     /// The hash of its type's name.
     pub(crate) fn type_id(&self) -> MessageTypeId {
-        MessageTypeId::of(&self.typename)
+        MessageTypeId::of_name(&self.typename)
     }
 }
 

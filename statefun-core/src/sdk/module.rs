@@ -96,6 +96,16 @@ impl Binder {
         binder
     }
 
+    /// The functions bound so far.
+    pub fn functions(&self) -> &[FunctionDefinition] {
+        &self.functions
+    }
+
+    /// The routers bound so far.
+    pub fn routers(&self) -> &[RouterDefinition] {
+        &self.routers
+    }
+
     /// Binds a function type with a factory for its instances; needed where a plain field has no `Default`.
     /// A function that is linked in already only gets the factory.
     pub fn function<F: StatefulFunction>(&mut self, factory: impl Fn() -> F + Send + Sync + 'static) -> &mut Self {

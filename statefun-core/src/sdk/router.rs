@@ -40,7 +40,8 @@ impl std::fmt::Debug for Forward {
 }
 
 impl Downstream<'_> {
-    /// Sends a message to a function; call it several times to fan out.
+    /// Sends a message to a function; call it several times to fan out. A function that is not under the router's
+    /// `to(…)` fails the record.
     pub fn forward<F, M>(&mut self, target: Target<F>, message: M)
     where
         F: StatefulFunction,
@@ -49,7 +50,8 @@ impl Downstream<'_> {
         self.out.push(Forward { to: target.into_address(), body: Box::new(message) });
     }
 
-    /// Sends a dynamic value to an address known only at run time.
+    /// Sends a dynamic value to an address known only at run time; its function, too, must be under the router's `to(…)`,
+    /// and accept the value.
     pub fn forward_to(&mut self, target: Address, value: TypedValue) {
         self.out.push(Forward { to: target, body: Box::new(value) });
     }

@@ -4,9 +4,10 @@ use bytes::Bytes;
 
 use crate::engine::cut::egress_framing;
 use crate::engine::envelope::Envelope;
-use crate::engine::instances::{Invoked, SlotId};
+use crate::engine::instances::{FunctionTable, Invoked, SlotId};
 use crate::engine::registry::{OnError, Registry};
 use crate::engine::timers::timer_key;
+use crate::engine::waiting::Wait;
 use crate::engine::worker::{Body, GROUP, StartOperation, Worker, WorkerError};
 use crate::clock::Timestamp;
 use crate::id::{Address, LazyTypeName, MessageTypeId};
@@ -18,6 +19,15 @@ use crate::state::keys::{Space, address_key, push_escaped};
 
 /// The type under which records that could not be read go to a dead letter egress: the bytes as they came.
 pub(crate) const BAD_RECORD: &str = "io.statefun/BadRecord";
+
+/// A slot for an address that has no row.
+pub(super) fn insert_empty(table: &mut dyn FunctionTable, address: &Address) -> Result<SlotId, WorkerError> {
+    let slot = table.insert(address);
+    let rows = vec![None; table.row_states().len()];
+    table.load(slot, &rows)?;
+    table.set_busy(slot, false);
+    Ok(slot)
+}
 
 /// The address whose key group keeps the position of a partition.
 pub(crate) fn partition_address(ingress: &str, partition: &str) -> Address {
@@ -80,14 +90,11 @@ impl Worker {
         let Some(table) = self.tables.get_mut(function) else { return Ok(()) };
         let Some(slot) = table.find(&envelope.to) else {
             if self.store_is_empty {
-                let slot = table.insert(&envelope.to);
-                let rows = vec![None; table.row_states().len()];
-                table.load(slot, &rows)?;
-                table.set_busy(slot, false);
+                let slot = insert_empty(&mut **table, &envelope.to)?;
                 return self.invoke_or_hold(function, slot, envelope);
             }
             let address = envelope.to.clone();
-            self.begin_load(&address);
+            self.begin_load(&address, Wait::loading());
             return self.enqueue(envelope);
         };
         if table.is_busy(slot) {
@@ -127,6 +134,9 @@ impl Worker {
         let invoked = table.invoke(slot, &*envelope.body, scope);
         if let Some(watched) = watched {
             watched.leave();
+        }
+        if self.trace.is_some() {
+            self.trace_invocation(envelope, &invoked);
         }
         match invoked {
             Invoked::Done => {
@@ -199,7 +209,7 @@ impl Worker {
     pub(crate) fn operation_done(&mut self, address: &Address, id: u64, result: Body) {
         if self.operations.remove(&id) {
             self.rows.borrow_mut().delete(self.operation_key(address, id));
-            self.mailbox.push_back(Envelope { to: address.clone(), from: None, body: result });
+            self.route(Envelope { to: address.clone(), from: None, body: result });
             self.changed = true;
         }
     }
@@ -239,7 +249,7 @@ impl Worker {
             .zip(key.get(11..19))
             .and_then(|(due, sequence)| Some((*due.first_chunk::<8>()?, *sequence.first_chunk::<8>()?)))
             .ok_or(WorkerError::Row("a cancellation token"))?;
-        self.timers.remove((Timestamp(u64::from_be_bytes(due)), u64::from_be_bytes(sequence)));
+        self.timers.remove(own.key_group(self.groups), (Timestamp(u64::from_be_bytes(due)), u64::from_be_bytes(sequence)));
         rows.delete(key);
         Ok(())
     }

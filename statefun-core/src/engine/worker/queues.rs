@@ -16,8 +16,8 @@ use crate::state::keys::{Space, address_key, group_key};
 const REFILL: usize = 32;
 
 impl Worker {
-    /// Has the state of an address read; its messages wait meanwhile.
-    pub(super) fn begin_load(&mut self, address: &Address) {
+    /// Has the state of an address read; its messages wait meanwhile, behind those that wait already.
+    pub(super) fn begin_load(&mut self, address: &Address, wait: Wait) {
         let Some(function) = self.registry.function_index(address.function()) else { return };
         let Some(table) = self.tables.get_mut(function) else { return };
         if table.find(address).is_none() {
@@ -26,7 +26,7 @@ impl Worker {
         let mut keys = vec![waiting_key(self.groups, address)];
         let prefix = address_key(Space::State, self.groups, address);
         keys.extend(table.row_states().iter().map(|state| [&prefix[..], &state.to_be_bytes()].concat()));
-        self.moving.insert(address.clone(), Wait::loading());
+        self.moving.insert(address.clone(), wait);
         self.effects.reads.push(ReadRequest { address: address.clone(), keys });
     }
 
@@ -39,17 +39,17 @@ impl Worker {
         let (Some(slot), Some(mut wait)) = (table.find(&address), self.moving.remove(&address)) else {
             return Ok(());
         };
-        // The row may have changed here since the store was asked.
-        let newer = self.rows.borrow().overlay(&waiting_key(self.groups, &address));
-        let row = newer.unwrap_or_else(|| rows.first().cloned().flatten());
-        if let Some(row) = row {
-            let stored = WaitRow::decode(&row).ok_or(WorkerError::Row("a waiting address"))?.into_wait();
-            let arrived = std::mem::replace(&mut wait, stored).memory;
-            for envelope in arrived {
-                self.push_row(&mut wait, &envelope)?;
+        // Where the row had been known when the store was asked, it may have changed since. Where not, the store has the
+        // last one: an instance stays in memory until its row's end is applied.
+        match rows.first().and_then(Option::as_deref) {
+            Some(row) if !wait.stored => {
+                let stored = WaitRow::decode(row).ok_or(WorkerError::Row("a waiting address"))?.into_wait();
+                let arrived = std::mem::replace(&mut wait, stored).memory;
+                for envelope in arrived {
+                    self.push_row(&mut wait, &envelope)?;
+                }
             }
-        } else {
-            wait.kind = WaitKind::Draining;
+            _ => wait.kind = WaitKind::Draining,
         }
         let Some(table) = self.tables.get_mut(function) else { return Ok(()) };
         match table.load(slot, rows.get(1..).unwrap_or_default()) {
@@ -192,6 +192,9 @@ impl Worker {
     fn finish(&mut self, address: &Address, wait: Wait, function: usize, slot: SlotId) {
         if wait.stored {
             self.rows.borrow_mut().delete(waiting_key(self.groups, address));
+            if let Some(table) = self.tables.get_mut(function) {
+                table.keep(slot, self.epoch);
+            }
         }
         if let Some(table) = self.tables.get_mut(function) {
             table.set_busy(slot, false);
@@ -295,8 +298,8 @@ impl Worker {
             self.moving.insert(address.clone(), wait);
             self.ready.push_back(address.clone());
         } else {
-            // Its state could not be read, or it left memory: its row says how it goes on.
-            self.begin_load(address);
+            // Its state could not be read, or is not in memory.
+            self.begin_load(address, wait);
         }
     }
 
@@ -304,6 +307,7 @@ impl Worker {
     pub(super) fn dead_letter(&mut self, envelope: &Envelope, problem: &str) -> Result<(), WorkerError> {
         tracing::error!(address = %envelope.to, problem, "a message goes to the dead letters");
         self.counts.dead_letters += 1;
+        self.trace_dead_letter(envelope, problem);
         let mut key = group_key(Space::DeadLetter, envelope.to.key_group(self.groups));
         key.extend_from_slice(&self.next_sequence().to_be_bytes());
         let mut value = Vec::new();

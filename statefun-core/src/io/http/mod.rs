@@ -17,12 +17,17 @@ pub mod server;
 mod submit;
 #[cfg(test)]
 mod tests;
+pub mod webhook;
 
 pub use ingress::HttpIngress;
 pub use server::{HttpServers, Listening};
+pub use webhook::Webhook;
 
-pub(in crate::io) use answer::{Reply, problem};
+pub(in crate::io) use answer::{Reply, problem, with_type};
+pub(in crate::io) use body::Budget;
 pub(in crate::io) use route::Segment;
+pub(in crate::io) use server::{Answering, Endpoint, Opening, Route};
+pub(in crate::io) use submit::{CHANNEL, durable};
 
 use crate::module::description::MessageFormat;
 

@@ -11,7 +11,7 @@ pub(in crate::io) enum Segment {
     Literal(String),
     /// Any text that is not empty; the name is for showing it.
     Any(&'static str),
-    /// All that follows, slashes included; the last segment only.
+    /// All that follows, slashes included, or nothing; the last segment only.
     Rest(&'static str),
 }
 
@@ -109,16 +109,16 @@ pub(super) fn capture(route: &[Segment], path: &[String]) -> Option<Vec<String>>
     let mut captures = Vec::new();
     let mut rest = path;
     for segment in route {
+        if matches!(segment, Segment::Rest(_)) {
+            captures.push(rest.join("/"));
+            return Some(captures);
+        }
         let (first, others) = rest.split_first()?;
         match segment {
             Segment::Literal(text) if text == first => {}
             Segment::Literal(_) => return None,
             Segment::Any(_) if first.is_empty() => return None,
-            Segment::Any(_) => captures.push(first.clone()),
-            Segment::Rest(_) => {
-                captures.push(rest.join("/"));
-                return Some(captures);
-            }
+            Segment::Any(_) | Segment::Rest(_) => captures.push(first.clone()),
         }
         rest = others;
     }

@@ -243,9 +243,9 @@ record! {
         pub key_from: Option<WebhookKey> => "keyFrom",
         /// Longest time that one request may take.
         pub timeout: Duration => "timeout" = "10s",
-        /// How requests are repeated that fail: connection errors, timeouts, 408, 429 and 5xx.
+        /// How requests are repeated that fail: connection errors, timeouts, 408, 425, 429 and 5xx.
         pub retry: Retry => "retry",
-        /// Egress that takes the records that the receiver refuses (other 4xx). Without it they are parked.
+        /// Egress that takes the records that the receiver refuses (other 4xx). Without it they are dropped, each with an error in the log.
         pub dead_letter: Option<EgressId> => "deadLetter",
         /// How much may wait for the receiver before the ingresses are slowed.
         pub max_outbox_bytes: ByteSize => "maxOutboxBytes" = "64MiB",

@@ -1,6 +1,6 @@
 use statefun_core::prelude::*;
 
-#[derive(Clone, Message)]
+#[derive(Clone, Deserialize, Message)]
 #[message(typename = "example/Greet")]
 struct Greet {}
 

@@ -19,6 +19,7 @@ use crate::io::http::{HttpIngress, HttpServers};
 use crate::io::ingress::{
     AckOutcome, Ingress, IngressContext, IngressError, Partition, Record, SourceStatus, Waker,
 };
+use crate::io::playground::PlaygroundIngress;
 use crate::module::description::MessageFormat;
 use crate::module::{Application, Environment, Source, Spec};
 use crate::sdk::context::Context;
@@ -293,6 +294,9 @@ impl App {
             let mut ingress: Box<dyn Ingress> = match spec {
                 Spec::HttpIngress(spec) => {
                     Box::new(HttpIngress::new(spec.clone(), servers.clone()))
+                }
+                Spec::PlaygroundIngress(spec) => {
+                    Box::new(PlaygroundIngress::new(spec.clone(), servers.clone()))
                 }
                 other => panic!("no ingress of this test: {other:?}"),
             };

@@ -95,21 +95,12 @@ impl Connection {
         Some(response)
     }
 
-    /// The answer, if it comes at once; else the client goes away.
+    /// The answer, if it is there; else the client goes away.
     pub(super) fn read_now(mut self) -> Option<Response> {
-        self.0
-            .set_read_timeout(Some(Duration::from_millis(1)))
-            .unwrap();
-        let mut byte = [0];
-        match self.0.peek(&mut byte) {
-            Ok(1) => {
-                self.0
-                    .set_read_timeout(Some(Duration::from_secs(20)))
-                    .unwrap();
-                self.read()
-            }
-            _ => None,
-        }
+        self.0.set_nonblocking(true).unwrap();
+        let there = self.0.peek(&mut [0]).is_ok();
+        self.0.set_nonblocking(false).unwrap();
+        if there { self.read() } else { None }
     }
 
     /// All that comes until the server closes the connection.

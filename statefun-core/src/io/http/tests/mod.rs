@@ -5,5 +5,8 @@ mod client;
 mod examples;
 mod ingress;
 mod malformed;
+mod playground;
+mod receiver;
 mod requests;
 mod stopping;
+mod webhook;

@@ -1,0 +1,21 @@
+//! The commands, a file each. A command returns how it ended; none of them exits by itself.
+
+mod completions;
+mod graph;
+mod new;
+mod validate;
+
+use crate::args::Command;
+use crate::status::Outcome;
+use crate::terminal::Terminal;
+
+/// Runs a command.
+pub(crate) fn run(command: Command, terminal: &Terminal) -> Outcome {
+    match command {
+        Command::New(args) => new::run(&args, terminal),
+        Command::Validate(args) => validate::run(&args, terminal),
+        Command::Graph(args) => graph::run(&args, terminal),
+        Command::Completions(args) => completions::run(&args, terminal),
+        Command::Run(_) | Command::Send(_) | Command::Call(_) | Command::Parked(_) => todo!(),
+    }
+}

@@ -1,0 +1,441 @@
+//! The file ingress: reads records, and goes on when the file grows, is rotated or begun again.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::feed::{self, Feed, Halt};
+use super::frames::{Frames, Layout};
+use super::mark::{Marker, Position};
+use super::records::{Format, Records};
+use super::rotation::{self, Opened};
+use crate::clock::WallClock;
+use crate::io::ingress::{Ingress, IngressContext, IngressError, Partition};
+use crate::module::model::{FileIngress as Spec, StartupPosition};
+
+/// The longest line or row, in bytes, where nothing else is said.
+pub(crate) const MOST_BYTES: usize = 16 << 20;
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(64);
+
+/// `io.statefun.file.v1/ingress`: reads the records of a file, and goes on when it grows.
+///
+/// # Where it goes on
+///
+/// The position of a record says which file it is in (device, inode and hashes of its first bytes and of those before the position), and where
+/// it ends. A start goes on right behind the last record that was admitted:
+///
+/// - in the file at the path, when it is the same;
+/// - in a file of the same directory that has its inode, when it was renamed meanwhile; then in those that followed it;
+/// - in the file at the path, when its content is the same as far as the hashes tell (a copy, an editor's new file);
+/// - at the beginning of the file at the path otherwise, and the log says that it is another file.
+///
+/// `startupPosition: latest` counts only while there is no position: at the very first start, and at later ones as long as no record has
+/// come.
+///
+/// # Rotation
+///
+/// A file that is renamed and created anew is read to its end; what follows is read once there is something in it, so that
+/// a writer that still has the old one open loses nothing. A file that is cut and written again from its start (`copytruncate`) is
+/// read from its start; records that were written and cut off between two looks (at most 64 ms) are lost, as for
+/// any reader.
+///
+/// # Records
+///
+/// `json`: a JSON value per line. `csv`: a row (RFC 4180) per record, whose cells become the fields of an object: as the
+/// record's type has them where Rust code declares it, else as they look (`true`, `1.5`; texts otherwise). Empty
+/// lines are skipped, so are a byte order mark and `\r` before a line end. While following, a line is a record only with
+/// its line end. A line or row longer than 16 MiB is a bad record. So is a row with a quote that does not
+/// end; reading goes on with the line after the one that the row begins with.
+pub struct FileIngress {
+    spec: Spec,
+    most_bytes: usize,
+}
+
+impl fmt::Debug for FileIngress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileIngress").field("spec", &self.spec).finish_non_exhaustive()
+    }
+}
+
+impl FileIngress {
+    /// An ingress as module.yaml describes it.
+    pub fn new(spec: Spec) -> Self {
+        Self { spec, most_bytes: MOST_BYTES }
+    }
+
+    /// With another bound for the length of a line or row, in bytes.
+    #[must_use]
+    pub fn with_longest_record(mut self, bytes: usize) -> Self {
+        self.most_bytes = bytes.max(1);
+        self
+    }
+}
+
+impl Ingress for FileIngress {
+    fn open(&mut self, context: &IngressContext) -> Result<Vec<Partition>, IngressError> {
+        let spec = &self.spec;
+        let name = spec.path.display().to_string();
+        let format = Format::new(spec, &context.decoder).map_err(|problem| context.error(problem))?;
+        let position = match context.positions.get(&name) {
+            None => None,
+            Some(bytes) => Some(serde_json::from_slice::<Position>(bytes).map_err(|error| {
+                context.error(format_args!(
+                    "its position in the log cannot be read ({error}); was it written by another version, or another kind of ingress?"
+                ))
+            })?),
+        };
+        let start = locate(&context.id, &spec.path, position.as_ref())
+            .map_err(|error| context.error(read_error(&spec.path, &error)))?;
+        if start.is_none() {
+            if !spec.follow {
+                return Err(context.error(format_args!(
+                    "{name} is missing; create it, correct `path`, or write `follow: true` to wait for it"
+                )));
+            }
+            tracing::info!(ingress = context.id, path = name, "the file is not there yet; waiting for it");
+        }
+        let follower = Follower {
+            id: context.id.clone(),
+            path: spec.path.clone(),
+            follow: spec.follow,
+            most_bytes: self.most_bytes,
+            format,
+            clock: WallClock::default(),
+        };
+        let latest = position.is_none() && spec.startup_position == StartupPosition::Latest;
+        let thread = format!("file {}", spec.path.file_name().unwrap_or_default().display());
+        let partition =
+            feed::spawn(context, thread, Some(name), move |feed| follower.run(start, latest, feed))?;
+        Ok(vec![partition])
+    }
+}
+
+/// A place in a file.
+struct Start {
+    opened: Opened,
+    offset: u64,
+    line: u64,
+}
+
+impl Start {
+    fn beginning(opened: Opened) -> Self {
+        Self { opened, offset: 0, line: 1 }
+    }
+}
+
+/// Finds where to go on; none while the file is missing.
+fn locate(ingress: &str, path: &Path, position: Option<&Position>) -> io::Result<Option<Start>> {
+    let current = rotation::open_regular(path)?;
+    let Some(position) = position else { return Ok(current.map(Start::beginning)) };
+    let at = |opened| Some(Start { opened, offset: position.offset, line: position.line });
+    let name = path.display();
+    if let Some(current) = current {
+        let same_inode = current.inode == position.inode;
+        let same_content = position.is_in(&current.file)?;
+        if same_inode && same_content {
+            return Ok(at(current));
+        }
+        if let Some(renamed) = renamed(path, position)? {
+            tracing::info!(ingress, path = %renamed.path.display(), "the file was renamed; finishing it first");
+            return Ok(at(renamed));
+        }
+        if same_content {
+            tracing::info!(ingress, path = %name, "the file is another one of the same content; going on in it");
+            return Ok(at(current));
+        }
+        let what = if same_inode {
+            "the file was cut or written anew"
+        } else {
+            "the file that was being read is not there any more, and its name is another file's"
+        };
+        tracing::warn!(ingress, path = %name, read_bytes = position.offset, "{what}; reading from its beginning");
+        return Ok(Some(Start::beginning(current)));
+    }
+    let found = renamed(path, position)?;
+    if found.is_none() {
+        tracing::warn!(ingress, path = %name, "the file that was being read is not there any more");
+    }
+    Ok(found.and_then(at))
+}
+
+/// The file that was being read, under another name.
+fn renamed(path: &Path, position: &Position) -> io::Result<Option<Opened>> {
+    let candidates = match rotation::with_inode(path, position.inode) {
+        // No directory, no file.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        found => found?,
+    };
+    for candidate in candidates {
+        if let Some(opened) = Opened::open(&candidate)?
+            && position.is_in(&opened.file)?
+        {
+            return Ok(Some(opened));
+        }
+    }
+    Ok(None)
+}
+
+fn read_error(path: &Path, error: &io::Error) -> String {
+    let help = match error.kind() {
+        io::ErrorKind::PermissionDenied => "; give the user that runs the application the right to read it",
+        io::ErrorKind::IsADirectory => "; name a file in it",
+        _ => "",
+    };
+    format!("cannot read {}: {error}{help}", path.display())
+}
+
+/// Reads one file after the other.
+struct Follower {
+    id: String,
+    path: PathBuf,
+    follow: bool,
+    most_bytes: usize,
+    format: Format,
+    clock: WallClock,
+}
+
+/// What there is at the end of what was read.
+enum AtEnd {
+    /// More.
+    More,
+    /// Nothing, yet.
+    Nothing,
+    /// The file has been cut or written anew.
+    Anew,
+    /// Another file follows this one.
+    Next(Opened),
+}
+
+/// How reading a file ended.
+enum Ended {
+    /// There is nothing more to read.
+    Finished,
+    /// It has been cut or written anew.
+    Anew,
+    /// Another file follows.
+    Next(Opened),
+}
+
+impl Follower {
+    fn run(self, start: Option<Start>, latest: bool, feed: &mut Feed) -> Result<(), Halt> {
+        let (mut start, mut latest) = match start {
+            Some(start) => (start, latest),
+            // Whatever will be in it is new.
+            None => (Start::beginning(self.wait_for_file(feed)?), false),
+        };
+        loop {
+            let opened = match self.read(&start, latest, feed)? {
+                Ended::Finished => return Ok(()),
+                Ended::Anew => {
+                    tracing::warn!(
+                        ingress = self.id, path = %start.opened.path.display(),
+                        "the file was cut or written anew; reading from its beginning"
+                    );
+                    start.opened
+                }
+                Ended::Next(opened) => {
+                    tracing::info!(
+                        ingress = self.id, finished = %start.opened.path.display(), path = %opened.path.display(),
+                        "the file was rotated; reading the next one"
+                    );
+                    opened
+                }
+            };
+            start = Start::beginning(opened);
+            latest = false;
+        }
+    }
+
+    fn wait_for_file(&self, feed: &mut Feed) -> Result<Opened, Halt> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            feed.go_on()?;
+            if let Some(opened) = rotation::open_regular(&self.path).map_err(|error| self.failed(&error))? {
+                return Ok(opened);
+            }
+            feed.pause(pause)?;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    fn read(&self, start: &Start, latest: bool, feed: &mut Feed) -> Result<Ended, Halt> {
+        let mut reading = Reading::new(self, start, latest, feed)?;
+        let mut pause = FIRST_PAUSE;
+        let mut next = None;
+        loop {
+            feed.go_on()?;
+            if reading.fill().map_err(|error| self.failed(&error))? > 0 {
+                reading.send_all(false, feed)?;
+                pause = FIRST_PAUSE;
+                continue;
+            }
+            // What the file's name says is looked at before its end is read for the last time.
+            if let Some(next) = next {
+                reading.send_all(true, feed)?;
+                return Ok(Ended::Next(next));
+            }
+            match self.at_end(&reading).map_err(|error| self.failed(&error))? {
+                AtEnd::More => {}
+                AtEnd::Anew => return Ok(Ended::Anew),
+                AtEnd::Next(opened) => next = Some(opened),
+                AtEnd::Nothing if !self.follow => {
+                    reading.send_all(true, feed)?;
+                    return Ok(Ended::Finished);
+                }
+                AtEnd::Nothing => {
+                    feed.pause(pause)?;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    // It may have been cut and have grown again since.
+                    if reading.is_anew().map_err(|error| self.failed(&error))? {
+                        return Ok(Ended::Anew);
+                    }
+                }
+            }
+        }
+    }
+
+    fn at_end(&self, reading: &Reading<'_>) -> io::Result<AtEnd> {
+        let opened = reading.opened;
+        let length = opened.file.metadata()?.len();
+        if length != reading.frames.read_offset() {
+            return Ok(if reading.is_anew()? { AtEnd::Anew } else { AtEnd::More });
+        }
+        let found = rotation::metadata(&self.path)?;
+        if found.as_ref().is_some_and(|found| opened.is(found)) {
+            return Ok(AtEnd::Nothing);
+        }
+        // A writer that follows the rename has something to write; until then it may still write to the old file.
+        if self.follow && found.is_none_or(|found| found.len() == 0) {
+            return Ok(AtEnd::Nothing);
+        }
+        Ok(rotation::successor(&self.path, opened)?.map_or(AtEnd::Nothing, AtEnd::Next))
+    }
+
+    fn failed(&self, error: &io::Error) -> Halt {
+        Halt::Failed(read_error(&self.path, error))
+    }
+}
+
+/// One file that is being read.
+struct Reading<'f> {
+    opened: &'f Opened,
+    frames: Frames,
+    marker: Marker,
+    records: Records<'f>,
+    clock: &'f WallClock,
+    /// Records that end before were there at the first start, and are not wanted.
+    unwanted: u64,
+}
+
+impl<'f> Reading<'f> {
+    fn new(follower: &'f Follower, start: &'f Start, latest: bool, feed: &mut Feed) -> Result<Self, Halt> {
+        let failed = |error: io::Error| follower.failed(&error);
+        let Start { opened, offset, line } = start;
+        let layout = follower.format.layout();
+        let mut records = Records::new(&follower.format, opened.path.display().to_string());
+        if *offset > 0 && records.needs_header() {
+            let mut header = Frames::new(layout.clone(), follower.most_bytes, 0, 1);
+            read_header(&opened.file, &mut header, &mut records, feed)?.map_err(failed)?;
+        }
+        let mut marker = Marker::new(opened.device, opened.inode);
+        marker.read_head(&opened.file, *offset).map_err(failed)?;
+        Ok(Self {
+            opened,
+            frames: Frames::new(layout, follower.most_bytes, *offset, *line),
+            marker,
+            records,
+            clock: &follower.clock,
+            unwanted: if latest { opened.file.metadata().map_err(failed)?.len() } else { 0 },
+        })
+    }
+
+    /// Reads what follows; 0 at the end.
+    fn fill(&mut self) -> io::Result<usize> {
+        let offset = self.frames.read_offset();
+        let file = &self.opened.file;
+        let count = self.frames.fill(|buffer| read_at(file, buffer, offset))?;
+        if count > 0 {
+            self.marker.read_head(file, offset + count as u64).or_else(|error| match error.kind() {
+                // Cut in this very moment; that is seen at the end.
+                io::ErrorKind::UnexpectedEof => Ok(()),
+                _ => Err(error),
+            })?;
+        }
+        Ok(count)
+    }
+
+    /// Whether the file is not the one any more that was read so far.
+    fn is_anew(&self) -> io::Result<bool> {
+        let offset = self.frames.read_offset();
+        let recent = self.frames.recent();
+        if self.opened.file.metadata()?.len() < offset || !self.marker.is_head_of(&self.opened.file)? {
+            return Ok(true);
+        }
+        match super::mark::read_exact(&self.opened.file, offset - recent.len() as u64, recent.len() as u64) {
+            Ok(found) => Ok(found != recent),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn send_all(&mut self, at_end: bool, feed: &mut Feed) -> Result<(), Halt> {
+        let now = self.clock.now();
+        while let Some(frame) = self.frames.next(at_end) {
+            if self.records.take_header(&frame).map_err(Halt::Failed)? || frame.end <= self.unwanted {
+                continue;
+            }
+            let position = self.marker.position(frame.raw, frame.end, frame.next_line);
+            let mut record = self.records.read(&frame).with_position(position);
+            record.timestamp = now;
+            feed.send(record)?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads the header of a file that is not read from its beginning.
+fn read_header(
+    file: &File,
+    frames: &mut Frames,
+    records: &mut Records<'_>,
+    feed: &Feed,
+) -> Result<io::Result<()>, Halt> {
+    loop {
+        feed.go_on()?;
+        let offset = frames.read_offset();
+        let count = match frames.fill(|buffer| read_at(file, buffer, offset)) {
+            Ok(count) => count,
+            Err(error) => return Ok(Err(error)),
+        };
+        if let Some(frame) = frames.next(count == 0) {
+            records.take_header(&frame).map_err(Halt::Failed)?;
+            return Ok(Ok(()));
+        }
+        if count == 0 {
+            return Ok(Err(io::Error::other("its first line is gone")));
+        }
+    }
+}
+
+/// Reads once; interruptions do not count.
+fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    loop {
+        match file.read_at(buffer, offset) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+impl Format {
+    fn layout(&self) -> Layout {
+        match self.delimiter() {
+            None => Layout::Lines,
+            Some(delimiter) => Layout::Rows(super::rows::RowEnd::new(delimiter)),
+        }
+    }
+}

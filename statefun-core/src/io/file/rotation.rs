@@ -1,0 +1,178 @@
+//! Files that change their names: which one is being read, where it went, and which one follows it.
+
+use std::fs::{self, File, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// A file that is open for reading.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) file: File,
+    /// Under which name it was opened.
+    pub(super) path: PathBuf,
+    pub(super) device: u64,
+    pub(super) inode: u64,
+}
+
+impl Opened {
+    /// Opens a file; none when there is none.
+    pub(super) fn open(path: &Path) -> io::Result<Option<Self>> {
+        let file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened?,
+        };
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(io::Error::other("it is not a file that can be read again"));
+        }
+        Ok(Some(Self { file, path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() }))
+    }
+
+    pub(super) fn is(&self, metadata: &Metadata) -> bool {
+        self.device == metadata.dev() && self.inode == metadata.ino()
+    }
+}
+
+/// Whether a path may be opened without waiting for someone, as for the writer of a pipe.
+pub(super) fn metadata(path: &Path) -> io::Result<Option<Metadata>> {
+    match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        found => found.map(Some),
+    }
+}
+
+/// The file of that inode in the directory of `path`, under whatever name.
+pub(super) fn with_inode(path: &Path, inode: u64) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in siblings(path)? {
+        let entry = entry?;
+        let Ok(metadata) = entry.metadata() else { continue };
+        if metadata.is_file() && metadata.ino() == inode {
+            found.push(path.with_file_name(entry.file_name()));
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// The file that was begun after the one of that device and inode was given another name.
+///
+/// Rotated logs are named `log.1`, `log.2`, … (the higher the older), or `log-20240131`, `log.2024-01-31T12` and the like
+/// (the later the newer). Where nothing like that stands between, it is the file at `path` itself.
+pub(super) fn successor(path: &Path, of: &Opened) -> io::Result<Option<Opened>> {
+    // Names may change while they are looked at.
+    for _ in 0..10 {
+        let Some(next) = successor_name(path, of)? else { return Ok(None) };
+        let Some(opened) = open_regular(&next)? else { continue };
+        if successor_name(path, of)?.as_ref() == Some(&next)
+            && metadata(&next)?.is_some_and(|metadata| opened.is(&metadata))
+        {
+            return Ok(Some(opened));
+        }
+    }
+    Ok(None)
+}
+
+/// Opens a file, unless opening alone might wait.
+pub(super) fn open_regular(path: &Path) -> io::Result<Option<Opened>> {
+    match metadata(path)? {
+        None => Ok(None),
+        Some(metadata) if metadata.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        Some(metadata) if !metadata.is_file() => {
+            Err(io::Error::other("it is not a file that can be read again; use `io.statefun.stdio.v1/ingress` for a pipe"))
+        }
+        Some(_) => Opened::open(path),
+    }
+}
+
+fn successor_name(path: &Path, of: &Opened) -> io::Result<Option<PathBuf>> {
+    let base = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut ours = None;
+    let mut suffixes = Vec::new();
+    for entry in siblings(path)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(suffix) = name.strip_prefix(&base).filter(|suffix| !suffix.is_empty()) else { continue };
+        let Ok(metadata) = entry.metadata() else { continue };
+        if of.is(&metadata) {
+            ours = Some(suffix.to_owned());
+        } else if metadata.is_file() {
+            suffixes.push(suffix.to_owned());
+        }
+    }
+    let between = ours.and_then(|ours| {
+        if let Some(number) = rotation_number(&ours) {
+            // The next newer one that is there.
+            let newer = suffixes.into_iter().filter_map(|suffix| Some((rotation_number(&suffix)?, suffix)));
+            newer.filter(|(other, _)| *other < number).max().map(|(_, suffix)| suffix)
+        } else if is_rotation_date(&ours) {
+            let same_kind = |other: &String| other.len() == ours.len() && is_rotation_date(other);
+            suffixes.into_iter().filter(|other| same_kind(other) && *other > ours).min()
+        } else {
+            None
+        }
+    });
+    match between {
+        Some(suffix) => Ok(Some(path.with_file_name(format!("{base}{suffix}")))),
+        None => Ok(metadata(path)?.filter(|metadata| !of.is(metadata)).map(|_| path.to_owned())),
+    }
+}
+
+fn siblings(path: &Path) -> io::Result<fs::ReadDir> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    fs::read_dir(dir.unwrap_or(Path::new(".")))
+}
+
+/// `.1`, `.2`, …
+fn rotation_number(suffix: &str) -> Option<u32> {
+    let digits = suffix.strip_prefix('.')?;
+    let plain = digits.len() <= 4 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    plain.then(|| digits.parse().ok()).flatten()
+}
+
+/// `-20240131`, `.2024-01-31T12:00:00Z`, …: digits and what stands between them.
+fn is_rotation_date(suffix: &str) -> bool {
+    let digits = suffix.bytes().filter(u8::is_ascii_digit).count();
+    let plain = suffix
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b'_' | b'.' | b':' | b'T' | b'Z' | b'+'));
+    plain && digits >= 6
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Creates the files, the one that is read first; gives the name of its successor.
+    fn next(names: &[&str]) -> Option<String> {
+        let dir = tempfile::tempdir().unwrap();
+        for name in names {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        let of = Opened::open(&dir.path().join(names[0])).unwrap().unwrap();
+        let path = dir.path().join("log");
+        let found = successor(&path, &of).unwrap()?;
+        Some(found.path.file_name().unwrap().to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn successors() {
+        for (names, expected) in [
+            (&["log"][..], None),
+            (&["log.1"], None),
+            (&["log.1", "log"], Some("log")),
+            (&["log.2", "log.1", "log"], Some("log.1")),
+            (&["log.2", "log.1"], Some("log.1")),
+            (&["log.10", "log.9", "log.1", "log.11", "log"], Some("log.9")),
+            (&["log.3", "log.1", "log.2.gz", "log"], Some("log.1")),
+            (&["log-20240131", "log-20240201", "log-20240202", "log"], Some("log-20240201")),
+            (&["log-20240131", "log-20240130", "log-20240201.gz", "log"], Some("log")),
+            (&["log.2024-01-31T12", "log.2024-01-31T13", "log"], Some("log.2024-01-31T13")),
+            (&["log.old", "log.1", "log.older", "log"], Some("log")),
+            (&["elsewhere", "log.1", "log"], Some("log")),
+        ] {
+            assert_eq!(next(names).as_deref(), expected, "{names:?}");
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Requests to one URL, over connections that are kept.
+
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+use http::header::{HOST, HeaderMap, HeaderValue, USER_AGENT};
+use http::uri::PathAndQuery;
+use http::{Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::CONCURRENCY;
+use crate::module::model::{HttpMethod, HttpUrl};
+
+/// How much of an answer is read; a connection with a longer one is not used again.
+const ANSWER_BYTES: usize = 64 << 10;
+
+/// The receiver's answer.
+#[derive(Debug, Clone)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    /// Its body, or the beginning of it.
+    pub(super) text: String,
+}
+
+/// Sends requests to one URL.
+pub(super) struct Client {
+    /// Scheme, host and port: what may be shown.
+    origin: String,
+    host: String,
+    port: u16,
+    path: PathAndQuery,
+    method: Method,
+    /// Those of every request.
+    headers: HeaderMap,
+    idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
+}
+
+impl Client {
+    /// A client of that URL; the error says what is wrong with it.
+    pub(super) fn new(
+        url: &HttpUrl,
+        method: HttpMethod,
+        mut headers: HeaderMap,
+    ) -> Result<Self, String> {
+        let uri: Uri = url
+            .as_str()
+            .parse()
+            .map_err(|error| format!("its `url` cannot be read: {error}"))?;
+        match uri.scheme_str() {
+            Some("http") => {}
+            Some("https") => {
+                return Err(super::super::needs_tls(&format!(
+                    "its `url` {}",
+                    url.origin()
+                )));
+            }
+            _ => return Err("its `url` is neither `http` nor `https`".to_owned()),
+        }
+        let authority = uri.authority().ok_or("its `url` names no host")?;
+        if authority.as_str().contains('@') {
+            return Err(
+                "its `url` holds a user name: write an `Authorization` header under `headers`"
+                    .to_owned(),
+            );
+        }
+        let host = HeaderValue::from_str(authority.as_str())
+            .map_err(|_| "its `url` names no legal host".to_owned())?;
+        headers.insert(HOST, host);
+        if !headers.contains_key(USER_AGENT) {
+            headers.insert(
+                USER_AGENT,
+                HeaderValue::from_static(concat!("statefun/", env!("CARGO_PKG_VERSION"))),
+            );
+        }
+        Ok(Self {
+            origin: url.origin(),
+            host: authority
+                .host()
+                .trim_start_matches('[')
+                .trim_end_matches(']')
+                .to_owned(),
+            port: authority.port_u16().unwrap_or(80),
+            path: uri
+                .path_and_query()
+                .cloned()
+                .unwrap_or_else(|| PathAndQuery::from_static("/")),
+            method: match method {
+                HttpMethod::Post => Method::POST,
+                HttpMethod::Put => Method::PUT,
+                HttpMethod::Patch => Method::PATCH,
+            },
+            headers,
+            idle: Mutex::default(),
+        })
+    }
+
+    /// Scheme, host and port of the URL.
+    pub(super) fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// Sends one request. Cancel safe: a connection whose answer was not read is closed.
+    pub(super) async fn send(&self, headers: HeaderMap, body: Bytes) -> Result<Answer, String> {
+        if let Some(mut kept) = self.kept().await {
+            match kept.send_request(self.request(&headers, &body)).await {
+                Ok(response) => return self.answer(kept, response).await,
+                // The receiver may close a connection at any time, and then the record is sent over another one: its
+                // idempotency key tells the receiver if it has it already.
+                Err(error) => {
+                    tracing::debug!(url = self.origin, %error, "a kept connection was closed")
+                }
+            }
+        }
+        let mut fresh = self.connect().await?;
+        fresh
+            .ready()
+            .await
+            .map_err(|error| format!("the connection broke: {error}"))?;
+        let sent = fresh.send_request(self.request(&headers, &body)).await;
+        let response = sent.map_err(|error| format!("the connection broke: {error}"))?;
+        self.answer(fresh, response).await
+    }
+
+    fn request(&self, headers: &HeaderMap, body: &Bytes) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(body.clone()));
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = Uri::from(self.path.clone());
+        // What module.yaml says comes last: it may name another content type.
+        request.headers_mut().extend(headers.clone());
+        for (name, value) in &self.headers {
+            request.headers_mut().insert(name, value.clone());
+        }
+        request
+    }
+
+    /// A connection that was used before and is still good, as far as can be known.
+    async fn kept(&self) -> Option<SendRequest<Full<Bytes>>> {
+        loop {
+            let mut connection = self
+                .idle
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .pop()?;
+            if !connection.is_closed() && connection.ready().await.is_ok() {
+                return Some(connection);
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, String> {
+        let cannot =
+            |error: &dyn std::fmt::Display| format!("no connection to {}: {error}", self.origin);
+        let stream = TcpStream::connect((self.host.as_str(), self.port))
+            .await
+            .map_err(|error| cannot(&error))?;
+        // Without it the end of a body may wait for an acknowledgement.
+        let _ = stream.set_nodelay(true);
+        let (sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| cannot(&error))?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection of a webhook ended early");
+            }
+        });
+        Ok(sender)
+    }
+
+    /// Reads the answer, and keeps the connection if it is read to its end.
+    async fn answer(
+        &self,
+        connection: SendRequest<Full<Bytes>>,
+        response: http::Response<Incoming>,
+    ) -> Result<Answer, String> {
+        let (head, mut body) = response.into_parts();
+        let mut bytes = Vec::new();
+        let mut whole = true;
+        while let Some(frame) = body.frame().await {
+            // The status is what counts.
+            let Ok(frame) = frame else {
+                whole = false;
+                break;
+            };
+            if let Ok(data) = frame.into_data() {
+                bytes.extend_from_slice(&data);
+            }
+            if bytes.len() > ANSWER_BYTES {
+                whole = false;
+                break;
+            }
+        }
+        if whole {
+            self.keep(connection);
+        }
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        Ok(Answer {
+            status: head.status,
+            headers: head.headers,
+            text,
+        })
+    }
+
+    fn keep(&self, connection: SendRequest<Full<Bytes>>) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < CONCURRENCY {
+            idle.push(connection);
+        }
+    }
+}

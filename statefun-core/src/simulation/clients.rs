@@ -1,0 +1,185 @@
+//! Clients that send requests with an idempotency key, lose patience and connections, and ask again.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::clock::Timestamp;
+use crate::engine::request::{Answer, ClientResponse, Request, request_address};
+use crate::io::ingress::Record;
+use crate::rand::Random;
+use crate::sdk::message::Message;
+use crate::simulation::model::Model;
+use crate::simulation::plan::{Kind, address, make_id, mix, target};
+use crate::simulation::workload::{Reply, Token};
+use crate::simulation::{REQUESTS_INGRESS, Shape};
+
+const REQUESTS_EACH: u64 = 4;
+const RETENTION_MS: u64 = 24 * 3_600_000;
+
+#[derive(Debug)]
+struct Asked {
+    name: String,
+    token: u64,
+    wait: bool,
+    /// Connections that wait for an answer; a lost one waits no longer.
+    connections: Vec<u64>,
+    asked: u32,
+    answer: Option<Answer>,
+    answers: u32,
+}
+
+/// All clients.
+#[derive(Debug)]
+pub(super) struct Clients {
+    requests: Vec<Asked>,
+    /// Of the connections that use somebody else's key with another body.
+    strangers: BTreeMap<u64, usize>,
+    connections: u64,
+}
+
+impl Clients {
+    pub(super) fn new(seed: u64, shape: &Shape) -> Self {
+        let requests = (0..shape.clients * REQUESTS_EACH).map(|number| {
+            let chance = mix(mix(seed, 0xC11E), number);
+            let token = make_id(chance, chance % 3, Kind::Plain, chance / 5 % shape.nodes);
+            Asked {
+                name: format!("{REQUESTS_INGRESS}\u{1f}{}\u{1f}k{number}", address(target(token))),
+                token,
+                wait: chance >> 40 & 1 == 0,
+                connections: Vec::new(),
+                asked: 0,
+                answer: None,
+                answers: 0,
+            }
+        });
+        Self { requests: requests.collect(), strangers: BTreeMap::new(), connections: 0 }
+    }
+
+    /// The requests by name, and the message that each stands for.
+    pub(super) fn requests(&self) -> HashMap<String, u64> {
+        self.requests.iter().map(|request| (request.name.clone(), request.token)).collect()
+    }
+
+    /// What a client sends now, if one wants to.
+    pub(super) fn ask(&mut self, random: &mut Random, now: Timestamp, calm: bool) -> Option<(String, Record)> {
+        if self.requests.is_empty() {
+            return None;
+        }
+        let number = random.below(self.requests.len() as u64) as usize;
+        let request = &mut self.requests[number];
+        let again = if calm { 0 } else { random.below(8) };
+        if (request.answer.is_some() || request.asked > 20) && again != 1 && !(calm && request.answer.is_none()) {
+            return None;
+        }
+        if !request.connections.is_empty() && (calm || again > 3) {
+            return None;
+        }
+        let connection = self.connections;
+        self.connections += 1;
+        let stranger = request.answer.is_some() && again == 1;
+        let token = Token {
+            id: if stranger { request.token ^ (1 << 60) } else { request.token },
+            lane: String::new(),
+            seq: 0,
+            due_ms: 0,
+            cancels: 0,
+        };
+        if stranger {
+            self.strangers.insert(connection, number);
+        } else {
+            request.asked += 1;
+            request.connections.push(connection);
+        }
+        let mut value = Vec::new();
+        token.encode(&mut value).expect("a token can be written");
+        let sent = Request {
+            ingress: REQUESTS_INGRESS.to_owned(),
+            connection,
+            wait: request.wait,
+            retention_ms: RETENTION_MS,
+            fingerprint: token.id,
+            key: None,
+            headers: BTreeMap::new(),
+            timestamp: now,
+            target: Some(address(target(request.token))),
+            typename: Token::type_name().into(),
+            value: value.into(),
+        };
+        let mut record = Record::new(sent);
+        record.target = Some(request_address(&request.name));
+        Some((format!("{} by {connection}{}", number, if stranger { ", another body" } else { "" }), record))
+    }
+
+    /// An answer comes.
+    pub(super) fn answer(&mut self, response: ClientResponse) -> Result<(), String> {
+        if let Some(connection) = response.connection
+            && let Some(number) = self.strangers.get(&connection)
+        {
+            return match response.answer {
+                Answer::KeyReused => Ok(()),
+                other => Err(format!("another body under the key of request {number} was answered {other:?}")),
+            };
+        }
+        let name = response.request.as_str();
+        let Some(request) = self.requests.iter_mut().find(|request| request.name == name) else {
+            return Err(format!("nobody asked for `{name}`"));
+        };
+        let told = match response.connection {
+            Some(connection) => {
+                let before = request.connections.len();
+                request.connections.retain(|known| *known != connection);
+                request.connections.len() < before
+            }
+            None => !std::mem::take(&mut request.connections).is_empty(),
+        };
+        match (&response.answer, request.wait) {
+            (Answer::Accepted, false) => {}
+            (Answer::Reply(value), true) => {
+                let reply: Reply = value.to_message().map_err(|error| error.to_string())?;
+                if reply.id != request.token {
+                    return Err(format!("`{name}` was answered for {:#x}", reply.id));
+                }
+            }
+            // A reply that nobody waits for.
+            (Answer::Reply(_), false) => return Ok(()),
+            (other, _) => return Err(format!("`{name}` was answered {other:?}")),
+        }
+        if told {
+            request.answers += 1;
+            match &request.answer {
+                Some(known) if *known != response.answer => {
+                    return Err(format!("`{name}` was answered {known:?} and then {:?}", response.answer));
+                }
+                _ => request.answer = Some(response.answer),
+            }
+        }
+        Ok(())
+    }
+
+    /// All connections are lost.
+    pub(super) fn disconnect(&mut self) {
+        for request in &mut self.requests {
+            request.connections.clear();
+        }
+    }
+
+    /// A client gives up one of its connections.
+    pub(super) fn give_up(&mut self, random: &mut Random) {
+        if !self.requests.is_empty() {
+            let number = random.below(self.requests.len() as u64) as usize;
+            self.requests[number].connections.pop();
+        }
+    }
+
+    /// What was answered is durable, whatever crashed since.
+    pub(super) fn check(&self, model: &Model) -> Result<(), String> {
+        match self.requests.iter().find(|request| request.answer.is_some() && !model.remembered.contains(&request.name)) {
+            Some(request) => Err(format!("`{}` was answered, and is not remembered", request.name)),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether nobody waits any more, but for what an operator dropped.
+    pub(super) fn all_answered(&self, model: &Model) -> bool {
+        self.requests.iter().all(|request| request.answer.is_some() || model.given_up.contains(&request.token))
+    }
+}

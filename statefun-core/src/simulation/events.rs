@@ -1,0 +1,402 @@
+//! What can happen next, and everything beside the workers: committing, applying, reading, the sink, clients, operators,
+//! trouble with the disk.
+
+use crate::clock::Timestamp;
+use crate::disk::{Crash, Fault};
+use crate::engine::apply::apply_window;
+use crate::engine::cut::{EpochBody, SinkPosition};
+use crate::engine::waiting::WaitKind;
+use crate::engine::worker::{Command, CommandResult, ReadDone};
+use crate::id::{Address, TypeName};
+use crate::log::LogError;
+use crate::sdk::message::Message;
+use crate::simulation::process::{Inbox, Parts, Process};
+use crate::simulation::store::SimStore;
+use crate::simulation::workload::{RECORDS, Token, world};
+use crate::simulation::{Mutant, REQUESTS_INGRESS, Sim, Stop};
+use crate::state::{StateReader, StateStore};
+
+impl Sim {
+    /// One event.
+    pub(super) fn step(&mut self, p: &mut Process) -> Result<(), Stop> {
+        if !self.calm {
+            if self.one_in(self.shape.crash_every) {
+                return self.crash_soon();
+            }
+            if self.one_in(self.shape.trouble_every) {
+                self.trouble();
+            }
+        }
+        match self.random.below(100) {
+            0..=54 => {
+                let index = self.random.below(p.sites.len() as u64) as usize;
+                self.activate(p, index)
+            }
+            55..=69 => self.commit(p),
+            70..=76 => self.read(p),
+            77..=80 => self.apply(p),
+            81..=84 => self.finish_operation(p),
+            85..=88 => self.ask(p),
+            89..=93 => self.feed_sink(p),
+            94..=97 => {
+                let jump = match self.random.below(20) {
+                    0 if !self.calm => 4_000,
+                    1..=4 => 100,
+                    _ => 5,
+                };
+                self.wall = Timestamp(self.wall.as_ms() + self.random.below(jump));
+                Ok(())
+            }
+            _ => self.operate(p),
+        }
+    }
+
+    fn crash_kind(&mut self) -> Crash {
+        if self.one_in(2) { Crash::Process } else { Crash::Power }
+    }
+
+    /// Goes down now, or in the middle of something that follows.
+    fn crash_soon(&mut self) -> Result<(), Stop> {
+        match self.random.below(8) {
+            0..=2 => Err(Stop::Down(self.crash_kind())),
+            3..=6 => {
+                let step = self.disk.steps() + self.random.below(8);
+                self.disk.crash_at(step);
+                Ok(())
+            }
+            _ => {
+                let after = self.one_in(2);
+                self.store.crash_at_apply(after);
+                Ok(())
+            }
+        }
+    }
+
+    /// The disk is full, or has space again, or fails.
+    fn trouble(&mut self) {
+        self.faulty = true;
+        match self.random.below(5) {
+            0 | 1 => self.disk.set_capacity(Some(self.disk.used_bytes() + self.random.below(3_000))),
+            2 => self.disk.set_capacity(None),
+            3 => {
+                let step = self.disk.steps() + self.random.below(10);
+                self.disk.fail_at(step, Fault::NoSpace);
+            }
+            _ => {
+                let step = self.disk.steps() + self.random.below(10);
+                self.disk.fail_at(step, Fault::Io);
+            }
+        }
+    }
+
+    /// The committer's next step.
+    fn commit(&mut self, p: &mut Process) -> Result<(), Stop> {
+        if let Some(parts) = p.written.take() {
+            return self.release(p, parts);
+        }
+        if p.writing.is_none() {
+            let from = self.random.below(p.parts.len() as u64) as usize;
+            let Some(part) = p.parts[from].pop_front() else { return Ok(()) };
+            p.commit.add(part);
+            p.writing = p.commit.take_complete();
+        }
+        let Some((epoch, parts)) = p.writing.take() else { return Ok(()) };
+        if self.mutant(Mutant::ReleaseBeforeDurable) && self.one_in(2) {
+            // The whole of it comes out, and then the machine may go down.
+            self.let_out(p, epoch, &parts)?;
+            if self.one_in(4) {
+                return Err(Stop::Down(Crash::Power));
+            }
+        }
+        match p.commit.write(epoch, &parts, self.now()) {
+            Ok(()) => {
+                let logged = p.log.read_from(epoch, 1)?;
+                let body = logged.first().map(|logged| logged.body.clone()).unwrap_or_default();
+                self.trace.note(format_args!("epoch {epoch} is durable, {} bytes", body.len()));
+                self.model.durable(epoch, &body, p.sites.len())?;
+                p.written = Some((epoch, parts));
+                Ok(())
+            }
+            Err(LogError::NoSpace { .. }) => {
+                self.trace.note(format_args!("no space for epoch {epoch}"));
+                p.writing = Some((epoch, parts));
+                if self.one_in(6) {
+                    self.disk.set_capacity(None);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                self.trace.note(format_args!("epoch {epoch} is not written: {error}"));
+                if self.disk.is_down() || self.faulty {
+                    return Err(Stop::Down(self.crash_kind()));
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The epoch is durable: what waited for it goes out.
+    fn release(&mut self, p: &mut Process, (epoch, mut parts): Parts) -> Result<(), Stop> {
+        p.durable = epoch;
+        if !(self.mutant(Mutant::ReleaseBeforeDurable)) {
+            self.let_out(p, epoch, &parts)?;
+        }
+        for part in &mut parts {
+            for ack in part.acks.drain(..) {
+                ack.tell(crate::io::ingress::AckOutcome::Durable);
+            }
+            for response in part.responses.drain(..) {
+                self.clients.answer(response)?;
+            }
+        }
+        for part in parts {
+            p.sites[part.worker as usize].inbox.push_back(Inbox::Recycle(part));
+        }
+        self.check_acks(p)
+    }
+
+    fn let_out(&mut self, p: &mut Process, epoch: u64, parts: &[crate::engine::cut::EpochPart]) -> Result<(), Stop> {
+        let sections: Vec<(u32, Vec<u8>)> = parts
+            .iter()
+            .filter(|part| !part.egress.is_empty())
+            .map(|part| (part.worker, part.egress.clone()))
+            .collect();
+        if self.mutant(Mutant::ReleaseBeforeDurable) && p.read_from.is_none() {
+            p.delivered = epoch;
+            self.sink.deliver(epoch, &sections, false)?;
+        } else if !sections.is_empty() && p.read_from.is_none() {
+            if self.one_in(6) {
+                p.read_from = Some(epoch);
+            } else {
+                p.feed.push_back((epoch, sections));
+            }
+        }
+        Ok(())
+    }
+
+    /// A record that was acknowledged is durable.
+    pub(super) fn check_acks(&self, p: &Process) -> Result<(), Stop> {
+        for (partition, number) in p.acked.lock().unwrap().iter() {
+            self.check_ack(*partition, *number)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_ack(&self, partition: usize, number: u64) -> Result<(), Stop> {
+        let key = self.source_key(partition);
+        if self.model.positions.get(&key).copied().unwrap_or(0) <= number {
+            return Err(Stop::Violation(format!("record {number} of {partition} was acknowledged, and is lost")));
+        }
+        Ok(())
+    }
+
+    pub(super) fn source_key(&self, partition: usize) -> Vec<u8> {
+        let address = &self.partitions[partition].address;
+        crate::state::keys::address_key(crate::state::keys::Space::Source, self.registry.key_groups, address)
+    }
+
+    /// Reads the rows for one address, or brings them home.
+    fn read(&mut self, p: &mut Process) -> Result<(), Stop> {
+        if p.reads.is_empty() {
+            return Ok(());
+        }
+        let chosen = self.random.below(p.reads.len() as u64) as usize;
+        let (worker, request) = p.reads.swap_remove(chosen);
+        let rows = request.keys.iter().map(|key| self.store.get(key)).collect();
+        self.trace.note(format_args!("{} is read", request.address));
+        p.sites[worker].inbox.push_back(Inbox::Read(ReadDone { address: request.address, rows }));
+        Ok(())
+    }
+
+    /// Applies some epochs to the store, and lets the log go behind them.
+    fn apply(&mut self, p: &mut Process) -> Result<(), Stop> {
+        if let Some(epoch) = p.applying {
+            self.store.settle()?;
+            p.applying = None;
+            p.applied = epoch;
+            self.trace.note(format_args!("applied through {epoch}"));
+        } else if p.durable > p.applied {
+            let epochs = p.log.read_from(p.applied + 1, 1 << self.random.below(16))?;
+            let epochs: Vec<_> = epochs.into_iter().filter(|logged| logged.epoch <= p.durable).collect();
+            if self.one_in(2) {
+                self.store.linger();
+            }
+            p.applying = if self.mutant(Mutant::ApplyLosesRow) && self.one_in(4) {
+                apply_window(&Leaky(&self.store), &epochs)?
+            } else {
+                apply_window(&*self.store, &epochs)?
+            };
+        }
+        if self.one_in(2) {
+            p.retention.release_through(p.applied.min(p.commit.accepted_through()));
+        }
+        Ok(())
+    }
+
+    fn finish_operation(&mut self, p: &mut Process) -> Result<(), Stop> {
+        if p.running.is_empty() {
+            return Ok(());
+        }
+        let chosen = self.random.below(p.running.len() as u64) as usize;
+        let running = &p.running[chosen];
+        self.trace.note(format_args!("operation {} of {} ends", running.id, running.address));
+        let (address, id, result) = (running.address.clone(), running.id, running.result.clone_any());
+        p.sites[running.worker].inbox.push_back(Inbox::Operation(address, id, result));
+        // Now and then an end is told twice.
+        if !self.one_in(4) || self.calm {
+            p.running.swap_remove(chosen);
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, p: &mut Process) -> Result<(), Stop> {
+        if !self.calm && self.one_in(6) {
+            self.clients.give_up(&mut self.random);
+        }
+        let now = self.now();
+        if let Some((what, record)) = self.clients.ask(&mut self.random, now, self.calm) {
+            let index = self.random.below(p.sites.len() as u64) as usize;
+            self.trace.note(format_args!("worker {index} takes request {what}"));
+            let ingress = self.registry.ingress_index(REQUESTS_INGRESS).unwrap_or_default();
+            p.sites[index].worker.admit(ingress, None, record)?;
+        }
+        Ok(())
+    }
+
+    /// The sink takes an epoch, or makes safe what it took.
+    fn feed_sink(&mut self, p: &mut Process) -> Result<(), Stop> {
+        let doubles = self.mutant(Mutant::SinkDoubles);
+        if let Some((epoch, sections)) = p.feed.pop_front() {
+            self.trace.note(format_args!("the sink takes epoch {epoch}"));
+            self.sink.deliver(epoch, &sections, doubles)?;
+            p.delivered = epoch;
+        } else if let Some(from) = p.read_from {
+            self.feed_from_log(p, from)?;
+        } else if self.one_in(2) {
+            let position = self.sink.flush();
+            p.commit.accepted(SinkPosition {
+                egress: RECORDS.name().to_owned(),
+                through_epoch: p.delivered,
+                position: position.to_le_bytes().to_vec().into(),
+            });
+            self.trace.note(format_args!("the sink is safe to {position}, epoch {}", p.delivered));
+        }
+        Ok(())
+    }
+
+    fn feed_from_log(&mut self, p: &mut Process, from: u64) -> Result<(), Stop> {
+        let epochs = match p.log.read_from(from, 1 << self.random.below(15)) {
+            Ok(epochs) => epochs,
+            Err(LogError::Released { first, .. }) => {
+                let next = first.unwrap_or(p.durable + 1).max(from + 1);
+                p.read_from = (next <= p.durable).then_some(next);
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let mut next = from;
+        for logged in epochs.iter().filter(|logged| logged.epoch <= p.durable) {
+            let body = EpochBody::parse(&logged.body).ok_or("a body is malformed".to_owned())?;
+            let sections: Vec<(u32, Vec<u8>)> =
+                body.sections.iter().map(|section| (section.worker, section.egress.to_vec())).collect();
+            self.sink.deliver(logged.epoch, &sections, self.mutant == Some(Mutant::SinkDoubles))?;
+            p.delivered = logged.epoch;
+            next = logged.epoch + 1;
+        }
+        p.read_from = (next <= p.durable).then_some(next);
+        Ok(())
+    }
+
+    /// An operator looks at what waits, and does something about it.
+    fn operate(&mut self, p: &mut Process) -> Result<(), Stop> {
+        let index = self.random.below(p.sites.len() as u64) as usize;
+        let waiting = match p.sites[index].worker.command(&Command::List { limit: 20 })? {
+            Ok(CommandResult::Waiting(waiting)) => waiting,
+            other => return Err(Stop::Violation(format!("a list brought {other:?}"))),
+        };
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let chosen = &waiting[self.random.below(waiting.len() as u64) as usize];
+        let function = TypeName::parse(&chosen.function).map_err(|error| error.to_string())?;
+        let address = Address::new(function, chosen.id.as_str());
+        let shown = p.sites[index].worker.command(&Command::Show { address: address.clone(), messages: 1_000 })?;
+        let Ok(CommandResult::Shown(_, messages)) = shown else {
+            return Err(Stop::Violation(format!("{address} waits and cannot be shown: {shown:?}")));
+        };
+        if messages.len() as u64 != chosen.queued {
+            return Err(Stop::Violation(format!("{address} has {} of {} messages", messages.len(), chosen.queued)));
+        }
+        let ids: Vec<Option<u64>> = messages
+            .iter()
+            .map(|message| {
+                (message.typename == Token::type_name()).then(|| serde_json::from_str::<Token>(&message.value).ok()?.id.into())?
+            })
+            .collect();
+        let (command, dropped) = match self.random.below(6) {
+            0 if !self.calm && ids.iter().all(Option::is_some) => {
+                (Command::Drop(address.clone()), ids.into_iter().flatten().collect())
+            }
+            1 if !self.calm && ids.first().is_some_and(Option::is_some) => {
+                (Command::Skip(address.clone()), ids.into_iter().take(1).flatten().collect())
+            }
+            _ => {
+                if chosen.kind == WaitKind::Parked && self.one_in(2) {
+                    world(|world| world.mended.extend(ids.first().copied().flatten()));
+                }
+                (Command::Retry(address.clone()), Vec::new())
+            }
+        };
+        let epoch = p.sites[index].worker.epoch();
+        let result = p.sites[index].worker.command(&command)?;
+        self.trace.note(format_args!("{command:?}: {result:?}"));
+        match result {
+            Ok(CommandResult::Done { messages: 0 }) => Ok(()),
+            Ok(CommandResult::Done { .. }) => {
+                let dropped: Vec<u64> = dropped;
+                self.model.dropped.extend(dropped.into_iter().map(|id| (epoch, id)));
+                Ok(())
+            }
+            other => Err(Stop::Violation(format!("{command:?} brought {other:?}"))),
+        }
+    }
+
+    /// Lets all that wait for an operator go on.
+    pub(super) fn mend(&mut self, p: &mut Process) -> Result<(), String> {
+        for site in &mut p.sites {
+            let failed = |error: crate::engine::worker::WorkerError| error.to_string();
+            let listed = site.worker.command(&Command::List { limit: 1_000 }).map_err(failed)?;
+            let Ok(CommandResult::Waiting(waiting)) = listed else { continue };
+            for waiting in waiting.iter().filter(|waiting| waiting.kind == WaitKind::Parked) {
+                let function = TypeName::parse(&waiting.function).map_err(|error| error.to_string())?;
+                let address = Address::new(function, waiting.id.as_str());
+                site.worker.command(&Command::Retry(address)).map_err(failed)?.map_err(|error| error.to_string())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Applies all rows but one.
+struct Leaky<'a>(&'a SimStore);
+
+impl StateReader for Leaky<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, crate::state::StateError> {
+        self.0.get(key)
+    }
+    fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<crate::state::Row>, crate::state::StateError> {
+        self.0.scan(start, end, limit)
+    }
+}
+impl StateStore for Leaky<'_> {
+    fn apply<'a>(
+        &self,
+        epoch: u64,
+        changes: &mut dyn Iterator<Item = crate::state::RowChange<'a>>,
+    ) -> Result<(), crate::state::StateError> {
+        self.0.apply(epoch, &mut changes.skip(1))
+    }
+    fn applied_epoch(&self) -> Result<u64, crate::state::StateError> {
+        self.0.applied_epoch()
+    }
+}

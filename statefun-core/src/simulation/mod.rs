@@ -1,0 +1,346 @@
+//! A simulation of the whole engine: real worker cores, the real epoch log and group commit, on one thread, with a network,
+//! a disk, a state store, clients, sources, a sink, time and crashes that one seed decides about.
+//!
+//! [`Model`](model::Model) checks every durable epoch against what must hold; the functions of
+//! [`workload`] check what they see. A run that fails prints its seed and its last events.
+//!
+//! - `STATEFUN_SIM_SEEDS=N` runs N seeds, `STATEFUN_SIM_SEED=x` replays one.
+//! - It is compiled for this crate's tests only: its functions register at link time, as an application's do.
+
+mod clients;
+mod events;
+mod facts;
+mod model;
+mod plan;
+mod process;
+mod sink;
+mod start;
+mod store;
+mod tests;
+mod trace;
+mod workload;
+
+use std::sync::Arc;
+
+use crate::clock::Timestamp;
+use crate::disk::{Crash, SimDisk};
+use crate::engine::registry::{IngressWiring, Parts, Registry};
+use crate::engine::request::RequestFunction;
+use crate::engine::shared::EngineError;
+use crate::engine::worker::{WorkerError, partition_address};
+use crate::id::{Address, KeyGroups};
+use crate::log::LogError;
+use crate::rand::Random;
+use crate::sdk::function::StatefulFunction;
+use crate::simulation::clients::Clients;
+use crate::simulation::model::Model;
+use crate::simulation::plan::{Kind, MOST_NODES, make_id, mix};
+use crate::simulation::process::{Acked, Process};
+use crate::simulation::sink::SimSink;
+use crate::simulation::store::SimStore;
+use crate::simulation::trace::Trace;
+use crate::simulation::workload::{Narrow, Node, RECORDS, World, world};
+use crate::state::StateError;
+use crate::state::keys::{Space, address_key};
+
+const RECORDS_INGRESS: &str = "sim/in";
+const REQUESTS_INGRESS: &str = "sim/requests";
+
+/// A fault of the harness' own, that the checker must find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mutant {
+    /// A message that was in flight at a cut is not recorded there.
+    ForgetInFlight,
+    /// A cut counts as complete while messages of its epoch are on their way.
+    FrontierTooEarly,
+    /// Output leaves before its epoch is durable.
+    ReleaseBeforeDurable,
+    /// What fails leaves half of its effects.
+    HalfDone,
+    /// A restart loses one carried message.
+    LoseCarried,
+    /// A restart delivers one carried message twice.
+    DoubleCarried,
+    /// A source goes on one record before where it was.
+    SourceRepeats,
+    /// Batches between two workers overtake each other.
+    NetworkReorders,
+    /// The state store loses one row of an apply.
+    ApplyLosesRow,
+    /// A worker's clock runs ahead, and is set back by a restart.
+    TimeRunsBack,
+    /// The sink takes what comes again for new.
+    SinkDoubles,
+    /// A label is one too late, as if the sender had cut before it sent.
+    LabelTooLate,
+}
+
+/// How a run ends early.
+#[derive(Debug)]
+enum Stop {
+    /// The machine or the process went down.
+    Down(Crash),
+    /// Something that must hold does not.
+    Violation(String),
+}
+
+impl From<String> for Stop {
+    fn from(problem: String) -> Self {
+        Self::Violation(problem)
+    }
+}
+impl From<WorkerError> for Stop {
+    fn from(error: WorkerError) -> Self {
+        Self::Violation(format!("a worker failed: {error}"))
+    }
+}
+impl From<StateError> for Stop {
+    fn from(error: StateError) -> Self {
+        if error.to_string().contains(store::DOWN) {
+            Self::Down(Crash::Power)
+        } else {
+            Self::Violation(format!("the store failed: {error}"))
+        }
+    }
+}
+impl From<LogError> for Stop {
+    fn from(error: LogError) -> Self {
+        Self::Violation(format!("the log failed: {error}"))
+    }
+}
+impl From<EngineError> for Stop {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::State(error) => error.into(),
+            error => Self::Violation(error.to_string()),
+        }
+    }
+}
+
+/// What is different from run to run beside the order of events.
+#[derive(Debug)]
+struct Shape {
+    key_groups: u16,
+    nodes: u64,
+    partitions: u64,
+    records: u64,
+    clients: u64,
+    cache_bytes: usize,
+    steps: u64,
+    /// One of so many events is a crash.
+    crash_every: u64,
+    /// One of so many events is trouble with the disk.
+    trouble_every: u64,
+    segment_bytes: u64,
+}
+
+impl Shape {
+    fn of(random: &mut Random) -> Self {
+        let mut pick = |choices: &[u64]| choices[random.below(choices.len() as u64) as usize];
+        Self {
+            key_groups: pick(&[1, 3, 8, 64]) as u16,
+            nodes: pick(&[2, 6, 14, 40]).min(MOST_NODES),
+            partitions: pick(&[1, 2, 4]),
+            records: pick(&[4, 12, 24]),
+            clients: pick(&[0, 2, 4]),
+            cache_bytes: pick(&[0, 0, 40_000, 10_000_000]) as usize,
+            steps: pick(&[300, 800, 1_500]),
+            crash_every: pick(&[60, 200, 500, 100_000]),
+            trouble_every: pick(&[100, 400, 100_000]),
+            segment_bytes: pick(&[8 << 10, 32 << 10, 128 << 10]),
+        }
+    }
+}
+
+/// A partition of the source.
+#[derive(Debug)]
+struct Partition {
+    address: Address,
+    /// Ids of its records.
+    records: Vec<u64>,
+}
+
+/// One run.
+struct Sim {
+    shape: Shape,
+    mutant: Option<Mutant>,
+    random: Random,
+    trace: Trace,
+    registry: Arc<Registry>,
+    disk: SimDisk,
+    store: Arc<SimStore>,
+    partitions: Vec<Partition>,
+    clients: Clients,
+    sink: SimSink,
+    model: Model,
+    wall: Timestamp,
+    attempt: u64,
+    /// Nothing bad happens any more.
+    calm: bool,
+    /// The disk was told to fail at some time, and may still.
+    faulty: bool,
+    restarts: u64,
+    /// How many workers wrote the last epoch.
+    workers_then: usize,
+    acked: Acked,
+}
+
+/// What a run that found nothing wrong can say of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Outcome {
+    trace: u64,
+    epochs: u64,
+    restarts: u64,
+    handled: usize,
+}
+
+impl Sim {
+    fn new(seed: u64, mutant: Option<Mutant>) -> Self {
+        let mut random = Random::seeded(seed);
+        let shape = Shape::of(&mut random);
+        let registry = Arc::new(registry(KeyGroups::new(shape.key_groups)));
+        let partitions: Vec<Partition> = (0..shape.partitions)
+            .map(|partition| Partition {
+                address: partition_address(RECORDS_INGRESS, &format!("p{partition}")),
+                records: (0..shape.records)
+                    .map(|number| {
+                        let chance = mix(mix(seed, partition), number);
+                        make_id(chance, 1 + chance % 4, Kind::Plain, chance / 7 % shape.nodes)
+                    })
+                    .collect(),
+            })
+            .collect();
+        let clients = Clients::new(seed, &shape);
+        let mut model = Model::new(shape.nodes, registry.clone());
+        for partition in &partitions {
+            let key = address_key(Space::Source, registry.key_groups, &partition.address);
+            model.sources.insert(key, partition.records.clone());
+        }
+        model.requests = clients.requests();
+        world(|world| {
+            *world = World { nodes: shape.nodes, half_done: mutant == Some(Mutant::HalfDone), ..World::default() };
+        });
+        Self {
+            mutant,
+            trace: Trace::default(),
+            registry,
+            disk: SimDisk::new(random.next_u64()),
+            store: Arc::new(SimStore::new(random.next_u64())),
+            partitions,
+            clients,
+            sink: SimSink::default(),
+            model,
+            wall: Timestamp(1_000_000),
+            attempt: 0,
+            calm: false,
+            faulty: false,
+            restarts: 0,
+            workers_then: 0,
+            acked: Acked::default(),
+            shape,
+            random,
+        }
+    }
+
+    /// One in so many.
+    fn one_in(&mut self, of: u64) -> bool {
+        self.random.below(of) == 0
+    }
+
+    fn mutant(&self, mutant: Mutant) -> bool {
+        self.mutant == Some(mutant)
+    }
+
+    /// Runs to the end; the error says what is wrong.
+    fn run(&mut self) -> Result<Outcome, String> {
+        let mut process = self.restart()?;
+        for _ in 0..self.shape.steps {
+            process = self.guarded(process, Self::step)?;
+        }
+        self.calm = true;
+        self.disk.set_capacity(None);
+        world(|world| world.all_mended = true);
+        process = self.drain(process, true)?;
+        // What never ends is unknown after a restart, and that is an end.
+        drop(process);
+        self.go_down(Crash::Power)?;
+        process = self.restart()?;
+        self.drain(process, false)?;
+        self.check_end()?;
+        Ok(Outcome {
+            trace: self.trace.hash(),
+            epochs: self.model.last_epoch,
+            restarts: self.restarts,
+            handled: self.model.handled.len(),
+        })
+    }
+
+    /// Takes a step; when the machine goes down meanwhile, starts again.
+    fn guarded(
+        &mut self,
+        mut process: Process,
+        step: impl FnOnce(&mut Self, &mut Process) -> Result<(), Stop>,
+    ) -> Result<Process, String> {
+        let result = step(self, &mut process);
+        if let Some(violation) = world(|world| world.violations.first().cloned()) {
+            return Err(violation);
+        }
+        match result {
+            Ok(()) => Ok(process),
+            Err(Stop::Violation(problem)) if !self.disk.is_down() => Err(problem),
+            // With the disk gone, whatever failed did so for that.
+            Err(Stop::Violation(_)) => {
+                drop(process);
+                self.go_down(Crash::Power)?;
+                self.restart()
+            }
+            Err(Stop::Down(crash)) => {
+                drop(process);
+                self.go_down(crash)?;
+                self.restart()
+            }
+        }
+    }
+
+    /// Lets everything that is under way come to its end.
+    fn drain(&mut self, mut process: Process, hanging: bool) -> Result<Process, String> {
+        for round in 0..400 {
+            for _ in 0..100 {
+                process = self.guarded(process, Self::step)?;
+            }
+            self.mend(&mut process)?;
+            if self.at_rest(&process) && self.clients.all_answered(&self.model) && round > 1 {
+                let Some(unfinished) = self.model.unfinished(hanging) else { return Ok(process) };
+                if self.next_due(&process).is_none() {
+                    return Err(format!("at rest, but {unfinished}"));
+                }
+            }
+            if let Some(due) = self.next_due(&process) {
+                self.wall = self.wall.max(due);
+            }
+        }
+        let unfinished = self.model.unfinished(hanging);
+        Err(format!("it does not come to rest: {}, {unfinished:?}", self.why_busy(&process)))
+    }
+
+    fn check_end(&self) -> Result<(), String> {
+        for partition in &self.partitions {
+            if let Some(id) = partition.records.iter().find(|id| !self.model.is_settled(**id)) {
+                return Err(format!("record {id:#x} had no effect"));
+            }
+        }
+        self.sink.check_end(&self.model)
+    }
+}
+
+fn registry(key_groups: KeyGroups) -> Registry {
+    let wiring = |id: &str| IngressWiring { id: id.to_owned(), ..IngressWiring::default() };
+    let parts = Parts {
+        functions: vec![Node::definition(), Narrow::definition(), RequestFunction::definition()],
+        egresses: vec![RECORDS.name().to_owned()],
+        ingresses: vec![wiring(RECORDS_INGRESS), wiring(REQUESTS_INGRESS)],
+        key_groups,
+        ..Parts::default()
+    };
+    Registry::new(parts).expect("the workload is a valid application")
+}

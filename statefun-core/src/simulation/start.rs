@@ -1,0 +1,238 @@
+//! Going down, and starting again from what is on disk and in the store: the real runtime's procedure.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+
+use crate::clock::Timestamp;
+use crate::disk::Crash;
+use crate::engine::apply::catch_up;
+use crate::engine::commit::GroupCommit;
+use crate::engine::cut::EpochBody;
+use crate::engine::envelope::Envelope;
+use crate::engine::worker::{Worker, WorkerSetup};
+use crate::log::{EpochLog, LogError, OpenOptions};
+use crate::simulation::process::{Process, Site};
+use crate::simulation::workload::{RECORDS, world};
+use crate::simulation::{Mutant, Sim, Stop};
+use crate::state::StateStore;
+
+const LINEAGE: u64 = 7;
+
+impl Sim {
+    /// The machine or the process is gone.
+    pub(super) fn go_down(&mut self, crash: Crash) -> Result<(), String> {
+        self.trace.note(format_args!("down: {crash:?}"));
+        self.restarts += 1;
+        self.disk = self.disk.crash(crash);
+        self.store.crash().map_err(|error| error.to_string())?;
+        self.sink.crash(crash, &mut self.random);
+        self.clients.disconnect();
+        // The clock of another start may be behind.
+        if self.one_in(2) {
+            self.wall = Timestamp(self.wall.as_ms().saturating_sub(self.random.below(8_000)));
+        }
+        Ok(())
+    }
+
+    /// Starts again, as often as it takes.
+    pub(super) fn restart(&mut self) -> Result<Process, String> {
+        let workers = 1 + self.random.below(4) as usize;
+        for _ in 0..200 {
+            if !self.calm && self.restarts > 0 {
+                match self.random.below(6) {
+                    0 => {
+                        let step = self.disk.steps() + self.random.below(12);
+                        self.disk.crash_at(step);
+                    }
+                    1 => {
+                        let after = self.one_in(2);
+                        self.store.crash_at_apply(after);
+                    }
+                    _ => {}
+                }
+            }
+            match self.start(workers) {
+                Ok(process) => return Ok(process),
+                Err(Stop::Violation(problem)) if !self.disk.is_down() => return Err(problem),
+                Err(Stop::Violation(_)) => self.go_down(Crash::Power)?,
+                Err(Stop::Down(crash)) => self.go_down(crash)?,
+            }
+        }
+        Err("it does not start".to_owned())
+    }
+
+    fn start(&mut self, workers: usize) -> Result<Process, Stop> {
+        self.attempt += 1;
+        world(|world| world.attempt = self.attempt);
+        let applied = self.store.applied_epoch()?;
+        let options = OpenOptions {
+            applied_epoch: applied,
+            segment_bytes: self.shape.segment_bytes,
+            first_segment_bytes: 8 << 10,
+            background: false,
+            ..OpenOptions::new(LINEAGE)
+        };
+        let mut last: Option<Vec<u8>> = None;
+        let known = self.model.last_epoch;
+        let mut found = Vec::new();
+        let opened = EpochLog::open(Arc::new(self.disk.clone()), "/data/log", &options, &mut |record| {
+            found.push((record.epoch, record.body.to_vec()));
+            Ok::<(), std::convert::Infallible>(())
+        });
+        let recovered = match opened {
+            Ok(recovered) => recovered,
+            Err(error) if self.disk.is_down() => {
+                self.trace.note(format_args!("down while the log is opened: {error}"));
+                return Err(Stop::Down(Crash::Power));
+            }
+            Err(LogError::NoSpace { .. } | LogError::Io { .. } | LogError::Poisoned { .. }) if self.faulty => {
+                self.disk.set_capacity(None);
+                return Err(Stop::Down(Crash::Process));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let log = recovered.log;
+        let last_epoch = log.last_epoch();
+        if last_epoch < known || last_epoch > known + 1 {
+            return Err(Stop::Violation(format!("the log ends with epoch {last_epoch}, and epoch {known} was durable")));
+        }
+        let count = self.workers_then;
+        for (epoch, body) in found {
+            self.model.found(epoch, &body, count)?;
+            if epoch == last_epoch {
+                last = Some(body);
+            }
+        }
+        self.trace.note(format_args!(
+            "start {} with {workers} workers behind epoch {last_epoch}, applied {applied}",
+            self.attempt
+        ));
+        let body = match &last {
+            Some(body) => Some(EpochBody::parse(body).ok_or("the last body is malformed".to_owned())?),
+            None if last_epoch == 0 => None,
+            None => return Err(Stop::Violation(format!("the record of the last epoch, {last_epoch}, is gone"))),
+        };
+        let applied = catch_up(&*self.store, &log.reader(), applied)?;
+        if applied != last_epoch {
+            return Err(Stop::Violation(format!("caught up to epoch {applied} of {last_epoch}")));
+        }
+        let rows = self.store.all()?;
+        if let Some(problem) = difference(&rows, &self.model.rows) {
+            return Err(Stop::Violation(format!("the store is not what the log says: {problem}")));
+        }
+        self.model.dropped.retain(|(epoch, _)| *epoch <= last_epoch);
+        let now = self.now();
+        let workers_list = self.workers(workers, last_epoch, body.as_ref(), now)?;
+        self.workers_then = workers;
+        self.begin(log, workers_list, last_epoch, body.as_ref())
+    }
+
+    /// The workers, with all that was carried before any of them works.
+    fn workers(
+        &mut self,
+        workers: usize,
+        last_epoch: u64,
+        body: Option<&EpochBody<'_>>,
+        now: Timestamp,
+    ) -> Result<Vec<Worker>, Stop> {
+        let groups = self.registry.key_groups;
+        let mut carried: Vec<Vec<Envelope>> = (0..workers).map(|_| Vec::new()).collect();
+        for section in body.map(|body| body.sections.as_slice()).unwrap_or_default() {
+            let mut bytes = Bytes::copy_from_slice(section.carried);
+            while !bytes.is_empty() {
+                let envelope = Envelope::decode(&mut bytes, &self.registry).map_err(|error| error.to_string())?;
+                let owner = groups.owner(envelope.to.key_group(groups), workers);
+                if self.mutant(Mutant::DoubleCarried) && self.one_in(4) {
+                    carried[owner].push(envelope.clone());
+                }
+                if !(self.mutant(Mutant::LoseCarried) && self.one_in(4)) {
+                    carried[owner].push(envelope);
+                }
+            }
+        }
+        let store_is_empty = self.store.all()?.is_empty();
+        let mut list = Vec::new();
+        for (index, carried) in carried.into_iter().enumerate() {
+            let mut worker = Worker::new(WorkerSetup {
+                index,
+                workers,
+                registry: self.registry.clone(),
+                store: self.store.clone(),
+                last_epoch,
+                applied_epoch: last_epoch,
+                store_is_empty,
+                cache_bytes: self.shape.cache_bytes,
+                seed: self.random.next_u64(),
+            })?;
+            worker.recover(carried, now)?;
+            list.push(worker);
+        }
+        Ok(list)
+    }
+
+    fn begin(
+        &mut self,
+        log: EpochLog,
+        workers: Vec<Worker>,
+        last_epoch: u64,
+        body: Option<&EpochBody<'_>>,
+    ) -> Result<Process, Stop> {
+        let groups = self.registry.key_groups;
+        let count = workers.len();
+        let mut positions = Vec::new();
+        for partition in &self.partitions {
+            let owner = groups.owner(partition.address.key_group(groups), count);
+            let row = workers[owner].position(&partition.address)?;
+            let position = row.map(|row| u64::from_le_bytes(row.try_into().unwrap_or_default()));
+            positions.push(position.unwrap_or(0));
+        }
+        let sinks = body.map(|body| body.sinks.clone()).unwrap_or_default();
+        let sink = sinks.first();
+        let position = sink.and_then(|sink| sink.position.first_chunk().map(|position| u64::from_le_bytes(*position)));
+        self.sink.reopen(position.unwrap_or(0))?;
+        let through = sink.map_or(0, |sink| sink.through_epoch);
+        let (reader, retention) = (log.reader(), log.retention());
+        self.clients.check(&self.model)?;
+        for (partition, number) in std::mem::take(&mut *self.acked.lock().unwrap()) {
+            self.check_ack(partition, number)?;
+        }
+        self.acked = Arc::new(Mutex::new(Vec::new()));
+        let mut process = Process {
+            channels: (0..count).map(|_| (0..count).map(|_| VecDeque::new()).collect()).collect(),
+            sites: workers.into_iter().map(Site::new).collect(),
+            requested: last_epoch + 1,
+            durable: last_epoch,
+            applied: last_epoch,
+            applying: None,
+            parts: (0..count).map(|_| VecDeque::new()).collect(),
+            commit: GroupCommit::new(log, count, &[RECORDS.name().to_owned()], sinks),
+            writing: None,
+            written: None,
+            log: reader,
+            retention,
+            reads: Vec::new(),
+            running: Vec::new(),
+            positions,
+            acked: self.acked.clone(),
+            feed: VecDeque::new(),
+            read_from: (through < last_epoch).then_some(through + 1),
+            delivered: last_epoch,
+        };
+        for index in 0..count {
+            self.end(&mut process, index);
+        }
+        Ok(process)
+    }
+}
+
+fn difference(rows: &[crate::state::Row], model: &std::collections::BTreeMap<Vec<u8>, Vec<u8>>) -> Option<String> {
+    let stored = rows.iter().map(|(key, value)| (key, value));
+    if stored.eq(model.iter()) {
+        return None;
+    }
+    let missing = model.iter().find(|(key, value)| rows.binary_search_by(|row| row.0.cmp(key)).map(|at| &rows[at].1) != Ok(*value));
+    let more = rows.iter().find(|(key, _)| !model.contains_key(key));
+    Some(format!("missing or other {:?}, more {:?}", missing.map(|row| row.0), more.map(|row| &row.0)))
+}

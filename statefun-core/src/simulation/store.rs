@@ -1,0 +1,131 @@
+//! A state store on a simulated machine: what it applied stays; an apply takes effect as a whole, at some moment before it
+//! returns, also between two reads; and the machine may go down before or after that moment.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::rand::Random;
+use crate::state::memory::MemoryStore;
+use crate::state::{Row, RowChange, StateError, StateReader, StateStore};
+
+#[derive(Debug)]
+struct UnderWay {
+    epoch: u64,
+    changes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    random: Random,
+    /// Handed over, and in effect at one of the next reads, or when it is settled.
+    under_way: Option<UnderWay>,
+    /// Whether the next apply goes on while others read.
+    linger: bool,
+    /// The machine goes down at the next apply: before it took effect, or after.
+    crash: Option<bool>,
+}
+
+/// See the module's page.
+#[derive(Debug)]
+pub(super) struct SimStore {
+    rows: MemoryStore,
+    inner: Mutex<Inner>,
+}
+
+impl SimStore {
+    pub(super) fn new(seed: u64) -> Self {
+        let inner = Inner { random: Random::seeded(seed), under_way: None, linger: false, crash: None };
+        Self { rows: MemoryStore::default(), inner: Mutex::new(inner) }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets the next apply return before it is in effect, as a thread's that is still at it.
+    pub(super) fn linger(&self) {
+        self.inner().linger = true;
+    }
+
+    /// Lets the machine go down at the next apply, after or before it took effect.
+    pub(super) fn crash_at_apply(&self, after: bool) {
+        self.inner().crash = Some(after);
+    }
+
+    /// The apply under way has returned.
+    pub(super) fn settle(&self) -> Result<(), StateError> {
+        let under_way = self.inner().under_way.take();
+        under_way.map_or(Ok(()), |under_way| self.take_effect(under_way))
+    }
+
+    /// The machine went down: the apply under way is in effect, or never was.
+    pub(super) fn crash(&self) -> Result<(), StateError> {
+        let mut inner = self.inner();
+        inner.linger = false;
+        inner.crash = None;
+        if inner.random.below(2) == 0 {
+            inner.under_way = None;
+        }
+        drop(inner);
+        self.settle()
+    }
+
+    fn take_effect(&self, under_way: UnderWay) -> Result<(), StateError> {
+        let mut changes = under_way.changes.iter().map(|(key, value)| (&key[..], value.as_deref()));
+        self.rows.apply(under_way.epoch, &mut changes)
+    }
+
+    /// Somebody reads: meanwhile the apply under way may take effect.
+    fn read(&self) -> Result<(), StateError> {
+        let mut inner = self.inner();
+        let now = inner.under_way.is_some() && inner.random.below(6) == 0;
+        let under_way = if now { inner.under_way.take() } else { None };
+        drop(inner);
+        under_way.map_or(Ok(()), |under_way| self.take_effect(under_way))
+    }
+
+    /// All rows.
+    pub(super) fn all(&self) -> Result<Vec<Row>, StateError> {
+        self.rows.scan(&[], &[], usize::MAX)
+    }
+}
+
+impl StateReader for SimStore {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        self.read()?;
+        self.rows.get(key)
+    }
+
+    fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<Row>, StateError> {
+        self.read()?;
+        self.rows.scan(start, end, limit)
+    }
+}
+
+/// What an apply says when the machine goes down meanwhile.
+pub(super) const DOWN: &str = "the simulated machine is down";
+
+impl StateStore for SimStore {
+    fn apply<'a>(&self, epoch: u64, changes: &mut dyn Iterator<Item = RowChange<'a>>) -> Result<(), StateError> {
+        let changes: Vec<_> = changes.map(|(key, value)| (key.to_vec(), value.map(<[u8]>::to_vec))).collect();
+        if let Some(pair) = changes.windows(2).find(|pair| pair[0].0 >= pair[1].0) {
+            return Err(StateError::Store(format!("rows are not sorted: {:?} twice or out of order", pair[0].0)));
+        }
+        let under_way = UnderWay { epoch, changes };
+        let mut inner = self.inner();
+        let crash = inner.crash.take();
+        if crash == Some(false) {
+            return Err(StateError::Store(DOWN.to_owned()));
+        }
+        if crash.is_none() && std::mem::take(&mut inner.linger) {
+            inner.under_way = Some(under_way);
+            return Ok(());
+        }
+        drop(inner);
+        self.take_effect(under_way)?;
+        if crash == Some(true) { Err(StateError::Store(DOWN.to_owned())) } else { Ok(()) }
+    }
+
+    fn applied_epoch(&self) -> Result<u64, StateError> {
+        self.rows.applied_epoch()
+    }
+}

@@ -1,0 +1,89 @@
+//! Seeds, one after the other; that a seed decides everything; and that the checker finds what is wrong.
+
+use super::{Mutant, Outcome, Sim};
+
+/// Seeds that one test runs when nobody asks for more.
+const SEEDS: u64 = 60;
+
+fn run(seed: u64, mutant: Option<Mutant>) -> Result<Outcome, String> {
+    let mut sim = Sim::new(seed, mutant);
+    sim.run().map_err(|problem| format!("seed {seed}: {problem}\n{:?}\n{}", sim.shape, sim.trace))
+}
+
+fn check(seed: u64) -> Outcome {
+    run(seed, None).unwrap_or_else(|problem| {
+        panic!("{problem}\nreplay it with STATEFUN_SIM_SEED={seed}");
+    })
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+/// Seeds are split over two tests, which run side by side.
+fn some_seeds(offset: u64) {
+    if let Some(seed) = number("STATEFUN_SIM_SEED") {
+        if offset == 0 {
+            println!("{:?}", check(seed));
+        }
+        return;
+    }
+    let count = number("STATEFUN_SIM_SEEDS").unwrap_or(2 * SEEDS);
+    let first = number("STATEFUN_SIM_FIRST").unwrap_or(0);
+    let mut total = Outcome { trace: 0, epochs: 0, restarts: 0, handled: 0 };
+    for seed in (first..first + count).filter(|seed| seed % 2 == offset) {
+        let outcome = check(seed);
+        total.epochs += outcome.epochs;
+        total.restarts += outcome.restarts;
+        total.handled += outcome.handled;
+    }
+    println!("{total:?}");
+}
+
+#[test]
+fn even_seeds_keep_every_promise() {
+    some_seeds(0);
+}
+
+#[test]
+fn odd_seeds_keep_every_promise() {
+    some_seeds(1);
+}
+
+#[test]
+fn one_seed_gives_one_course_of_events() {
+    for seed in [3, 8] {
+        assert_eq!(check(seed), check(seed));
+    }
+    assert_ne!(check(3).trace, check(8).trace);
+}
+
+/// A fault of the harness must be found within so many seeds.
+fn is_found(mutant: Mutant) {
+    let found = (0..100).find_map(|seed| run(seed, Some(mutant)).err());
+    let problem = found.unwrap_or_else(|| panic!("nobody noticed {mutant:?}"));
+    println!("{mutant:?}: {}", problem.lines().next().unwrap_or_default());
+}
+
+macro_rules! mutants {
+    ($($name:ident: $mutant:ident;)*) => {
+        $(#[test]
+        fn $name() {
+            is_found(Mutant::$mutant);
+        })*
+    };
+}
+mutants! {
+    notices_what_was_in_flight_and_is_not_recorded: ForgetInFlight;
+    notices_a_cut_that_completes_too_early: FrontierTooEarly;
+    notices_output_of_epochs_that_are_not_durable: ReleaseBeforeDurable;
+    notices_what_is_half_done: HalfDone;
+    notices_a_carried_message_that_is_lost: LoseCarried;
+    notices_a_carried_message_that_comes_twice: DoubleCarried;
+    notices_a_source_that_repeats: SourceRepeats;
+    notices_batches_that_overtake: NetworkReorders;
+    notices_a_row_that_is_not_applied: ApplyLosesRow;
+    notices_time_that_runs_back: TimeRunsBack;
+    notices_a_sink_that_doubles: SinkDoubles;
+    notices_a_label_that_is_too_late: LabelTooLate;
+}

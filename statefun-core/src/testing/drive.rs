@@ -1,0 +1,213 @@
+//! Driving the worker: messages, epochs, time, restarts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::clock::Timestamp;
+use crate::engine::apply::apply_window;
+use crate::engine::cut::{EpochBody, EpochPart, body_slices, egress_framing, encode_head};
+use crate::engine::envelope::{Envelope, EnvelopeError};
+use crate::engine::registry::Registry;
+use crate::engine::shared::EngineError;
+use crate::engine::worker::{ReadDone, Worker, WorkerError, WorkerSetup};
+use crate::id::Address;
+use crate::io::ingress::AckOutcome;
+use crate::log::LoggedEpoch;
+use crate::state::memory::MemoryStore;
+use crate::state::{StateReader, StateStore};
+use crate::testing::builder::Settings;
+use crate::testing::{Harness, HarnessError, Written};
+
+/// Messages handled between two looks at timers and reads.
+const SLICE: usize = 256;
+/// Of the last so many messages, an endless cycle's error says whose they were.
+const SUSPECTS: usize = 1000;
+
+/// A worker over what the store holds, as after the start of a process.
+fn make_worker(
+    registry: &Arc<Registry>,
+    store: &Arc<MemoryStore>,
+    settings: &Settings,
+    carried: Vec<Envelope>,
+    now: Timestamp,
+) -> Result<Worker, HarnessError> {
+    let applied = store.applied_epoch().map_err(EngineError::from)?;
+    let rows = store.scan(&[], &[], 1).map_err(EngineError::from)?;
+    let mut worker = Worker::new(WorkerSetup {
+        index: 0,
+        workers: 1,
+        registry: registry.clone(),
+        store: store.clone(),
+        last_epoch: applied,
+        applied_epoch: applied,
+        store_is_empty: rows.is_empty(),
+        cache_bytes: settings.cache_bytes,
+        // The same numbers again after a restart would be a trap of the harness' own.
+        seed: settings.seed.wrapping_add(applied),
+        watched: None,
+    })?;
+    worker.trace = Some(Vec::new());
+    worker.recover(carried, now)?;
+    Ok(worker)
+}
+
+impl Harness {
+    pub(super) fn start(registry: Arc<Registry>, now: Timestamp, settings: Settings) -> Result<Self, HarnessError> {
+        let store = Arc::new(MemoryStore::default());
+        let worker = make_worker(&registry, &store, &settings, Vec::new(), now)?;
+        Ok(Self {
+            registry,
+            store,
+            worker,
+            now,
+            settings,
+            trace: super::trace::Trace::default(),
+            egress: Vec::new(),
+            carried: Bytes::new(),
+            replies: std::collections::HashMap::new(),
+            requests: 0,
+            operations: super::operations::Operations::default(),
+        })
+    }
+
+    /// Carries out what the worker wants done.
+    pub(super) fn serve(&mut self) -> Result<(), HarnessError> {
+        for read in std::mem::take(&mut self.worker.effects.reads) {
+            let rows = read.keys.iter().map(|key| self.store.get(key)).collect();
+            self.worker.loaded(ReadDone { address: read.address, rows })?;
+        }
+        for operation in std::mem::take(&mut self.worker.effects.operations) {
+            self.operations.start(operation)?;
+        }
+        self.note_trace();
+        Ok(())
+    }
+
+    pub(super) fn note_trace(&mut self) {
+        for event in self.worker.trace.iter_mut().flat_map(std::mem::take) {
+            self.trace.note(self.now, event);
+        }
+    }
+
+    /// Handles up to `limit` messages; returns how many it took.
+    pub(super) fn handle(&mut self, limit: usize) -> Result<usize, HarnessError> {
+        let mut done = 0;
+        loop {
+            self.worker.fire(usize::MAX)?;
+            self.serve()?;
+            if done >= limit || self.worker.runnable() == 0 {
+                return Ok(done);
+            }
+            done += self.worker.run(SLICE.min(limit - done))?;
+            self.serve()?;
+        }
+    }
+
+    /// Handles messages and waits for operations until there is nothing more to do now.
+    pub(super) fn settle(&mut self) -> Result<(), HarnessError> {
+        let mut left = self.settings.message_limit;
+        loop {
+            left = left.saturating_sub(self.handle(left)?);
+            if left == 0 && self.worker.runnable() > 0 {
+                return Err(self.endless());
+            }
+            let ended = self.operations.wait(self.settings.operation_timeout)?;
+            if ended.is_empty() {
+                break;
+            }
+            for operation in ended {
+                self.worker.operation_done(&operation.address, operation.id, operation.result);
+            }
+        }
+        self.commit()
+    }
+
+    fn endless(&self) -> HarnessError {
+        let mut addresses: Vec<(Address, usize)> = Vec::new();
+        for delivery in self.trace.deliveries.iter().rev().take(SUSPECTS) {
+            match addresses.iter_mut().find(|(address, _)| *address == delivery.to) {
+                Some((_, count)) => *count += 1,
+                None => addresses.push((delivery.to.clone(), 1)),
+            }
+        }
+        addresses.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        addresses.truncate(8);
+        HarnessError::Endless { limit: self.settings.message_limit, addresses }
+    }
+
+    /// Ends the epoch: all that changed is encoded and goes to the store, egress records and replies leave.
+    pub(super) fn commit(&mut self) -> Result<(), HarnessError> {
+        self.serve()?;
+        if !self.worker.changed() {
+            return Ok(());
+        }
+        self.worker.flush();
+        self.worker.cut()?;
+        while let Some(part) = self.worker.complete(self.worker.epoch()) {
+            self.release(part)?;
+        }
+        Ok(())
+    }
+
+    fn release(&mut self, mut part: EpochPart) -> Result<(), HarnessError> {
+        let mut head = Vec::new();
+        encode_head(&mut head, self.now, &[], std::slice::from_ref(&part));
+        let body = Bytes::from(body_slices(&head, std::slice::from_ref(&part)).concat());
+        let logged = LoggedEpoch { epoch: part.epoch, body: body.clone() };
+        apply_window(&*self.store, &[logged])?;
+        self.worker.applied(part.epoch);
+        let malformed = || WorkerError::Row("an epoch of the harness' own");
+        let parsed = EpochBody::parse(&body).ok_or_else(malformed)?;
+        let section = parsed.sections.first().ok_or_else(malformed)?;
+        for record in egress_framing::iter(section.egress) {
+            let record = record.ok_or_else(malformed)?;
+            self.egress.push(Written {
+                egress: record.egress,
+                message: record.message,
+                payload: body.slice_ref(record.payload),
+            });
+        }
+        self.carried = body.slice_ref(section.carried);
+        for ack in part.acks.drain(..) {
+            ack.tell(AckOutcome::Durable);
+        }
+        for response in part.responses.drain(..) {
+            self.replies.insert(response.request, response.answer);
+        }
+        self.worker.recycle(part);
+        Ok(())
+    }
+
+    /// See [`Harness::advance`].
+    pub(super) fn pass(&mut self, duration: Duration) -> Result<(), HarnessError> {
+        self.settle()?;
+        let end = if duration.is_zero() { self.now } else { self.now.after(duration) };
+        while let Some(due) = self.worker.next_due().filter(|due| *due <= end) {
+            self.set_now(due);
+            self.settle()?;
+        }
+        self.set_now(end);
+        self.settle()
+    }
+
+    fn set_now(&mut self, now: Timestamp) {
+        self.now = self.now.max(now);
+        self.worker.set_now(self.now);
+    }
+
+    /// See [`Harness::restart`].
+    pub(super) fn start_again(&mut self) -> Result<(), HarnessError> {
+        self.commit()?;
+        self.operations.abort();
+        let mut carried = Vec::new();
+        let mut bytes = self.carried.clone();
+        while !bytes.is_empty() {
+            let decoded: Result<Envelope, EnvelopeError> = Envelope::decode(&mut bytes, &self.registry);
+            carried.push(decoded.map_err(WorkerError::from)?);
+        }
+        self.worker = make_worker(&self.registry, &self.store, &self.settings, carried, self.now)?;
+        self.serve()
+    }
+}
