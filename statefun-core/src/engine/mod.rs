@@ -4,6 +4,7 @@ pub(crate) mod apply;
 pub(crate) mod commit;
 pub(crate) mod cut;
 pub(crate) mod dataflow;
+pub(crate) mod dead_letters;
 pub(crate) mod driver;
 pub(crate) mod envelope;
 pub(crate) mod index;

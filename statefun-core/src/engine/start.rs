@@ -18,6 +18,7 @@ use crate::engine::apply::catch_up;
 use crate::engine::commit::GroupCommit;
 use crate::engine::cut::{EpochBody, SinkPosition};
 use crate::engine::dataflow::{self, Workers};
+use crate::engine::dead_letters::DeadLetterDesk;
 use crate::engine::driver::{ActiveSource, Driver, Outlets, ToCommit, ToWorker};
 use crate::engine::envelope::{Envelope, EnvelopeError};
 use crate::engine::registry::Registry;
@@ -74,6 +75,8 @@ pub struct EngineSetup {
     pub egresses: Vec<(String, Box<dyn Egress>)>,
     /// Functions (`ns/name`) and states (`ns/name:state`) whose data may be deleted since the code no longer has them.
     pub drop_data: Vec<String>,
+    /// Where egresses leave what their receivers refuse.
+    pub(crate) dead_letters: DeadLetterDesk,
     /// Where asynchronous work runs.
     pub runtime: tokio::runtime::Handle,
 }
@@ -339,6 +342,9 @@ impl Engine {
             recovery: summary,
             _lock: recovered.lock,
         };
+        if let Some(first) = inboxes.first() {
+            setup.dead_letters.open(first.clone(), shared.clone());
+        }
         let sources = open_ingresses(
             setup.ingresses,
             &registry,

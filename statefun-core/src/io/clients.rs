@@ -33,15 +33,6 @@ struct Waiting {
     answer: oneshot::Sender<Answer>,
 }
 
-impl Default for Clients {
-    fn default() -> Self {
-        // A request that an earlier process took in is answered in this one, to a connection of that process: its number
-        // must not be that of another connection here.
-        let first = Random::from_system().next_u64();
-        Self { waiting: Mutex::default(), connections: AtomicU64::new(first) }
-    }
-}
-
 impl Clients {
     fn waiting(&self) -> MutexGuard<'_, HashMap<CompactString, Vec<Waiting>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)

@@ -207,11 +207,6 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// The type of that name, if Rust code of the application declares it.
-    pub(crate) fn definition(&self, type_name: &str) -> Option<&MessageDefinition> {
-        self.messages.get(&MessageTypeId::of(type_name))
-    }
-
     pub(crate) fn new(messages: impl IntoIterator<Item = MessageDefinition>) -> Self {
         Self { messages: Arc::new(messages.into_iter().map(|message| (message.type_id, message)).collect()) }
     }

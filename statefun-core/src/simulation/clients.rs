@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::clock::Timestamp;
-use crate::engine::request::{Answer, ClientResponse, Request, request_address};
+use crate::engine::request::{Answer, ClientResponse, Recipients, Request, request_address};
 use crate::io::ingress::Record;
 use crate::rand::Random;
 use crate::sdk::message::Message;
@@ -111,7 +111,7 @@ impl Clients {
 
     /// An answer comes.
     pub(super) fn answer(&mut self, response: ClientResponse) -> Result<(), String> {
-        if let Some(connection) = response.connection
+        if let Recipients::Connection(connection) = response.to
             && let Some(number) = self.strangers.get(&connection)
         {
             return match response.answer {
@@ -123,13 +123,13 @@ impl Clients {
         let Some(request) = self.requests.iter_mut().find(|request| request.name == name) else {
             return Err(format!("nobody asked for `{name}`"));
         };
-        let told = match response.connection {
-            Some(connection) => {
+        let told = match response.to {
+            Recipients::Connection(connection) => {
                 let before = request.connections.len();
                 request.connections.retain(|known| *known != connection);
                 request.connections.len() < before
             }
-            None => !std::mem::take(&mut request.connections).is_empty(),
+            Recipients::Waiting { .. } => !std::mem::take(&mut request.connections).is_empty(),
         };
         match (&response.answer, request.wait) {
             (Answer::Accepted, false) => {}

@@ -165,6 +165,7 @@ impl Sim {
                 store_is_empty,
                 cache_bytes: self.shape.cache_bytes,
                 seed: self.random.next_u64(),
+                watched: None,
             })?;
             worker.recover(carried, now)?;
             list.push(worker);

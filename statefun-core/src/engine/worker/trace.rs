@@ -2,6 +2,7 @@
 
 use crate::engine::envelope::Envelope;
 use crate::engine::instances::Invoked;
+use crate::engine::waiting::Wait;
 use crate::engine::worker::invoke::insert_empty;
 use crate::engine::worker::{Worker, WorkerError};
 use crate::id::Address;
@@ -52,7 +53,7 @@ impl Worker {
         if self.store_is_empty {
             insert_empty(&mut **table, address)?;
         } else {
-            self.begin_load(address);
+            self.begin_load(address, Wait::loading());
         }
         Ok(())
     }

@@ -412,6 +412,7 @@ fn work(
         store_is_empty: true,
         cache_bytes: 64 << 20,
         seed: 7,
+        watched: None,
     };
     let mut all: Vec<Worker> = (0..workers)
         .map(|index| Worker::new(setup(index)).unwrap())
