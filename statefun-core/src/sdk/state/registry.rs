@@ -1,7 +1,7 @@
 //! `PersistedRegistry`: states whose names are known only at run time.
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::clock::Timestamp;
 use crate::module::description::{Expiration, StateKind};
@@ -132,13 +132,15 @@ impl PersistedRegistry {
         let start = site.entry_key(|out| out.push(NAMES));
         let end = site.entry_key(|out| out.push(STATES));
         let rows = site.rows.borrow().scan(&start, &end, usize::MAX)?;
-        rows.iter()
-            .map(|(key, _)| {
-                key.get(start.len()..)
-                    .and_then(|mut rest| String::decode_key(&mut rest))
-                    .ok_or_else(|| site.decode_error("a registered name is malformed"))
-            })
-            .collect()
+        let stored = rows.iter().map(|(key, _)| {
+            key.get(start.len()..)
+                .and_then(|mut rest| String::decode_key(&mut rest))
+                .ok_or_else(|| site.decode_error("a registered name is malformed"))
+        });
+        // Those registered since the last cut have no row yet.
+        let mut names = stored.collect::<Result<BTreeSet<String>, StateError>>()?;
+        names.extend(self.states.keys().cloned());
+        Ok(names.into_iter().collect())
     }
 }
 
@@ -244,5 +246,46 @@ impl PersistedState for PersistedRegistry {
 
     fn heap_bytes(&self) -> usize {
         self.states.iter().map(|(name, state)| name.len() + state.heap_bytes() + 64).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::prelude::*;
+    use crate::testing::Harness;
+
+    #[stateful_function(typename = "example/gauges", accepts(String))]
+    struct Gauges {
+        #[persisted]
+        gauges: PersistedRegistry,
+    }
+
+    impl Handle<String> for Gauges {
+        fn handle(&mut self, name: String, _: &mut Context<'_, Self>) -> HandlerResult {
+            **self.gauges.value::<u32>(&name)? += 1;
+            if name == "wrong" { Err(HandlerError::permanent("wrong")) } else { Ok(()) }
+        }
+    }
+
+    #[test]
+    fn names_are_those_that_are_registered_by_now() {
+        let mut app = Harness::builder().function::<Gauges>().build().unwrap();
+        let at = || Gauges::at("one");
+        let names = |app: &mut Harness| app.state(at(), |gauges| gauges.gauges.names()).unwrap();
+        app.send(at(), "b".to_owned()).run_until_idle();
+        assert_eq!(names(&mut app), ["b"]);
+        // In an epoch that has not ended.
+        app.send(at(), "a".to_owned()).run(1);
+        assert_eq!(names(&mut app), ["a", "b"]);
+        app.restart();
+        assert_eq!(names(&mut app), ["a", "b"]);
+        let twice = app.state(at(), |gauges| {
+            gauges.gauges.value::<u32>("c").unwrap();
+            gauges.gauges.names()
+        });
+        assert_eq!(twice.unwrap(), ["a", "b", "c"]);
+        assert_eq!(names(&mut app), ["a", "b"], "what was only looked at is taken back");
+        app.send(at(), "wrong".to_owned()).run_until_idle();
+        assert_eq!(names(&mut app), ["a", "b"]);
     }
 }
