@@ -332,11 +332,6 @@ impl Model {
             )
         })
     }
-
-    /// The addresses that wait in durable state, for whoever reports.
-    pub(super) fn waiting(&self) -> impl Iterator<Item = &WaitRow> {
-        self.addresses.values().filter_map(|facts| facts.waiting.as_ref())
-    }
 }
 
 fn replace<T>(map: &mut BTreeMap<Vec<u8>, T>, key: &[u8], value: Option<T>) {

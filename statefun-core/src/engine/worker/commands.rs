@@ -192,11 +192,6 @@ impl Worker {
             }
         }
     }
-
-    /// The positions of the partitions that this worker keeps, as their rows have them.
-    pub(crate) fn position(&self, partition: &Address) -> Result<Option<Vec<u8>>, WorkerError> {
-        Ok(self.rows.borrow().get(&address_key(Space::Source, self.groups, partition))?)
-    }
 }
 
 fn describe(function: Option<TypeName>, id: String, row: WaitRow) -> WaitingAddress {
