@@ -167,7 +167,8 @@ impl SinkRunner {
     fn deliver_all(&mut self) -> Result<(), EngineError> {
         let hash = egress_hash(&self.id);
         let mut unsafe_bytes = 0;
-        let mut through = self.log.durable_epoch();
+        // What the log says was accepted, until more is.
+        let mut through = self.feed.queue().read_from.map_or_else(|| self.log.durable_epoch(), |from| from - 1);
         let mut replayed = false;
         loop {
             match self.next(unsafe_bytes > 0) {
@@ -267,16 +268,17 @@ impl SinkRunner {
         Ok((last, true))
     }
 
-    fn deliver(&mut self, hash: u64, egress: &EpochEgress) -> Result<usize, EngineError> {
+    /// Delivers the records of an epoch, and returns their bytes; none when the engine stops before the sink takes them.
+    fn deliver(&mut self, hash: u64, egress: &EpochEgress) -> Result<Option<usize>, EngineError> {
         let records = egress.records(hash, &*self.names)?;
         if records.is_empty() {
-            return Ok(0);
+            return Ok(Some(0));
         }
         let shared = self.shared.clone();
         let sink = &mut self.egress;
-        patiently(&shared, || sink.deliver(egress.epoch, &records))?;
+        let delivered = patiently(&shared, || sink.deliver(egress.epoch, &records))?;
         reached(Step::Delivered);
-        Ok(records.iter().map(|record| record.payload.len() + 1).sum())
+        Ok(delivered.map(|()| records.iter().map(|record| record.payload.len() + 1).sum()))
     }
 
     fn flush(&mut self, through_epoch: u64) -> Result<(), EngineError> {

@@ -12,7 +12,7 @@ use crate::engine::cut::{EpochBody, egress_framing};
 use crate::engine::envelope::Envelope;
 use crate::engine::registry::Registry;
 use crate::engine::rows::framing;
-use crate::engine::waiting::{WaitKind, WaitRow};
+use crate::engine::waiting::WaitKind;
 use crate::sdk::async_result::AsyncResult;
 use crate::sdk::message::{Message, TypedValue};
 use crate::simulation::facts::{Change, Facts, parse_row};

@@ -9,7 +9,7 @@ use crate::engine::waiting::{WaitKind, WaitRow, WaitingAddress, queue_key, waiti
 use crate::engine::worker::{Worker, WorkerError};
 use crate::id::{Address, TypeName};
 use crate::sdk::message::TypedValue;
-use crate::state::keys::{Space, address_key, group_key, parse_address_key, prefix_end};
+use crate::state::keys::{Space, group_key, parse_address_key, prefix_end};
 
 /// An operator's question or order. Orders go to the worker that owns the address, lists to all workers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -191,6 +191,13 @@ impl Worker {
                 rows.delete(key);
             }
         }
+    }
+
+    /// The position that this worker keeps of a partition.
+    #[cfg(test)]
+    pub(crate) fn position(&self, partition: &Address) -> Result<Option<Vec<u8>>, WorkerError> {
+        let key = crate::state::keys::address_key(Space::Source, self.groups, partition);
+        Ok(self.rows.borrow().get(&key)?)
     }
 }
 
