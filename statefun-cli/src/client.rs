@@ -55,10 +55,7 @@ impl Answer {
         }
         let text = String::from_utf8_lossy(&self.body);
         let text: String = text.trim().chars().filter(|c| !c.is_control()).take(200).collect();
-        match text.is_empty() {
-            true => self.status.canonical_reason().unwrap_or("it says nothing about it").to_owned(),
-            false => text,
-        }
+        if text.is_empty() { self.status.canonical_reason().unwrap_or("it says nothing about it").to_owned() } else { text }
     }
 }
 

@@ -148,10 +148,7 @@ fn describe(executable: &Path, directory: &Path) -> Result<String, Failure> {
     };
     let status = child.wait().map_err(|error| failed(format_args!("{error}")))?;
     let answer = answer.map_err(|error| failed(format_args!("{error}")))?;
-    match status.success() {
-        true => Ok(answer),
-        false => Err(failed(format_args!("`describe` ended with {status}"))),
-    }
+    if status.success() { Ok(answer) } else { Err(failed(format_args!("`describe` ended with {status}"))) }
 }
 
 /// Reads on a thread of its own, so that one can give up waiting.

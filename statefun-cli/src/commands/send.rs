@@ -94,7 +94,7 @@ impl Target {
             authority,
             path,
             headers: Vec::new(),
-            longest_wait: Duration::from_secs(3_600),
+            longest_wait: Duration::from_hours(1),
         })
     }
 
@@ -157,7 +157,7 @@ fn needed_id<'a>(args: &'a MessageArgs, ingress: &str) -> Result<&'a str, Failur
 
 /// The type of the message: the only one, or the one that was chosen.
 fn typename(args: &MessageArgs, spec: &HttpIngress) -> Result<String, Failure> {
-    let known: Vec<&str> = spec.value_types().iter().map(|one| one.as_str()).collect();
+    let known: Vec<&str> = spec.value_types().iter().map(statefun_core::module::model::ValueType::as_str).collect();
     let listed = known.join("`, `");
     match (&args.typename, known.as_slice()) {
         (None, [one]) => Ok((*one).to_owned()),

@@ -210,7 +210,7 @@ impl Node {
             }
             How::Never => {
                 let token = format!("{}-{}", hop.op, hop.path);
-                ctx.send_after(Duration::from_secs(3600), target, Step::of(hop, &own, 0)).with_token(&token);
+                ctx.send_after(Duration::from_hours(1), target, Step::of(hop, &own, 0)).with_token(&token);
                 ctx.send(Self::at(&own), TakeBack { token });
             }
             How::Async { ms, fails } => {

@@ -11,7 +11,7 @@ use statefun_core::clock::Stopwatch;
 use statefun_core::steps::Step;
 
 /// Nothing that works takes as long as this, however busy the machine is.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Looks until there is something, and panics with what `problem` says when there is not in time.
 ///

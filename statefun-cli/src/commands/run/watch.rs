@@ -92,12 +92,9 @@ pub(super) async fn run(runner: &Runner<'_>) -> Outcome {
     let mut seen = Snapshot::take(runner);
     let first = runner.prepare()?;
     let mut signals = Signals::listen()?;
-    let mut running = match first {
-        Some(executable) => Some(start(runner, &executable, &seen)?),
-        None => {
-            say("waiting for a change");
-            None
-        }
+    let mut running = if let Some(executable) = first { Some(start(runner, &executable, &seen)?) } else {
+        say("waiting for a change");
+        None
     };
     loop {
         tokio::select! {

@@ -83,12 +83,11 @@ impl Worker {
             .function_index(envelope.to.function())
             .and_then(|function| self.registry.functions().get(function))
             .map_or(u64::MAX, |function| function.limits.queue_len);
-        if let Some(wait) = self.moving.get_mut(&envelope.to) {
-            if wait.stored_len() == 0 && (wait.kind == WaitKind::Loading || wait.memory.len() < MEMORY_QUEUE) {
+        if let Some(wait) = self.moving.get_mut(&envelope.to)
+            && wait.stored_len() == 0 && (wait.kind == WaitKind::Loading || wait.memory.len() < MEMORY_QUEUE) {
                 wait.memory.push_back(envelope);
                 return Ok(());
             }
-        }
         let address = envelope.to.clone();
         let held = self.held.contains_key(&address);
         let waits = if held { &mut self.held } else { &mut self.moving };
