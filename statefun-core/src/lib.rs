@@ -3,6 +3,7 @@
 // The macros name this crate `::statefun_core`, here too.
 extern crate self as statefun_core;
 
+pub mod admin;
 pub mod app;
 pub mod catalog;
 pub mod clock;
@@ -32,6 +33,7 @@ pub mod prelude {
     pub use statefun_macros::{Message, persisted, router, stateful_function};
 
     pub use crate::id::{Address, TypeName};
+    pub use crate::module::description::Expiration;
     pub use crate::sdk::async_result::{AsyncOutcome, AsyncResult};
     pub use crate::sdk::context::Context;
     pub use crate::sdk::egress::EgressId;

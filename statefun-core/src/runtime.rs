@@ -7,13 +7,16 @@ use thiserror::Error;
 
 use crate::catalog::DataDirectory;
 use crate::disk::{Disk, RealDisk};
+use crate::engine::dead_letters::DeadLetterDesk;
 use crate::engine::registry::{IngressWiring, OnError, Parts, Registry, RegistryError};
 use crate::engine::start::{Engine, EngineSettings, EngineSetup, StartError};
 use crate::id::{KeyGroups, TypeName};
 use crate::io::egress::Egress;
-use crate::io::file::FileEgress;
-use crate::io::http::{HttpIngress, HttpServers};
+use crate::io::file::{FileEgress, FileIngress};
+use crate::io::http::{HttpIngress, HttpServers, Webhook};
 use crate::io::ingress::Ingress;
+use crate::io::playground::{PlaygroundEgress, PlaygroundIngress};
+use crate::io::stdio::{StdioEgress, StdioIngress};
 use crate::module::description::{DESCRIPTION_VERSION, Description, MessageDescription};
 use crate::module::model::{self, Spec};
 use crate::module::{Application, BuildFeatures};
@@ -121,9 +124,10 @@ impl Launch {
         let mut egresses: Vec<(String, Box<dyn Egress>)> =
             bound_egresses.into_iter().map(|bound| (bound.id, bound.egress)).collect();
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let dead_letters = DeadLetterDesk::default();
         for spec in self.modules.iter().flat_map(Application::specs) {
             let wiring = wiring_of(spec);
-            match connector(spec, &self.servers, &disk) {
+            match connector(spec, &self.servers, &disk, &functions, &dead_letters) {
                 Some(Connector::Ingress(ingress)) => {
                     ingresses.push((wiring.id.clone(), ingress));
                     wirings.push(wiring);
@@ -147,6 +151,7 @@ impl Launch {
             ingresses,
             egresses,
             drop_data: self.drop_data,
+            dead_letters,
             runtime: runtime.clone(),
         })?;
         self.servers.start();
@@ -196,11 +201,26 @@ enum Connector {
     Egress(Box<dyn Egress>),
 }
 
-fn connector(spec: &Spec, servers: &Arc<HttpServers>, disk: &Arc<dyn Disk>) -> Option<Connector> {
+fn connector(
+    spec: &Spec,
+    servers: &Arc<HttpServers>,
+    disk: &Arc<dyn Disk>,
+    functions: &[FunctionDefinition],
+    dead_letters: &DeadLetterDesk,
+) -> Option<Connector> {
+    let (spec, servers) = (spec.clone(), servers.clone());
     Some(match spec {
-        Spec::HttpIngress(spec) => Connector::Ingress(Box::new(HttpIngress::new(spec.clone(), servers.clone()))),
-        Spec::FileEgress(spec) => Connector::Egress(Box::new(FileEgress::new(spec.clone(), disk.clone()))),
+        Spec::HttpIngress(spec) => Connector::Ingress(Box::new(HttpIngress::new(spec, servers))),
+        Spec::HttpEgress(spec) => {
+            let letters = spec.dead_letter.as_ref().map(|egress| dead_letters.letters_to(egress.as_str()));
+            Connector::Egress(Box::new(Webhook::new(spec, functions, letters)))
+        }
+        Spec::FileIngress(spec) => Connector::Ingress(Box::new(FileIngress::new(spec))),
+        Spec::FileEgress(spec) => Connector::Egress(Box::new(FileEgress::new(spec, disk.clone()))),
+        Spec::StdioIngress(spec) => Connector::Ingress(Box::new(StdioIngress::new(spec))),
+        Spec::StdioEgress(spec) => Connector::Egress(Box::new(StdioEgress::new(spec))),
+        Spec::PlaygroundIngress(spec) => Connector::Ingress(Box::new(PlaygroundIngress::new(spec, servers))),
+        Spec::PlaygroundEgress(spec) => Connector::Egress(Box::new(PlaygroundEgress::new(spec, servers))),
         Spec::Configuration(_) => return None,
-        _ => return None,
     })
 }

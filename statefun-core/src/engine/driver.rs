@@ -13,6 +13,7 @@ use crate::engine::worker::{
     Batch, Body, Command, CommandError, CommandResult, ReadDone, ReadRequest, StartOperation, Worker, WorkerError,
 };
 use crate::id::Address;
+use crate::io::egress::DeadLetter;
 use crate::io::ingress::{Ack, Record, Source, SourceStatus};
 
 /// Messages run between two looks at what comes from elsewhere.
@@ -36,6 +37,7 @@ pub(crate) enum ToWorker {
     Operation { address: Address, id: u64, result: Body },
     Command(Command, CommandReply),
     Recycle(EpochPart),
+    DeadLetter { egress: u64, letter: DeadLetter },
 }
 
 /// What workers send to the committer.
@@ -117,6 +119,7 @@ impl Driver {
                 ToWorker::Read(done) => self.worker.loaded(done)?,
                 ToWorker::Operation { address, id, result } => self.worker.operation_done(&address, id, result),
                 ToWorker::Recycle(part) => self.worker.recycle(part),
+                ToWorker::DeadLetter { egress, letter } => self.worker.take_dead_letter(egress, letter),
                 ToWorker::Command(command, reply) => {
                     let result = self.worker.command(&command)?;
                     if self.worker.changed() && matches!(result, Ok(CommandResult::Done { .. })) {

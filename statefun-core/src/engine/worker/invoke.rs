@@ -11,6 +11,7 @@ use crate::engine::waiting::Wait;
 use crate::engine::worker::{Body, GROUP, StartOperation, Worker, WorkerError};
 use crate::clock::Timestamp;
 use crate::id::{Address, LazyTypeName, MessageTypeId};
+use crate::io::egress::DeadLetter;
 use crate::io::ingress::{Ack, AckOutcome, Record};
 use crate::sdk::context::{Delayed, InvocationScope};
 use crate::sdk::egress::egress_hash;
@@ -316,6 +317,23 @@ impl Worker {
         self.refuse(ingress, bytes, problem, ack)
     }
 
+    /// Another egress' receiver has refused a record: it becomes a record of this one, in the current epoch.
+    pub(crate) fn take_dead_letter(&mut self, egress: u64, letter: DeadLetter) {
+        let message = MessageTypeId::of_name(letter.record.typename);
+        self.write_egress(egress, message, &letter.record.payload);
+        self.acks.push(letter.done);
+        self.changed = true;
+    }
+
+    fn write_egress(&mut self, egress: u64, message: MessageTypeId, payload: &[u8]) {
+        egress_framing::push(&mut self.egress, egress, message, |out| {
+            out.extend_from_slice(payload);
+            Ok::<(), std::convert::Infallible>(())
+        })
+        .unwrap_or_default();
+        self.egress_count += 1;
+    }
+
     /// A record that cannot be read or routed: its client is told, or else the ingress' policy decides.
     fn refuse(
         &mut self,
@@ -337,17 +355,8 @@ impl Worker {
             }
             OnError::DeadLetter(egress) => {
                 tracing::warn!(ingress = wiring.id, problem, egress, "a record goes to the dead letter egress");
-                egress_framing::push(
-                    &mut self.egress,
-                    egress_hash(egress),
-                    MessageTypeId::of(BAD_RECORD),
-                    |out| {
-                        out.extend_from_slice(&bytes);
-                        Ok::<(), std::convert::Infallible>(())
-                    },
-                )
-                .unwrap_or_default();
-                self.egress_count += 1;
+let egress = egress_hash(egress);
+                self.write_egress(egress, MessageTypeId::of(BAD_RECORD), &bytes);
                 Ok(())
             }
         }

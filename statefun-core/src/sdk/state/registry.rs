@@ -1,7 +1,7 @@
 //! `PersistedRegistry`: states whose names are known only at run time.
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::clock::Timestamp;
 use crate::module::description::{Expiration, StateKind};
@@ -132,13 +132,13 @@ impl PersistedRegistry {
         let start = site.entry_key(|out| out.push(NAMES));
         let end = site.entry_key(|out| out.push(STATES));
         let rows = site.rows.borrow().scan(&start, &end, usize::MAX)?;
-        rows.iter()
-            .map(|(key, _)| {
-                key.get(start.len()..)
-                    .and_then(|mut rest| String::decode_key(&mut rest))
-                    .ok_or_else(|| site.decode_error("a registered name is malformed"))
-            })
-            .collect()
+        // A name has no row before the cut that follows its registration.
+        let mut names: BTreeSet<String> = self.states.keys().cloned().collect();
+        for (key, _) in rows {
+            let name = key.get(start.len()..).and_then(|mut rest| String::decode_key(&mut rest));
+            names.insert(name.ok_or_else(|| site.decode_error("a registered name is malformed"))?);
+        }
+        Ok(names.into_iter().collect())
     }
 }
 

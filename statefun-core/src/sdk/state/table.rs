@@ -38,7 +38,7 @@ struct Entry<V> {
 }
 
 impl<V> Entry<V> {
-    /// The value, unless it has expired; what the running invocation wrote has not.
+    /// The value, unless it is absent or has expired. What the running invocation wrote does not expire.
     fn live(&self, now: Timestamp) -> Option<&V> {
         self.value.as_ref().filter(|_| self.touched || !expired(self.expires_at_ms, now))
     }
@@ -127,7 +127,6 @@ impl<K: TableKey, V: StateValue> PersistedTable<K, V> {
         let changed: BTreeMap<&K, &Entry<V>> =
             self.entries.iter().filter(|(_, entry)| entry.dirty || entry.touched).collect();
         let mut changed = changed.into_iter().peekable();
-        let now = self.now;
         if let Some(site) = &self.site {
             let end = prefix_end(&site.key);
             // The state's own key has no row; entries begin behind it.
@@ -137,12 +136,12 @@ impl<K: TableKey, V: StateValue> PersistedTable<K, V> {
                 for (row_key, bytes) in &chunk {
                     let key = decode_entry_key::<K>(site, row_key)?;
                     while let Some((changed_key, entry)) = changed.next_if(|(changed_key, _)| **changed_key < key) {
-                        if let Some(value) = entry.live(now) {
+                        if let Some(value) = entry.live(self.now) {
                             visit(changed_key, value);
                         }
                     }
                     if let Some((_, entry)) = changed.next_if(|(changed_key, _)| **changed_key == key) {
-                        if let Some(value) = entry.live(now) {
+                        if let Some(value) = entry.live(self.now) {
                             visit(&key, value);
                         }
                         continue;
@@ -162,7 +161,7 @@ impl<K: TableKey, V: StateValue> PersistedTable<K, V> {
             }
         }
         for (key, entry) in changed {
-            if let Some(value) = entry.live(now) {
+            if let Some(value) = entry.live(self.now) {
                 visit(key, value);
             }
         }
@@ -202,6 +201,13 @@ impl<K: TableKey, V: StateValue> PersistedTable<K, V> {
         } else {
             self.entries.insert(key.clone(), Entry { value, expires_at_ms: 0, dirty: false, touched: true });
             self.undo.push((key, None));
+        }
+    }
+
+    /// Between invocations: lets the entries go that were read, when there are many. Written ones stay until a cut.
+    fn shrink(&mut self) {
+        if self.entries.len() > CACHED_ENTRIES + self.dirty.len() {
+            self.entries.retain(|_, entry| entry.dirty);
         }
     }
 
@@ -254,6 +260,7 @@ impl<K: TableKey, V: StateValue> PersistedState for PersistedTable<K, V> {
                 }
             }
         }
+        self.shrink();
         !self.dirty.is_empty()
     }
 
@@ -264,6 +271,7 @@ impl<K: TableKey, V: StateValue> PersistedState for PersistedTable<K, V> {
                 None => self.entries.remove(&key),
             };
         }
+        self.shrink();
     }
 
     fn flush(&mut self, flush: &mut Flush<'_>) -> Result<(), String> {
@@ -282,13 +290,46 @@ impl<K: TableKey, V: StateValue> PersistedState for PersistedTable<K, V> {
                 rows.delete(row_key);
             }
         }
-        if self.entries.len() > CACHED_ENTRIES {
-            self.entries.clear();
-        }
+        drop(rows);
+        self.shrink();
         Ok(())
     }
 
     fn heap_bytes(&self) -> usize {
         self.entries.len() * (size_of::<K>() + size_of::<Entry<V>>() + 16)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_000);
+
+    #[test]
+    fn entries_expire_before_a_cut_has_written_them() {
+        let mut table = PersistedTable::<u32, u32>::default();
+        let ttl = Expiration::AfterWrite { after_ms: 100 };
+        for (at, key) in [(1_000, 1), (1_050, 2)] {
+            table.expire(Timestamp(at));
+            table.set(key, key);
+            table.commit(Timestamp(at), ttl);
+        }
+        table.expire(Timestamp(1_100));
+        assert_eq!(table.entries().unwrap(), [(2, 2)]);
+        table.set(1, 5);
+        assert_eq!(table.entries().unwrap(), [(1, 5), (2, 2)], "written again by the running invocation");
+    }
+
+    #[test]
+    fn entries_that_were_only_read_do_not_pile_up() {
+        let mut table = PersistedTable::<u32, u32>::default();
+        table.set(7, 7);
+        for key in 0..10_000 {
+            let _ = table.get(&key).unwrap();
+            table.commit(NOW, Expiration::None);
+            assert!(table.entries.len() <= CACHED_ENTRIES + 1);
+        }
+        assert_eq!(table.get(&7).unwrap(), Some(&7), "what was written stays until it is a row");
     }
 }

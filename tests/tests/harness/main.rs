@@ -1,0 +1,17 @@
+//! The harness for authors of functions, and through it the promises of the worker that it drives.
+
+// Links the library: of its names none is used.
+use statefun_tests_library as _;
+
+mod basics;
+mod dynamic;
+mod failures;
+mod large;
+mod linking;
+mod model;
+mod operations;
+mod restart;
+mod state;
+mod time;
+mod undo;
+mod wiring;
