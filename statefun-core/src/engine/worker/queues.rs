@@ -108,7 +108,7 @@ impl Worker {
         Ok(())
     }
 
-    fn push_row(&mut self, wait: &mut Wait, envelope: &Envelope) -> Result<(), WorkerError> {
+    pub(super) fn push_row(&mut self, wait: &mut Wait, envelope: &Envelope) -> Result<(), WorkerError> {
         let mut bytes = Vec::new();
         envelope.encode(&mut bytes)?;
         self.rows.borrow_mut().put(queue_key(self.groups, &envelope.to, wait.next), bytes);
@@ -287,15 +287,15 @@ impl Worker {
             let Some(Reverse((at, address))) = self.retries.pop() else { break };
             let due = |wait: &Wait| wait.kind == WaitKind::Retrying && wait.retry_at == at;
             if self.held.get(&address).is_some_and(due) {
-                self.resume(&address);
+                self.resume(&address, false);
                 taken += 1;
             }
         }
         Ok(taken)
     }
 
-    /// Lets a held address go on.
-    pub(super) fn resume(&mut self, address: &Address) {
+    /// Lets a held address go on; `reading` when its state is being read already.
+    pub(super) fn resume(&mut self, address: &Address, reading: bool) {
         let Some(mut wait) = self.held.remove(address) else { return };
         wait.kind = WaitKind::Draining;
         self.store_wait(address, &mut wait);
@@ -303,6 +303,8 @@ impl Worker {
         if wait.loaded {
             self.moving.insert(address.clone(), wait);
             self.ready.push_back(address.clone());
+        } else if reading {
+            self.moving.insert(address.clone(), wait);
         } else {
             // Its state could not be read, or is not in memory.
             self.begin_load(address, wait);
