@@ -3,6 +3,7 @@
 // The macros name this crate `::statefun_core`, here too.
 extern crate self as statefun_core;
 
+pub mod admin;
 pub mod app;
 pub mod catalog;
 pub mod clock;

@@ -37,11 +37,13 @@ pub(super) struct Position {
 impl Position {
     /// Whether a file's content is, as far as the hashes tell, the one that was read up to here.
     pub(super) fn is_in(&self, file: &File) -> io::Result<bool> {
-        if file.metadata()?.len() < self.offset || self.head_bytes.max(self.tail_bytes) > self.offset {
+        if file.metadata()?.len() < self.offset
+            || self.head_bytes.max(self.tail_bytes) > self.offset
+        {
             return Ok(false);
         }
-        let head = read_exact(file, 0, self.head_bytes)?;
-        let tail = read_exact(file, self.offset - self.tail_bytes, self.tail_bytes)?;
+        let head = read_up_to(file, 0, self.head_bytes)?;
+        let tail = read_up_to(file, self.offset - self.tail_bytes, self.tail_bytes)?;
         Ok(hash(&head) == self.head && hash(&tail) == self.tail)
     }
 }
@@ -61,30 +63,35 @@ pub(super) struct Marker {
 
 impl Marker {
     pub(super) fn new(device: u64, inode: u64) -> Self {
-        Self { device, inode, head: Vec::new(), told: usize::MAX, beginning: Vec::new() }
+        Self {
+            device,
+            inode,
+            head: Vec::new(),
+            told: usize::MAX,
+            beginning: Vec::new(),
+        }
     }
 
     /// Reads as much of the file's head as is known to belong to it.
     pub(super) fn read_head(&mut self, file: &File, read_bytes: u64) -> io::Result<()> {
         let known = read_bytes.min(HEAD_BYTES as u64);
         if self.head.len() < known as usize {
-            self.head = read_exact(file, 0, known)?;
+            self.head = read_up_to(file, 0, known)?;
         }
         Ok(())
     }
 
     /// Whether the file still begins with what was read.
     pub(super) fn is_head_of(&self, file: &File) -> io::Result<bool> {
-        match read_exact(file, 0, self.head.len() as u64) {
-            Ok(head) => Ok(head == self.head),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
-            Err(error) => Err(error),
-        }
+        Ok(read_up_to(file, 0, self.head.len() as u64)? == self.head)
     }
 
     /// The position behind a record whose bytes end with `raw`.
     pub(super) fn position(&mut self, raw: &[u8], offset: u64, line: u64) -> Bytes {
-        let head_bytes = self.head.len().min(usize::try_from(offset).unwrap_or(usize::MAX));
+        let head_bytes = self
+            .head
+            .len()
+            .min(usize::try_from(offset).unwrap_or(usize::MAX));
         if self.told != head_bytes {
             self.told = head_bytes;
             self.beginning.clear();
@@ -109,10 +116,19 @@ impl Marker {
     }
 }
 
-/// Reads so many bytes; an error of kind `UnexpectedEof` when the file ends before.
-pub(super) fn read_exact(file: &File, offset: u64, bytes: u64) -> io::Result<Vec<u8>> {
+/// Reads so many bytes, or as many as there are.
+pub(super) fn read_up_to(file: &File, offset: u64, bytes: u64) -> io::Result<Vec<u8>> {
     let mut found = vec![0; bytes as usize];
-    file.read_exact_at(&mut found, offset)?;
+    let mut filled = 0;
+    while filled < found.len() {
+        match file.read_at(&mut found[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    found.truncate(filled);
     Ok(found)
 }
 
@@ -134,19 +150,39 @@ mod tests {
             let raw = vec![b'x'; (offset as usize).min(300)];
             let bytes = marker.position(&raw, offset, 3);
             let position: Position = serde_json::from_slice(&bytes).unwrap();
-            assert_eq!((position.device, position.inode, position.offset, position.line), (7, 8, offset, 3));
-            assert_eq!(serde_json::to_string(&position).unwrap().as_bytes(), bytes, "written as serde would");
+            assert_eq!(
+                (
+                    position.device,
+                    position.inode,
+                    position.offset,
+                    position.line
+                ),
+                (7, 8, offset, 3)
+            );
+            assert_eq!(
+                serde_json::to_string(&position).unwrap().as_bytes(),
+                bytes,
+                "written as serde would"
+            );
             assert!(position.is_in(file.as_file()).unwrap());
             for changed in [0, offset - 1] {
                 file.as_file().write_all_at(b"y", changed).unwrap();
-                assert!(!position.is_in(file.as_file()).unwrap(), "{offset} {changed}");
+                assert!(
+                    !position.is_in(file.as_file()).unwrap(),
+                    "{offset} {changed}"
+                );
                 file.as_file().write_all_at(b"x", changed).unwrap();
             }
             let shorter = tempfile::tempfile().unwrap();
-            shorter.write_all_at(&vec![b'x'; offset as usize - 1], 0).unwrap();
+            shorter
+                .write_all_at(&vec![b'x'; offset as usize - 1], 0)
+                .unwrap();
             assert!(!position.is_in(&shorter).unwrap());
         }
-        let nonsense = Position { head_bytes: u64::MAX, ..serde_json::from_slice(&marker.position(b"x", 5, 1)).unwrap() };
+        let nonsense = Position {
+            head_bytes: u64::MAX,
+            ..serde_json::from_slice(&marker.position(b"x", 5, 1)).unwrap()
+        };
         assert!(!nonsense.is_in(file.as_file()).unwrap());
     }
 }
