@@ -143,6 +143,8 @@ impl App {
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
         let launch = self.launch(&settings, &global);
+        // First, since a module that refuses has not bound all that module.yaml is checked against.
+        launch.check_modules().map_err(|error| Stop::Input(report(error)))?;
         let findings = check(&wiring, Some(&launch.describe()), &BuildFeatures::compiled());
         if !findings.is_empty() {
             say(&render(&findings, wiring.sources(), Format::Human(human())));
@@ -165,7 +167,8 @@ impl App {
         let servers = launch.servers();
         let engine = launch.start(runtime.handle()).map_err(|error| match &error {
             RunError::Start(StartError::Catalog(_) | StartError::InUse(_) | StartError::Ingress(_) | StartError::Egress(_))
-            | RunError::Registry(_) => Stop::Input(report(error)),
+            | RunError::Registry(_)
+            | RunError::Refused(_) => Stop::Input(report(error)),
             RunError::Start(_) => Stop::Failed(report(error)),
         })?;
         let live = LiveEngine::new(engine.handle(), servers.clone());
@@ -197,7 +200,9 @@ impl App {
             .iter()
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
-        let description = self.launch(&Settings::default(), &global).describe();
+        let launch = self.launch(&Settings::default(), &global);
+        launch.check_modules().map_err(|error| Stop::Input(report(error)))?;
+        let description = launch.describe();
         let json = serde_json::to_string_pretty(&description).into_diagnostic().map_err(Stop::Failed)?;
         let _ = writeln!(std::io::stdout(), "{json}");
         Ok(())

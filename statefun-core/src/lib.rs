@@ -21,6 +21,8 @@ pub mod shape;
 #[cfg(test)]
 mod simulation;
 pub mod state;
+#[doc(hidden)]
+pub mod steps;
 pub mod testing;
 
 pub use app::{App, Exit, main};
@@ -107,3 +109,8 @@ pub mod __private {
 
     impl<T> NoDefault<T> for DefaultProbe<T> {}
 }
+
+/// The code of the project's README is tested.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

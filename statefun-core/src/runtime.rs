@@ -27,6 +27,9 @@ use crate::sdk::router::RouterDefinition;
 /// Why an application could not be started.
 #[derive(Debug, Error)]
 pub enum RunError {
+    /// Modules refuse what the configuration says; a line for each refusal.
+    #[error("{0}")]
+    Refused(String),
     /// Its parts do not fit together.
     #[error(transparent)]
     Registry(#[from] RegistryError),
@@ -112,9 +115,19 @@ impl Launch {
         self
     }
 
+    /// What the modules said to the configuration.
+    ///
+    /// # Errors
+    /// When one of them refuses it.
+    pub fn check_modules(&self) -> Result<(), RunError> {
+        if self.binder.problems.is_empty() { Ok(()) } else { Err(RunError::Refused(self.binder.problems.join("\n"))) }
+    }
+
     /// Starts it.
     pub fn start(self, runtime: &tokio::runtime::Handle) -> Result<Engine, RunError> {
-        let Binder { functions, factories, routers, ingresses: bound_ingresses, egresses: bound_egresses } = self.binder;
+        self.check_modules()?;
+        let Binder { functions, factories, routers, ingresses: bound_ingresses, egresses: bound_egresses, problems: _ } =
+            self.binder;
         let mut wirings: Vec<IngressWiring> = Vec::new();
         let mut ingresses: Vec<(String, Box<dyn Ingress>)> = Vec::new();
         for bound in bound_ingresses {

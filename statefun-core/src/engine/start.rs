@@ -38,6 +38,7 @@ use crate::rand::Random;
 use crate::state::fjall::FjallStore;
 use crate::state::keys::{Space, parse_address_key, take_escaped};
 use crate::state::{StateError, StateReader, StateStore};
+use crate::steps::{Step, reached};
 
 /// How an engine is set up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -316,6 +317,7 @@ impl Engine {
     /// epoch left, and all ingresses are polled.
     pub fn start(mut setup: EngineSetup) -> Result<Self, StartError> {
         let recovered = recover(&mut setup)?;
+        reached(Step::Recovered);
         let registry = Arc::new(setup.registry);
         let settings = setup.settings;
         let workers = settings.workers.max(1);

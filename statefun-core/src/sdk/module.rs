@@ -41,7 +41,7 @@ impl FromIterator<(String, String)> for GlobalConfiguration {
 
 /// A part of an application that binds in code what module.yaml cannot say: functions with factories, routers, connectors.
 pub trait Module: Send + Sync {
-    /// Binds what the module consists of.
+    /// Binds what the module consists of. What it cannot use of the configuration it tells [`Binder::refuse`].
     fn configure(&self, global: &GlobalConfiguration, binder: &mut Binder);
 }
 
@@ -53,6 +53,8 @@ pub struct Binder {
     pub(crate) routers: Vec<RouterDefinition>,
     pub(crate) ingresses: Vec<BoundIngress>,
     pub(crate) egresses: Vec<BoundEgress>,
+    /// What modules refuse to run with.
+    pub(crate) problems: Vec<String>,
 }
 
 /// An ingress bound in code.
@@ -123,6 +125,13 @@ impl Binder {
     /// Adds a router.
     pub fn router(&mut self, router: RouterDefinition) -> &mut Self {
         self.routers.push(router);
+        self
+    }
+
+    /// Refuses to run: the configuration says something that the module cannot use. All that modules refuse is reported
+    /// together, and nothing is started.
+    pub fn refuse(&mut self, problem: impl std::fmt::Display) -> &mut Self {
+        self.problems.push(problem.to_string());
         self
     }
 

@@ -203,7 +203,7 @@ impl HarnessBuilder {
     ///
     /// # Errors
     /// With what would stop the real application at its start: names that are used twice, a function that needs a factory,
-    /// routers and targets that are not there.
+    /// routers and targets that are not there, a configuration that a module refuses.
     pub fn build(mut self) -> Result<Harness, HarnessError> {
         let mut binder = if self.linked {
             Binder::linked()
@@ -218,6 +218,9 @@ impl HarnessBuilder {
             .collect();
         for module in &self.modules {
             module.configure(&global, &mut binder);
+        }
+        if !binder.problems.is_empty() {
+            return Err(HarnessError::RefusedConfiguration(binder.problems.join("\n")));
         }
         self.add_routers(&mut binder)?;
         for name in &self.stubs {

@@ -22,6 +22,9 @@ pub enum HarnessError {
     /// The parts of the application do not fit together, as they would not at the start of the real one.
     #[error(transparent)]
     Application(#[from] RegistryError),
+    /// A module refuses the configuration.
+    #[error("a module refuses the configuration: {0}")]
+    RefusedConfiguration(String),
     /// A function needs a factory.
     #[error("{0}; in a harness, `.factory(|| …)` binds one as well")]
     MissingFactory(MissingFactory),

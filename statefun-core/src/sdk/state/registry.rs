@@ -246,3 +246,44 @@ impl PersistedState for PersistedRegistry {
         self.states.iter().map(|(name, state)| name.len() + state.heap_bytes() + 64).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::prelude::*;
+    use crate::testing::Harness;
+
+    #[stateful_function(typename = "example/gauges", accepts(String))]
+    struct Gauges {
+        #[persisted]
+        gauges: PersistedRegistry,
+    }
+
+    impl Handle<String> for Gauges {
+        fn handle(&mut self, name: String, _: &mut Context<'_, Self>) -> HandlerResult {
+            **self.gauges.value::<u32>(&name)? += 1;
+            if name == "wrong" { Err(HandlerError::permanent("wrong")) } else { Ok(()) }
+        }
+    }
+
+    #[test]
+    fn names_are_those_that_are_registered_by_now() {
+        let mut app = Harness::builder().function::<Gauges>().build().unwrap();
+        let at = || Gauges::at("one");
+        let names = |app: &mut Harness| app.state(at(), |gauges| gauges.gauges.names()).unwrap();
+        app.send(at(), "b".to_owned()).run_until_idle();
+        assert_eq!(names(&mut app), ["b"]);
+        // In an epoch that has not ended.
+        app.send(at(), "a".to_owned()).run(1);
+        assert_eq!(names(&mut app), ["a", "b"]);
+        app.restart();
+        assert_eq!(names(&mut app), ["a", "b"]);
+        let twice = app.state(at(), |gauges| {
+            gauges.gauges.value::<u32>("c").unwrap();
+            gauges.gauges.names()
+        });
+        assert_eq!(twice.unwrap(), ["a", "b", "c"]);
+        assert_eq!(names(&mut app), ["a", "b"], "what was only looked at is taken back");
+        app.send(at(), "wrong".to_owned()).run_until_idle();
+        assert_eq!(names(&mut app), ["a", "b"]);
+    }
+}

@@ -38,7 +38,7 @@ struct Entry<V> {
 }
 
 impl<V> Entry<V> {
-    /// The value, unless it is absent or has expired. What the running invocation wrote does not expire.
+    /// The value, unless it has expired; what the running invocation wrote has not.
     fn live(&self, now: Timestamp) -> Option<&V> {
         self.value.as_ref().filter(|_| self.touched || !expired(self.expires_at_ms, now))
     }
@@ -127,6 +127,7 @@ impl<K: TableKey, V: StateValue> PersistedTable<K, V> {
         let changed: BTreeMap<&K, &Entry<V>> =
             self.entries.iter().filter(|(_, entry)| entry.dirty || entry.touched).collect();
         let mut changed = changed.into_iter().peekable();
+        let now = self.now;
         if let Some(site) = &self.site {
             let end = prefix_end(&site.key);
             // The state's own key has no row; entries begin behind it.
@@ -136,12 +137,12 @@ impl<K: TableKey, V: StateValue> PersistedTable<K, V> {
                 for (row_key, bytes) in &chunk {
                     let key = decode_entry_key::<K>(site, row_key)?;
                     while let Some((changed_key, entry)) = changed.next_if(|(changed_key, _)| **changed_key < key) {
-                        if let Some(value) = entry.live(self.now) {
+                        if let Some(value) = entry.live(now) {
                             visit(changed_key, value);
                         }
                     }
                     if let Some((_, entry)) = changed.next_if(|(changed_key, _)| **changed_key == key) {
-                        if let Some(value) = entry.live(self.now) {
+                        if let Some(value) = entry.live(now) {
                             visit(&key, value);
                         }
                         continue;
@@ -161,7 +162,7 @@ impl<K: TableKey, V: StateValue> PersistedTable<K, V> {
             }
         }
         for (key, entry) in changed {
-            if let Some(value) = entry.live(self.now) {
+            if let Some(value) = entry.live(now) {
                 visit(key, value);
             }
         }
