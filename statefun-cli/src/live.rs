@@ -31,7 +31,8 @@ impl Live {
             Some(given) => given.to_path_buf(),
             None => {
                 let root = nearest_root().unwrap_or_default();
-                let settings = Settings::load(&root.join(SETTINGS_FILE), |name| std::env::var(name).ok());
+                let settings =
+                    Settings::load(&root.join(SETTINGS_FILE), |name| std::env::var(name).ok());
                 root.join(settings.map_err(Failure::input)?.data_dir)
             }
         };
@@ -60,17 +61,23 @@ impl Live {
 
     fn unreachable(&self, error: &ClientError) -> Failure {
         let data_dir = self.data_dir.display();
-        let absent = [ErrorKind::NotFound, ErrorKind::ConnectionRefused, ErrorKind::NotADirectory];
+        let absent = [
+            ErrorKind::NotFound,
+            ErrorKind::ConnectionRefused,
+            ErrorKind::NotADirectory,
+        ];
         match error {
-            ClientError::Connect(io) if absent.contains(&io.kind()) => {
-                Failure::usage(format_args!("no application runs on the data directory {data_dir}"))
-                    .help("start it with `statefun run`, or name its directory with `--data-dir`")
-            }
-            ClientError::Connect(io) if io.kind() == ErrorKind::PermissionDenied => {
-                Failure::usage(format_args!("you may not command the application on {data_dir}: {io}"))
-                    .help("only the user who runs it may")
-            }
-            error => Failure::usage(format_args!("the application on {data_dir} does not answer: {error}")),
+            ClientError::Connect(io) if absent.contains(&io.kind()) => Failure::usage(
+                format_args!("no application runs on the data directory {data_dir}"),
+            )
+            .help("start it with `statefun run`, or name its directory with `--data-dir`"),
+            ClientError::Connect(io) if io.kind() == ErrorKind::PermissionDenied => Failure::usage(
+                format_args!("you may not command the application on {data_dir}: {io}"),
+            )
+            .help("only the user who runs it may"),
+            error => Failure::usage(format_args!(
+                "the application on {data_dir} does not answer: {error}"
+            )),
         }
     }
 }
@@ -78,7 +85,9 @@ impl Live {
 /// Reads what it answered.
 pub(crate) fn read<T: DeserializeOwned>(answer: &Answer) -> Result<T, Failure> {
     serde_json::from_slice(&answer.body).map_err(|error| {
-        Failure::usage(format_args!("the application's answer is not understood: {error}"))
-            .help("are `statefun` and the application's statefun-core of the same version?")
+        Failure::usage(format_args!(
+            "the application's answer is not understood: {error}"
+        ))
+        .help("are `statefun` and the application's statefun-core of the same version?")
     })
 }

@@ -108,13 +108,15 @@ pub(crate) fn module_files(root: &Path, given: &[PathBuf]) -> Result<Vec<PathBuf
     }
     let more = root.join("modules");
     if more.is_dir() {
-        let unreadable = |error| {
-            Failure::usage(format_args!("cannot list {}: {error}", more.display()))
-        };
+        let unreadable =
+            |error| Failure::usage(format_args!("cannot list {}: {error}", more.display()));
         let mut found = Vec::new();
         for entry in std::fs::read_dir(&more).map_err(unreadable)? {
             let path = entry.map_err(unreadable)?.path();
-            if path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "yaml" || extension == "yml")
+            {
                 found.push(path);
             }
         }

@@ -161,9 +161,6 @@ fn speaks_unicode() -> bool {
         .is_none_or(|value| {
             let value = value.to_ascii_lowercase();
             // `C` alone is what minimal containers have, and their logs are read as UTF-8 all the same.
-            value == "c"
-                || value == "posix"
-                || value.contains("utf-8")
-                || value.contains("utf8")
+            value == "c" || value == "posix" || value.contains("utf-8") || value.contains("utf8")
         })
 }

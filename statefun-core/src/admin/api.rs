@@ -33,7 +33,9 @@ pub async fn answer<B>(live: &dyn Live, request: &Request<B>) -> Reply {
         Err(problem) => return refuse(StatusCode::BAD_REQUEST, problem),
     };
     let answered = match (uri.path(), request.method()) {
-        ("/v1/status", &Method::GET) => query.only(&[]).map(|()| json(StatusCode::OK, &live.status())),
+        ("/v1/status", &Method::GET) => query
+            .only(&[])
+            .map(|()| json(StatusCode::OK, &live.status())),
         ("/v1/parked", &Method::GET) => list(live, &query).await,
         ("/v1/parked/show", &Method::GET) => show(live, &query).await,
         ("/v1/parked/retry", &Method::POST) => order(live, &query, Command::Retry).await,
@@ -43,7 +45,9 @@ pub async fn answer<B>(live: &dyn Live, request: &Request<B>) -> Reply {
         ("/v1/parked/retry" | "/v1/parked/skip" | "/v1/parked/drop", _) => Ok(wrong_method("POST")),
         (path, _) => Err(refuse(
             StatusCode::NOT_FOUND,
-            format_args!("there is no `{path}`: the command line and the application may be of different versions"),
+            format_args!(
+                "there is no `{path}`: the command line and the application may be of different versions"
+            ),
         )),
     };
     answered.unwrap_or_else(|problem| problem)
@@ -57,7 +61,11 @@ async fn list(live: &dyn Live, query: &Query) -> Result<Reply, Reply> {
         find(live, function, "")?;
     }
     // One more than is wanted tells whether there are more. Workers do not know of functions here.
-    let asked = if function.is_some() { LIST_MOST } else { limit + 1 };
+    let asked = if function.is_some() {
+        LIST_MOST
+    } else {
+        limit + 1
+    };
     let mut addresses = Vec::new();
     let mut truncated = false;
     let results = live.command(Command::List { limit: asked }).await;
@@ -76,7 +84,13 @@ async fn list(live: &dyn Live, query: &Query) -> Result<Reply, Reply> {
     addresses.sort_by(|one, other| (&one.function, &one.id).cmp(&(&other.function, &other.id)));
     truncated |= addresses.len() > limit;
     addresses.truncate(limit);
-    Ok(json(StatusCode::OK, &ParkedList { addresses, truncated }))
+    Ok(json(
+        StatusCode::OK,
+        &ParkedList {
+            addresses,
+            truncated,
+        },
+    ))
 }
 
 async fn show(live: &dyn Live, query: &Query) -> Result<Reply, Reply> {
@@ -84,12 +98,18 @@ async fn show(live: &dyn Live, query: &Query) -> Result<Reply, Reply> {
     let messages = query.number("messages", SHOW_LIMIT, SHOW_MOST)?;
     let address = address(live, query)?;
     match one(live, Command::Show { address, messages }).await? {
-        CommandResult::Shown(address, messages) => Ok(json(StatusCode::OK, &ParkedShown { address, messages })),
+        CommandResult::Shown(address, messages) => {
+            Ok(json(StatusCode::OK, &ParkedShown { address, messages }))
+        }
         _ => Err(mistaken()),
     }
 }
 
-async fn order(live: &dyn Live, query: &Query, command: fn(Address) -> Command) -> Result<Reply, Reply> {
+async fn order(
+    live: &dyn Live,
+    query: &Query,
+    command: fn(Address) -> Command,
+) -> Result<Reply, Reply> {
     query.only(&["function", "id"])?;
     let address = address(live, query)?;
     match one(live, command(address)).await? {
@@ -107,7 +127,10 @@ async fn one(live: &dyn Live, command: Command) -> Result<CommandResult, Reply> 
 fn address(live: &dyn Live, query: &Query) -> Result<Address, Reply> {
     let needed = |name| {
         query.get(name).ok_or_else(|| {
-            refuse(StatusCode::BAD_REQUEST, format_args!("`{name}` is missing: give `?function=ns/name&id=…`"))
+            refuse(
+                StatusCode::BAD_REQUEST,
+                format_args!("`{name}` is missing: give `?function=ns/name&id=…`"),
+            )
         })
     };
     find(live, needed("function")?, needed("id")?)
@@ -121,7 +144,10 @@ fn find(live: &dyn Live, function: &str, id: &str) -> Result<Address, Reply> {
             None if functions.is_empty() => "it has no functions".to_owned(),
             None => format!("it has `{}`", functions.join("`, `")),
         };
-        refuse(StatusCode::NOT_FOUND, format_args!("the application has no function `{function}`: {hint}"))
+        refuse(
+            StatusCode::NOT_FOUND,
+            format_args!("the application has no function `{function}`: {hint}"),
+        )
     })
 }
 
@@ -139,17 +165,30 @@ fn stopped() -> Reply {
 }
 
 fn mistaken() -> Reply {
-    refuse(StatusCode::INTERNAL_SERVER_ERROR, "the application answered something else than it was asked")
+    refuse(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "the application answered something else than it was asked",
+    )
 }
 
 fn wrong_method(allowed: &'static str) -> Reply {
-    let mut reply = refuse(StatusCode::METHOD_NOT_ALLOWED, format_args!("this is a {allowed} request"));
-    reply.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    let mut reply = refuse(
+        StatusCode::METHOD_NOT_ALLOWED,
+        format_args!("this is a {allowed} request"),
+    );
+    reply
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static(allowed));
     reply
 }
 
 fn refuse(status: StatusCode, error: impl std::fmt::Display) -> Reply {
-    json(status, &Problem { error: error.to_string() })
+    json(
+        status,
+        &Problem {
+            error: error.to_string(),
+        },
+    )
 }
 
 fn json(status: StatusCode, value: &impl Serialize) -> Reply {
@@ -158,7 +197,9 @@ fn json(status: StatusCode, value: &impl Serialize) -> Reply {
     body.push(b'\n');
     let mut reply = Response::new(Full::new(Bytes::from(body)));
     *reply.status_mut() = status;
-    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    reply
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     reply
 }
 
@@ -171,7 +212,8 @@ impl Query {
         for pair in text.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let decode = |text: &str| {
-                percent_decode(&text.replace('+', " ")).map_err(|error| format!("the query is malformed: {error}"))
+                percent_decode(&text.replace('+', " "))
+                    .map_err(|error| format!("the query is malformed: {error}"))
             };
             let name = decode(name)?;
             if pairs.iter().any(|(known, _)| *known == name) {
@@ -183,13 +225,23 @@ impl Query {
     }
 
     fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// A name that is not known may be meant to narrow down what is dropped.
     fn only(&self, names: &[&str]) -> Result<(), Reply> {
-        match self.0.iter().find(|(name, _)| !names.contains(&name.as_str())) {
-            Some((name, _)) => Err(refuse(StatusCode::BAD_REQUEST, format_args!("`{name}` is not known here"))),
+        match self
+            .0
+            .iter()
+            .find(|(name, _)| !names.contains(&name.as_str()))
+        {
+            Some((name, _)) => Err(refuse(
+                StatusCode::BAD_REQUEST,
+                format_args!("`{name}` is not known here"),
+            )),
             None => Ok(()),
         }
     }
