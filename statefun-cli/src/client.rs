@@ -1,5 +1,6 @@
 //! One HTTP request, over TCP or over the socket of a data directory.
 
+use std::fmt::Write as _;
 use std::future::Future;
 use std::io;
 use std::path::Path;
@@ -60,13 +61,13 @@ impl Answer {
             .filter(|c| !c.is_control())
             .take(200)
             .collect();
-        match text.is_empty() {
-            true => self
-                .status
+        if text.is_empty() {
+            self.status
                 .canonical_reason()
                 .unwrap_or("it says nothing about it")
-                .to_owned(),
-            false => text,
+                .to_owned()
+        } else {
+            text
         }
     }
 }
@@ -154,7 +155,8 @@ pub(crate) fn percent_encode(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
             out.push(char::from(byte));
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            // Writing to a String cannot fail.
+            let _ = write!(out, "%{byte:02X}");
         }
         out
     })

@@ -183,9 +183,10 @@ fn describe(executable: &Path, directory: &Path) -> Result<String, Failure> {
         .wait()
         .map_err(|error| failed(format_args!("{error}")))?;
     let answer = answer.map_err(|error| failed(format_args!("{error}")))?;
-    match status.success() {
-        true => Ok(answer),
-        false => Err(failed(format_args!("`describe` ended with {status}"))),
+    if status.success() {
+        Ok(answer)
+    } else {
+        Err(failed(format_args!("`describe` ended with {status}")))
     }
 }
 

@@ -27,14 +27,13 @@ pub(crate) struct Live {
 impl Live {
     /// The one whose data directory is given, or is the one that settings and environment name.
     pub(crate) fn find(data_dir: Option<&Path>) -> Result<Self, Failure> {
-        let data_dir = match data_dir {
-            Some(given) => given.to_path_buf(),
-            None => {
-                let root = nearest_root().unwrap_or_default();
-                let settings =
-                    Settings::load(&root.join(SETTINGS_FILE), |name| std::env::var(name).ok());
-                root.join(settings.map_err(Failure::input)?.data_dir)
-            }
+        let data_dir = if let Some(given) = data_dir {
+            given.to_path_buf()
+        } else {
+            let root = nearest_root().unwrap_or_default();
+            let file = root.join(SETTINGS_FILE);
+            let settings = Settings::load(&file, |name| std::env::var(name).ok());
+            root.join(settings.map_err(Failure::input)?.data_dir)
         };
         Ok(Self { data_dir })
     }
@@ -53,9 +52,10 @@ impl Live {
             return Ok(answer);
         }
         let problem = answer.problem();
-        Err(match answer.status.is_client_error() {
-            true => Failure::input(problem),
-            false => Failure::usage(problem),
+        Err(if answer.status.is_client_error() {
+            Failure::input(problem)
+        } else {
+            Failure::usage(problem)
         })
     }
 

@@ -91,7 +91,7 @@ mod tests {
     fn templates() -> Vec<String> {
         let named = TemplateName::value_variants()
             .iter()
-            .filter_map(|one| one.to_possible_value());
+            .filter_map(clap::ValueEnum::to_possible_value);
         named.map(|value| value.get_name().to_owned()).collect()
     }
 

@@ -197,9 +197,10 @@ fn corrected(name: &str) -> Option<String> {
     let better = better
         .trim_matches('-')
         .trim_start_matches(|c: char| c.is_ascii_digit() || c == '-');
-    let better = match TAKEN.contains(&better) {
-        true => format!("my-{better}"),
-        false => better.to_owned(),
+    let better = if TAKEN.contains(&better) {
+        format!("my-{better}")
+    } else {
+        better.to_owned()
     };
     check_name(&better).is_ok().then_some(better)
 }

@@ -1,6 +1,7 @@
 //! `statefun parked`: addresses whose messages fail.
 
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::fmt::Write as _;
+use std::io::{BufRead as _, IsTerminal as _};
 use std::time::Duration;
 
 use http::Method;
@@ -117,7 +118,6 @@ fn agreed(address: &AddressArgs, terminal: &Terminal) -> Result<bool, Failure> {
         "Drop all messages that wait at {}? They are lost. [y/N] ",
         named(address)
     ));
-    let _ = std::io::stderr().flush();
     let mut line = String::new();
     std::io::stdin()
         .lock()
@@ -181,10 +181,11 @@ fn list(list: &ParkedList, terminal: &Terminal) -> Result<(), Failure> {
         out.push('\n');
         let problem = printable(address.problem.lines().next().unwrap_or_default());
         if !problem.is_empty() {
-            out.push_str(&format!(
-                "  {}\n",
+            let _ = writeln!(
+                out,
+                "  {}",
                 shortened(&problem, terminal.width().saturating_sub(2))
-            ));
+            );
         }
     }
     terminal.data(out)?;
@@ -208,15 +209,16 @@ fn show(shown: &ParkedShown, terminal: &Terminal) -> Result<(), Failure> {
         problem,
     } = &shown.address;
     let mut out = terminal.heading(&printable(&format!("{function} {id}")));
-    out.push_str(&format!("\n  state    {}\n", state(*kind)));
-    out.push_str(&format!(
-        "  since    {} ({})\n",
+    let _ = writeln!(out, "\n  state    {}", state(*kind));
+    let _ = writeln!(
+        out,
+        "  since    {} ({})",
         since,
         ago(WallClock::default().now().since(*since))
-    ));
-    out.push_str(&format!("  tries    {attempts}\n"));
-    out.push_str(&format!("  problem  {}\n", indented(problem, 11)));
-    out.push_str(&format!("  queued   {}\n", counted(*queued)));
+    );
+    let _ = writeln!(out, "  tries    {attempts}");
+    let _ = writeln!(out, "  problem  {}", indented(problem, 11));
+    let _ = writeln!(out, "  queued   {}", counted(*queued));
     for (number, message) in shown.messages.iter().enumerate() {
         let from = message
             .from
@@ -228,8 +230,8 @@ fn show(shown: &ParkedShown, terminal: &Terminal) -> Result<(), Failure> {
             printable(&message.typename),
             from.unwrap_or_default()
         );
-        out.push_str(&format!("\n  {}\n", terminal.heading(&head)));
-        out.push_str(&format!("     {}\n", indented(&message.value, 5)));
+        let _ = writeln!(out, "\n  {}", terminal.heading(&head));
+        let _ = writeln!(out, "     {}", indented(&message.value, 5));
     }
     terminal.data(out)?;
     let hidden = queued.saturating_sub(shown.messages.len() as u64);

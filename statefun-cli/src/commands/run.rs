@@ -97,13 +97,16 @@ impl Runner<'_> {
 /// The application's arguments. It runs in its own directory, so paths are made absolute where that is another one.
 fn arguments(args: &Run, project: &Project) -> Result<Vec<OsString>, Failure> {
     let elsewhere = !project.root.as_os_str().is_empty();
-    let path = |path: &Path| match elsewhere {
-        true => std::path::absolute(path)
-            .map(PathBuf::into_os_string)
-            .map_err(|error| {
-                Failure::usage(format_args!("cannot resolve {}: {error}", path.display()))
-            }),
-        false => Ok(path.as_os_str().to_owned()),
+    let path = |path: &Path| {
+        if elsewhere {
+            std::path::absolute(path)
+                .map(PathBuf::into_os_string)
+                .map_err(|error| {
+                    Failure::usage(format_args!("cannot resolve {}: {error}", path.display()))
+                })
+        } else {
+            Ok(path.as_os_str().to_owned())
+        }
     };
     let mut all: Vec<OsString> = vec!["run".into()];
     if let Some(data_dir) = &args.data_dir {

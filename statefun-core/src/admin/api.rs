@@ -25,12 +25,37 @@ const SHOW_LIMIT: usize = 10;
 /// Messages that are shown at most.
 const SHOW_MOST: usize = 10_000;
 
+/// Why a request is not followed.
+struct Refusal {
+    status: StatusCode,
+    error: String,
+    /// The method that would do.
+    allowed: Option<&'static str>,
+}
+
+impl From<Refusal> for Reply {
+    fn from(refusal: Refusal) -> Self {
+        let mut reply = json(
+            refusal.status,
+            &Problem {
+                error: refusal.error,
+            },
+        );
+        if let Some(allowed) = refusal.allowed {
+            reply
+                .headers_mut()
+                .insert(ALLOW, HeaderValue::from_static(allowed));
+        }
+        reply
+    }
+}
+
 /// Answers a request. Its body is not looked at: everything stands in the path and the query.
 pub async fn answer<B>(live: &dyn Live, request: &Request<B>) -> Reply {
     let uri = request.uri();
     let query = match Query::parse(uri.query().unwrap_or_default()) {
         Ok(query) => query,
-        Err(problem) => return refuse(StatusCode::BAD_REQUEST, problem),
+        Err(problem) => return refuse(StatusCode::BAD_REQUEST, problem).into(),
     };
     let answered = match (uri.path(), request.method()) {
         ("/v1/status", &Method::GET) => query
@@ -41,8 +66,10 @@ pub async fn answer<B>(live: &dyn Live, request: &Request<B>) -> Reply {
         ("/v1/parked/retry", &Method::POST) => order(live, &query, Command::Retry).await,
         ("/v1/parked/skip", &Method::POST) => order(live, &query, Command::Skip).await,
         ("/v1/parked/drop", &Method::POST) => order(live, &query, Command::Drop).await,
-        ("/v1/status" | "/v1/parked" | "/v1/parked/show", _) => Ok(wrong_method("GET")),
-        ("/v1/parked/retry" | "/v1/parked/skip" | "/v1/parked/drop", _) => Ok(wrong_method("POST")),
+        ("/v1/status" | "/v1/parked" | "/v1/parked/show", _) => Err(wrong_method("GET")),
+        ("/v1/parked/retry" | "/v1/parked/skip" | "/v1/parked/drop", _) => {
+            Err(wrong_method("POST"))
+        }
         (path, _) => Err(refuse(
             StatusCode::NOT_FOUND,
             format_args!(
@@ -50,10 +77,10 @@ pub async fn answer<B>(live: &dyn Live, request: &Request<B>) -> Reply {
             ),
         )),
     };
-    answered.unwrap_or_else(|problem| problem)
+    answered.unwrap_or_else(Reply::from)
 }
 
-async fn list(live: &dyn Live, query: &Query) -> Result<Reply, Reply> {
+async fn list(live: &dyn Live, query: &Query) -> Result<Reply, Refusal> {
     query.only(&["limit", "function"])?;
     let limit = query.number("limit", LIST_LIMIT, LIST_MOST)?;
     let function = query.get("function");
@@ -93,7 +120,7 @@ async fn list(live: &dyn Live, query: &Query) -> Result<Reply, Reply> {
     ))
 }
 
-async fn show(live: &dyn Live, query: &Query) -> Result<Reply, Reply> {
+async fn show(live: &dyn Live, query: &Query) -> Result<Reply, Refusal> {
     query.only(&["function", "id", "messages"])?;
     let messages = query.number("messages", SHOW_LIMIT, SHOW_MOST)?;
     let address = address(live, query)?;
@@ -109,7 +136,7 @@ async fn order(
     live: &dyn Live,
     query: &Query,
     command: fn(Address) -> Command,
-) -> Result<Reply, Reply> {
+) -> Result<Reply, Refusal> {
     query.only(&["function", "id"])?;
     let address = address(live, query)?;
     match one(live, command(address)).await? {
@@ -119,12 +146,12 @@ async fn order(
 }
 
 /// The result of a command for one address.
-async fn one(live: &dyn Live, command: Command) -> Result<CommandResult, Reply> {
+async fn one(live: &dyn Live, command: Command) -> Result<CommandResult, Refusal> {
     let result = live.command(command).await.pop().ok_or_else(stopped)?;
     result.map_err(|error| refused(&error))
 }
 
-fn address(live: &dyn Live, query: &Query) -> Result<Address, Reply> {
+fn address(live: &dyn Live, query: &Query) -> Result<Address, Refusal> {
     let needed = |name| {
         query.get(name).ok_or_else(|| {
             refuse(
@@ -136,7 +163,7 @@ fn address(live: &dyn Live, query: &Query) -> Result<Address, Reply> {
     find(live, needed("function")?, needed("id")?)
 }
 
-fn find(live: &dyn Live, function: &str, id: &str) -> Result<Address, Reply> {
+fn find(live: &dyn Live, function: &str, id: &str) -> Result<Address, Refusal> {
     live.address(function, id).ok_or_else(|| {
         let functions = live.status().functions;
         let hint = match nearest(function, functions.iter().map(String::as_str)) {
@@ -151,44 +178,43 @@ fn find(live: &dyn Live, function: &str, id: &str) -> Result<Address, Reply> {
     })
 }
 
-fn refused(error: &CommandError) -> Reply {
+fn refused(error: &CommandError) -> Refusal {
     match error {
         CommandError::NotWaiting(_) => refuse(StatusCode::NOT_FOUND, error),
     }
 }
 
-fn stopped() -> Reply {
+fn stopped() -> Refusal {
     refuse(
         StatusCode::SERVICE_UNAVAILABLE,
         "the application is stopping: whether the command took effect is not known",
     )
 }
 
-fn mistaken() -> Reply {
+fn mistaken() -> Refusal {
     refuse(
         StatusCode::INTERNAL_SERVER_ERROR,
         "the application answered something else than it was asked",
     )
 }
 
-fn wrong_method(allowed: &'static str) -> Reply {
-    let mut reply = refuse(
+fn wrong_method(allowed: &'static str) -> Refusal {
+    let refusal = refuse(
         StatusCode::METHOD_NOT_ALLOWED,
         format_args!("this is a {allowed} request"),
     );
-    reply
-        .headers_mut()
-        .insert(ALLOW, HeaderValue::from_static(allowed));
-    reply
+    Refusal {
+        allowed: Some(allowed),
+        ..refusal
+    }
 }
 
-fn refuse(status: StatusCode, error: impl std::fmt::Display) -> Reply {
-    json(
+fn refuse(status: StatusCode, error: impl std::fmt::Display) -> Refusal {
+    Refusal {
         status,
-        &Problem {
-            error: error.to_string(),
-        },
-    )
+        error: error.to_string(),
+        allowed: None,
+    }
 }
 
 fn json(status: StatusCode, value: &impl Serialize) -> Reply {
@@ -232,7 +258,7 @@ impl Query {
     }
 
     /// A name that is not known may be meant to narrow down what is dropped.
-    fn only(&self, names: &[&str]) -> Result<(), Reply> {
+    fn only(&self, names: &[&str]) -> Result<(), Refusal> {
         match self
             .0
             .iter()
@@ -246,7 +272,7 @@ impl Query {
         }
     }
 
-    fn number(&self, name: &str, default: usize, most: usize) -> Result<usize, Reply> {
+    fn number(&self, name: &str, default: usize, most: usize) -> Result<usize, Refusal> {
         match self.get(name) {
             None => Ok(default),
             Some(text) => match text.parse() {

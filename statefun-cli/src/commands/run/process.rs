@@ -56,7 +56,7 @@ impl Application {
 
     /// Passes a signal on, unless the terminal has sent it to the application as well.
     pub(super) fn pass_on(&self, received: Received) {
-        if !(received.from_terminal() && is_in_foreground()) {
+        if !(received.is_from_terminal() && is_in_foreground()) {
             self.send(received.signal());
         }
     }
@@ -110,7 +110,7 @@ impl Received {
     }
 
     /// Whether terminals send it, to all processes in front.
-    fn from_terminal(self) -> bool {
+    fn is_from_terminal(self) -> bool {
         self != Self::Terminate
     }
 }

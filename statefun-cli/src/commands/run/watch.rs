@@ -107,18 +107,17 @@ pub(super) async fn run(runner: &Runner<'_>) -> Outcome {
         runner.terminal.note(format_args!(
             "{} {text}",
             runner.terminal.strong("statefun:")
-        ))
+        ));
     };
     // Before the build, so that what is written while it runs leads to another one.
     let mut seen = Snapshot::take(runner);
     let first = runner.prepare()?;
     let mut signals = Signals::listen()?;
-    let mut running = match first {
-        Some(executable) => Some(start(runner, &executable, &seen)?),
-        None => {
-            say("waiting for a change");
-            None
-        }
+    let mut running = if let Some(executable) = first {
+        Some(start(runner, &executable, &seen)?)
+    } else {
+        say("waiting for a change");
+        None
     };
     loop {
         tokio::select! {
