@@ -25,7 +25,11 @@ fn main() -> ExitCode {
         Err(error) => {
             // Help goes to standard output and is fine; a reader that went away is no mistake of anyone.
             let _ = error.print();
-            return if error.use_stderr() { Status::Usage.into() } else { Status::Fine.into() };
+            return if error.use_stderr() {
+                Status::Usage.into()
+            } else {
+                Status::Fine.into()
+            };
         }
     };
     let terminal = Terminal::new(cli.color);

@@ -30,7 +30,11 @@ impl Project {
             None => nearest_root().unwrap_or_default(),
         };
         let manifest = root.join(MANIFEST);
-        let package = if manifest.is_file() { Some(Package::read(&manifest, args.bin.as_deref())?) } else { None };
+        let package = if manifest.is_file() {
+            Some(Package::read(&manifest, args.bin.as_deref())?)
+        } else {
+            None
+        };
         let modules = module_files(&root, &args.modules)?;
         Ok(Self {
             root,
@@ -70,7 +74,11 @@ pub(crate) fn nearest_root() -> Option<PathBuf> {
 
 /// An empty path is no directory to the system.
 pub(crate) fn directory(path: &Path) -> &Path {
-    if path.as_os_str().is_empty() { Path::new(".") } else { path }
+    if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    }
 }
 
 pub(crate) fn load(modules: &[PathBuf]) -> (Application, Findings) {
@@ -78,7 +86,11 @@ pub(crate) fn load(modules: &[PathBuf]) -> (Application, Findings) {
 }
 
 fn root_of(path: &Path) -> Result<PathBuf, Failure> {
-    let manifest = if path.is_dir() { path.join(MANIFEST) } else { path.to_path_buf() };
+    let manifest = if path.is_dir() {
+        path.join(MANIFEST)
+    } else {
+        path.to_path_buf()
+    };
     match manifest.parent() {
         Some(root) if manifest.is_file() && manifest.ends_with(MANIFEST) => Ok(root.to_path_buf()),
         _ => Err(
@@ -99,13 +111,15 @@ pub(crate) fn module_files(root: &Path, given: &[PathBuf]) -> Result<Vec<PathBuf
     }
     let more = root.join("modules");
     if more.is_dir() {
-        let unreadable = |error| {
-            Failure::usage(format_args!("cannot list {}: {error}", more.display()))
-        };
+        let unreadable =
+            |error| Failure::usage(format_args!("cannot list {}: {error}", more.display()));
         let mut found = Vec::new();
         for entry in std::fs::read_dir(&more).map_err(unreadable)? {
             let path = entry.map_err(unreadable)?.path();
-            if path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "yaml" || extension == "yml")
+            {
                 found.push(path);
             }
         }
