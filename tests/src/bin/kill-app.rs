@@ -309,7 +309,7 @@ fn ops(op: Op, out: &mut Downstream<'_>) -> RouterResult {
 }
 
 /// Operations from files, in order.
-#[router(to(Node))]
+#[router(ingress = "kill/lines", to(Node))]
 fn lines(op: Op, out: &mut Downstream<'_>) -> RouterResult {
     let step = first_step(&op);
     out.forward(Node::at(node_id(step.node)), step);
