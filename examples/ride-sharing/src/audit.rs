@@ -36,8 +36,8 @@ pub struct AuditError {
     pub problem: String,
 }
 
-/// Reads all lines.
-pub fn audit(text: &str) -> Result<Summary, AuditError> {
+/// Reads all lines, and sums up the rides of passengers whose names begin so.
+pub fn audit(text: &str, passengers: &str) -> Result<Summary, AuditError> {
     let mut summary = Summary::default();
     let mut last: BTreeMap<String, (u32, RideStep)> = BTreeMap::new();
     for (index, line) in text.lines().enumerate() {
@@ -58,6 +58,11 @@ pub fn audit(text: &str) -> Result<Summary, AuditError> {
                 event.ride, event.event, event.number
             )));
         }
+        let before = (event.number, event.event);
+        if !event.passenger.starts_with(passengers) {
+            last.insert(event.ride, before);
+            continue;
+        }
         match event.event {
             RideStep::Requested => summary.requested += 1,
             RideStep::Failed => summary.failed += 1,
@@ -67,7 +72,7 @@ pub fn audit(text: &str) -> Result<Summary, AuditError> {
             }
             RideStep::Matched | RideStep::Started => {}
         }
-        last.insert(event.ride, (event.number, event.event));
+        last.insert(event.ride, before);
     }
     Ok(summary)
 }
@@ -96,10 +101,11 @@ mod tests {
             ("c", 1, "requested"),
             ("a", 4, "ended"),
         ]);
-        let summary = audit(&text).unwrap();
+        let summary = audit(&text, "").unwrap();
         assert_eq!(summary, Summary { requested: 3, ended: 1, failed: 1, revenue_cents: 10 });
         assert_eq!(summary.under_way(), 1);
-        assert_eq!(audit("").unwrap(), Summary::default());
+        assert_eq!(audit(&text, "q").unwrap(), Summary::default());
+        assert_eq!(audit("", "").unwrap(), Summary::default());
     }
 
     #[test]
@@ -108,16 +114,16 @@ mod tests {
         for lost in 0..3 {
             let mut steps = well.to_vec();
             steps.remove(lost);
-            assert!(audit(&lines(&steps)).is_err(), "without {lost}");
+            assert!(audit(&lines(&steps), "").is_err(), "without {lost}");
         }
         for index in 0..4 {
             let mut steps = well.to_vec();
             steps.insert(index, well[index]);
-            assert_eq!(audit(&lines(&steps)).unwrap_err().line, index + 2, "twice {index}");
+            assert_eq!(audit(&lines(&steps), "").unwrap_err().line, index + 2, "twice {index}");
         }
         let mut steps = well.to_vec();
         steps.swap(1, 2);
-        assert_eq!(audit(&lines(&steps)).unwrap_err().line, 2);
-        assert!(audit("{}").is_err());
+        assert_eq!(audit(&lines(&steps), "").unwrap_err().line, 2);
+        assert!(audit("{}", "").is_err());
     }
 }

@@ -368,7 +368,7 @@ fn a_busy_day(seed: u64) -> (Summary, usize) {
     assert!(app.waiting().is_empty());
     assert!(drivers.iter().all(|(_, _, orders)| orders.state == DriverState::Free), "{drivers:?}");
     let lines: Vec<String> = app.egress(EVENTS).iter().map(|event| serde_json::to_string(event).unwrap()).collect();
-    (audit(&lines.join("\n")).unwrap(), restarts)
+    (audit(&lines.join("\n"), "").unwrap(), restarts)
 }
 
 #[test]

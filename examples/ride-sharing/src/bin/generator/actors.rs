@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ride_sharing::grid::CellId;
@@ -25,8 +25,8 @@ pub(crate) struct Plan {
     pub(crate) step: Duration,
     /// When nobody asks for rides any more.
     pub(crate) end: Instant,
-    /// When those who have not arrived are given up.
-    pub(crate) give_up: Instant,
+    /// Whether those who have not arrived are given up.
+    pub(crate) give_up: AtomicBool,
 }
 
 impl Plan {
@@ -113,10 +113,9 @@ impl Passenger {
 
     /// Asks for a ride, or how it stands with it; false when there is nothing more to do.
     async fn step(&mut self, client: &mut Client, plan: &Plan, stats: &Stats) -> Result<bool, Fatal> {
-        let now = Instant::now();
         let (status, destination) = match self.ride.take() {
-            None if now >= plan.end => return Ok(false),
-            Some(_) if now >= plan.give_up => return Ok(false),
+            None if Instant::now() >= plan.end => return Ok(false),
+            Some(_) if plan.give_up.load(Ordering::Relaxed) => return Ok(false),
             None => {
                 let destination = plan.other_cell(self.at, client.random());
                 let request = RequestRide { pickup: self.at, destination };

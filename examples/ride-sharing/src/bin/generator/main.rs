@@ -11,6 +11,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Parser;
@@ -22,8 +23,8 @@ use crate::actors::{Actor, Driver, Passenger, Plan};
 use crate::client::{Client, Fatal};
 use crate::report::{Report, Stats};
 
-/// How long, behind the end, rides may take to come to theirs.
-const GRACE: Duration = Duration::from_secs(120);
+/// When, behind the end, so long no ride comes to its own, those that are left are given up.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Drives thousands of drivers and passengers against the ride-sharing application.
 #[derive(Debug, Parser)]
@@ -89,7 +90,7 @@ async fn generate(options: Options) -> Result<bool, String> {
         grid: options.grid,
         step: options.step,
         end: start + Duration::from_secs(options.seconds),
-        give_up: start + Duration::from_secs(options.seconds) + GRACE,
+        give_up: AtomicBool::new(false),
     });
     let stats = Arc::new(Stats::default());
     let mut tasks = JoinSet::new();
@@ -112,8 +113,15 @@ async fn generate(options: Options) -> Result<bool, String> {
     let mut report = Report::new(start, stats.clone());
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     ticks.tick().await;
+    let mut last_end = (plan.end, 0);
     // Drivers drive until the last passenger has arrived.
     loop {
+        let over = stats.over();
+        if over != last_end.1 {
+            last_end = (Instant::now().max(plan.end), over);
+        } else if Instant::now() > last_end.0 + PATIENCE {
+            plan.give_up.store(true, Ordering::Relaxed);
+        }
         tokio::select! {
             _ = ticks.tick() => report.progress(),
             ended = passengers.join_next() => match ended {
@@ -124,7 +132,7 @@ async fn generate(options: Options) -> Result<bool, String> {
         }
     }
     tasks.shutdown().await;
-    Ok(report.summary(options.events.as_deref()))
+    Ok(report.summary(options.events.as_deref(), &plan.run).await)
 }
 
 fn task_result(ended: Result<Result<(), Fatal>, tokio::task::JoinError>) -> Result<(), String> {

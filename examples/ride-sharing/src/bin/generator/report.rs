@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use ride_sharing::audit::audit;
-use tokio::time::Instant;
+use ride_sharing::audit::{Summary, audit};
+use tokio::time::{Instant, sleep};
 
 use crate::client::Kind;
 
@@ -52,6 +52,11 @@ fn histogram() -> Histogram<u64> {
 }
 
 impl Stats {
+    /// Rides that have ended, well or not.
+    pub(crate) fn over(&self) -> u64 {
+        self.ended.load(Ordering::Relaxed) + self.failed.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn answered(&self, kind: Kind, after: Duration) {
         self.answered.fetch_add(1, Ordering::Relaxed);
         let histogram = match kind {
@@ -102,7 +107,7 @@ impl Report {
     }
 
     /// The summary; whether everything fits together.
-    pub(crate) fn summary(&self, events: Option<&Path>) -> bool {
+    pub(crate) async fn summary(&self, events: Option<&Path>, run: &str) -> bool {
         if self.live {
             let _ = write!(std::io::stderr(), "\r\x1b[K");
         }
@@ -111,7 +116,7 @@ impl Report {
         let seconds = self.start.elapsed().as_secs_f64();
         let (requested, ended, failed) = (get(&stats.requested), get(&stats.ended), get(&stats.failed));
         let answered = get(&stats.answered);
-        let mut out = std::io::stdout().lock();
+        let mut out = std::io::stdout();
         let mut line = |name: &str, text: String| {
             let _ = writeln!(out, "{name:<20}{text}");
         };
@@ -125,33 +130,48 @@ impl Report {
         line("location → orders", percentiles(&stats.location_us));
         line("request → driver", percentiles(&stats.match_us));
         let Some(path) = events else { return requested == ended + failed };
-        let found = std::fs::read_to_string(path).map_err(|error| error.to_string());
-        match found.and_then(|text| audit(&text).map_err(|error| error.to_string())) {
+        let told = Summary { requested, ended, failed, revenue_cents: get(&stats.revenue_cents) };
+        match find(path, run, told).await {
             Err(problem) => {
                 line("events", format!("{}: {problem}", path.display()));
                 false
             }
             Ok(found) => {
-                let told = (requested, ended, failed, get(&stats.revenue_cents));
-                let same = (found.requested, found.ended, found.failed, found.revenue_cents) == told;
-                let verdict = if same {
-                    "every step of every ride exactly once, and what the passengers were told"
+                let verdict = if found == told {
+                    "every step of every ride exactly once, and as the passengers were told"
                 } else {
-                    "not what the passengers were told (are there rides of another run in it?)"
+                    "every step of every ride exactly once, but not all that the passengers were told"
                 };
                 line(
                     "events",
                     format!(
-                        "{} requested, {} ended, {} failed, {}: {verdict}",
+                        "{} requested, {} ended, {} failed, {}",
                         grouped(found.requested),
                         grouped(found.ended),
                         grouped(found.failed),
                         money(found.revenue_cents)
                     ),
                 );
-                same
+                line("", verdict.to_owned());
+                found == told
             }
         }
+    }
+}
+
+/// What the file says of the passengers of a run. Records come into it a moment after passengers hear of them.
+async fn find(path: &Path, run: &str, told: Summary) -> Result<Summary, String> {
+    let mut looks = 50;
+    loop {
+        let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+        // The last line may still be being written.
+        let whole = text.rfind('\n').map_or("", |end| text.get(..=end).unwrap_or_default());
+        let found = audit(whole, run).map_err(|error| error.to_string())?;
+        looks -= 1;
+        if found == told || looks == 0 {
+            return Ok(found);
+        }
+        sleep(Duration::from_millis(100)).await;
     }
 }
 
