@@ -2,8 +2,10 @@
 
 mod args;
 mod cargo;
+mod client;
 mod commands;
 mod describe;
+mod live;
 mod project;
 mod status;
 mod template;

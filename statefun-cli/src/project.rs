@@ -97,7 +97,7 @@ fn root_of(path: &Path) -> Result<PathBuf, Failure> {
     }
 }
 
-fn module_files(root: &Path, given: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+pub(crate) fn module_files(root: &Path, given: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     if !given.is_empty() {
         return Ok(given.to_vec());
     }

@@ -3,10 +3,12 @@
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use miette::{IntoDiagnostic, MietteDiagnostic, Report};
 
+use crate::admin::{AdminServer, LiveEngine, socket_path};
 use crate::engine::start::{Engine, StartError};
 use crate::io::http::{HttpServers, Listening};
 use crate::module::render::{Format, HumanOptions, render, summary};
@@ -169,9 +171,15 @@ impl App {
             | RunError::Refused(_) => Stop::Input(report(error)),
             RunError::Start(_) => Stop::Failed(report(error)),
         })?;
+        let live = LiveEngine::new(engine.handle(), servers.clone());
+        let admin = AdminServer::start(&socket_path(&settings.data_dir), Arc::new(live), runtime.handle());
+        if let Err(error) = &admin {
+            tracing::warn!(%error, "live commands, such as `statefun parked`, are not offered");
+        }
         say(&started(&settings, &engine, &servers.listening()));
         ready();
         let stopped = run(engine, &servers, &runtime);
+        drop(admin);
         runtime.shutdown_timeout(Duration::from_secs(1));
         stopped.map_err(|error| Stop::Failed(report(error)))
     }

@@ -402,6 +402,6 @@ impl DataDirectory {
 
     /// The socket for live commands.
     pub fn socket(&self) -> PathBuf {
-        self.root.join("admin.sock")
+        crate::admin::socket_path(&self.root)
     }
 }

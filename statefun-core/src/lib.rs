@@ -3,6 +3,7 @@
 // The macros name this crate `::statefun_core`, here too.
 extern crate self as statefun_core;
 
+pub mod admin;
 pub mod app;
 pub mod catalog;
 pub mod clock;
@@ -20,11 +21,28 @@ pub mod shape;
 #[cfg(test)]
 mod simulation;
 pub mod state;
+#[doc(hidden)]
+pub mod steps;
 pub mod testing;
 
 pub use app::{App, Exit, main};
 
 /// What an author of functions needs in scope.
+///
+/// Functions and routers register themselves when they are linked into the program. Those of a library crate are linked
+/// in when any name of that crate is used, or the crate itself: a dependency that `Cargo.toml` alone names is left out by
+/// the compiler. So an application whose functions all live in libraries says, in its `main.rs`:
+///
+/// ```ignore
+/// use my_functions as _;
+///
+/// fn main() -> statefun::Exit {
+///     statefun::main()
+/// }
+/// ```
+///
+/// That holds for private functions in private modules too, and for optimised builds with link-time optimisation.
+/// `statefun validate` and the [harness](crate::testing::Harness::new) show what is there.
 pub mod prelude {
     pub use std::time::Duration;
 
@@ -32,6 +50,7 @@ pub mod prelude {
     pub use statefun_macros::{Message, persisted, router, stateful_function};
 
     pub use crate::id::{Address, TypeName};
+    pub use crate::module::description::Expiration;
     pub use crate::sdk::async_result::{AsyncOutcome, AsyncResult};
     pub use crate::sdk::context::Context;
     pub use crate::sdk::egress::EgressId;
@@ -90,3 +109,8 @@ pub mod __private {
 
     impl<T> NoDefault<T> for DefaultProbe<T> {}
 }
+
+/// The code of the project's README is tested.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

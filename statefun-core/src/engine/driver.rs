@@ -15,6 +15,7 @@ use crate::engine::worker::{
 use crate::id::Address;
 use crate::io::egress::DeadLetter;
 use crate::io::ingress::{Ack, Record, Source, SourceStatus};
+use crate::steps::{Step, reached};
 
 /// Messages run between two looks at what comes from elsewhere.
 const RUN_BUDGET: usize = 2048;
@@ -157,6 +158,7 @@ impl Driver {
     /// Captures the current epoch; what [`take_batches`](Self::take_batches) gave must have been sent.
     pub(crate) fn cut(&mut self) -> Result<(), WorkerError> {
         self.worker.cut()?;
+        reached(Step::Cut);
         if self.shared.request(self.worker.epoch()) {
             self.shared.wake_all();
         }

@@ -7,6 +7,7 @@ pub(crate) mod dataflow;
 pub(crate) mod dead_letters;
 pub(crate) mod driver;
 pub(crate) mod envelope;
+pub mod handle;
 pub(crate) mod index;
 pub mod instances;
 pub mod registry;

@@ -17,6 +17,7 @@ use crate::id::MessageTypeId;
 use crate::io::egress::{Egress, EgressRecord};
 use crate::log::{LogError, LogReader};
 use crate::sdk::egress::egress_hash;
+use crate::steps::{Step, reached};
 
 /// Bytes that may wait in memory for one sink.
 const FEED_BYTES: usize = 64 << 20;
@@ -266,6 +267,7 @@ impl SinkRunner {
         let shared = self.shared.clone();
         let sink = &mut self.egress;
         patiently(&shared, || sink.deliver(egress.epoch, &records))?;
+        reached(Step::Delivered);
         Ok(records.iter().map(|record| record.payload.len() + 1).sum())
     }
 
@@ -273,6 +275,7 @@ impl SinkRunner {
         let shared = self.shared.clone();
         let sink = &mut self.egress;
         if let Some(position) = patiently(&shared, || sink.flush())? {
+            reached(Step::Flushed);
             let accepted = SinkPosition { egress: self.id.clone(), through_epoch, position };
             let _ = self.commit.send(ToCommit::Sink(accepted));
         }

@@ -21,16 +21,15 @@ use crate::engine::dataflow::{self, Workers};
 use crate::engine::dead_letters::DeadLetterDesk;
 use crate::engine::driver::{ActiveSource, Driver, Outlets, ToCommit, ToWorker};
 use crate::engine::envelope::{Envelope, EnvelopeError};
+use crate::engine::handle::EngineHandle;
 use crate::engine::registry::Registry;
 use crate::engine::shared::{EngineError, Phase, Shared};
 use crate::engine::sinks::{SinkFeed, SinkRunner};
 use crate::engine::stored::orphans;
 use crate::engine::threads::{Applier, Committer, read_cold_state, spawn};
 use crate::engine::watchdog::Watched;
-use crate::engine::worker::{
-    Command, CommandError, CommandResult, StartOperation, Worker, WorkerSetup, partition_address,
-};
-use crate::id::{Address, MessageTypeId};
+use crate::engine::worker::{StartOperation, Worker, WorkerSetup, partition_address};
+use crate::id::MessageTypeId;
 use crate::io::clients::Clients;
 use crate::io::egress::{Egress, EgressContext, EgressError};
 use crate::io::ingress::{Ingress, IngressContext, IngressError, SourceStatus, Waker};
@@ -39,6 +38,7 @@ use crate::rand::Random;
 use crate::state::fjall::FjallStore;
 use crate::state::keys::{Space, parse_address_key, take_escaped};
 use crate::state::{StateError, StateReader, StateStore};
+use crate::steps::{Step, reached};
 
 /// How an engine is set up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -317,6 +317,7 @@ impl Engine {
     /// epoch left, and all ingresses are polled.
     pub fn start(mut setup: EngineSetup) -> Result<Self, StartError> {
         let recovered = recover(&mut setup)?;
+        reached(Step::Recovered);
         let registry = Arc::new(setup.registry);
         let settings = setup.settings;
         let workers = settings.workers.max(1);
@@ -492,38 +493,14 @@ impl Engine {
             && self.shared.in_transit.iter().all(|count| count.load(Ordering::Relaxed) == 0)
     }
 
-    /// Gives a command to the workers that it concerns; the results come in the order of the workers.
-    pub async fn command(&self, command: Command) -> Vec<Result<CommandResult, CommandError>> {
-        let groups = self.registry.key_groups;
-        let concerned: Vec<usize> = match &command {
-            Command::List { .. } => (0..self.inboxes.len()).collect(),
-            Command::Show { address, .. }
-            | Command::Retry(address)
-            | Command::Skip(address)
-            | Command::Drop(address) => vec![groups.owner(address.key_group(groups), self.inboxes.len())],
-        };
-        let mut results = Vec::new();
-        for worker in concerned {
-            let (tell, told) = tokio::sync::oneshot::channel();
-            let reply = Box::new(move |result| {
-                let _ = tell.send(result);
-            });
-            if let Some(inbox) = self.inboxes.get(worker) {
-                let _ = inbox.send(ToWorker::Command(command.clone(), reply));
-                self.shared.wake(worker);
-            }
-            // When the engine stops meanwhile there is no result.
-            if let Ok(result) = told.await {
-                results.push(result);
-            }
+    /// What others may ask, and give commands by, while it runs.
+    pub fn handle(&self) -> EngineHandle {
+        EngineHandle {
+            shared: self.shared.clone(),
+            inboxes: self.inboxes.clone(),
+            registry: self.registry.clone(),
+            recovery: self.recovery,
         }
-        results
-    }
-
-    /// The address of an id in a function of that name.
-    pub fn address(&self, function: &str, id: &str) -> Option<Address> {
-        let function = self.registry.functions().iter().find(|known| known.typename.as_str() == function)?;
-        Some(Address::new(function.typename, id))
     }
 
     /// Stops: nothing new is taken in, the current epoch becomes durable, its output leaves, and all threads end.

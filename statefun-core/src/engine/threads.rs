@@ -18,6 +18,7 @@ use crate::io::clients::Clients;
 use crate::io::ingress::AckOutcome;
 use crate::log::{LogError, LogReader, Retention};
 use crate::state::StateStore;
+use crate::steps::{Step, reached};
 
 /// Starts a named thread.
 pub(crate) fn spawn(
@@ -56,11 +57,14 @@ impl Committer {
                 ToCommit::Stop => return,
             }
             while let Some((epoch, parts)) = self.commit.take_complete() {
+                reached(Step::Gathered);
                 if let Err(error) = self.write(epoch, &parts) {
                     self.shared.fail(error);
                     return;
                 }
+                reached(Step::Synced);
                 self.release(epoch, parts);
+                reached(Step::Released);
             }
         }
     }
@@ -182,7 +186,9 @@ impl Applier {
             Ok(epochs) => epochs,
             Err(error) => return Err(error.into()),
         };
+        reached(Step::Applying);
         if let Some(last) = apply_window(&*self.store, &epochs)? {
+            reached(Step::Applied);
             self.shared.applied.store(last, Ordering::Release);
             self.shared.wake_all();
         }

@@ -84,3 +84,38 @@ impl Clients {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sdk::message::TypedValue;
+
+    #[test]
+    fn replies_reach_those_that_made_the_same_request() {
+        let clients = Clients::default();
+        let (one, mut first) = clients.wait("k", 1);
+        let (_, mut same) = clients.wait("k", 1);
+        let (other, mut another) = clients.wait("k", 2);
+        let (_, mut elsewhere) = clients.wait("other", 1);
+        let reply = Answer::Reply(TypedValue { typename: "a/b".into(), value: "x".into() });
+        let answer = |to, answer: &Answer| clients.answer(ClientResponse { request: "k".into(), to, answer: answer.clone() });
+        answer(Recipients::Connection(one), &Answer::Accepted);
+        assert_eq!(first.try_recv(), Ok(Answer::Accepted));
+        answer(Recipients::Waiting { fingerprint: Some(1) }, &reply);
+        assert_eq!(same.try_recv(), Ok(reply.clone()));
+        assert!(another.try_recv().is_err(), "it is another message under the same key");
+        answer(Recipients::Connection(other), &Answer::KeyReused);
+        assert_eq!(another.try_recv(), Ok(Answer::KeyReused));
+        assert!(elsewhere.try_recv().is_err());
+        let (_, mut keyless) = clients.wait("k", 3);
+        answer(Recipients::Waiting { fingerprint: None }, &reply);
+        assert_eq!(keyless.try_recv(), Ok(reply));
+        assert_eq!(clients.waiting_for_test(), 1);
+    }
+
+    #[test]
+    fn numbers_of_connections_are_those_of_one_process() {
+        let (one, other) = (Clients::default(), Clients::default());
+        assert_ne!(one.wait("k", 1).0, other.wait("k", 1).0);
+    }
+}

@@ -40,7 +40,7 @@ impl Clients {
     pub(super) fn new(seed: u64, shape: &Shape) -> Self {
         let requests = (0..shape.clients * REQUESTS_EACH).map(|number| {
             let chance = mix(mix(seed, 0xC11E), number);
-            let token = make_id(chance, chance % 3, Kind::Plain, chance / 5 % shape.nodes);
+            let token = make_id(chance, chance % 3, Kind::Plain, chance / 5 % shape.rules.nodes);
             Asked {
                 name: format!("{REQUESTS_INGRESS}\u{1f}{}\u{1f}k{number}", address(target(token))),
                 token,
@@ -129,7 +129,12 @@ impl Clients {
                 request.connections.retain(|known| *known != connection);
                 request.connections.len() < before
             }
-            Recipients::Waiting { .. } => !std::mem::take(&mut request.connections).is_empty(),
+            Recipients::Waiting { fingerprint } => {
+                if fingerprint != Some(request.token) {
+                    return Err(format!("`{name}` was answered for the body {fingerprint:x?}"));
+                }
+                !std::mem::take(&mut request.connections).is_empty()
+            }
         };
         match (&response.answer, request.wait) {
             (Answer::Accepted, false) => {}

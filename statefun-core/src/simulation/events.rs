@@ -320,7 +320,7 @@ impl Sim {
         let chosen = &waiting[self.random.below(waiting.len() as u64) as usize];
         let function = TypeName::parse(&chosen.function).map_err(|error| error.to_string())?;
         let address = Address::new(function, chosen.id.as_str());
-        let shown = p.sites[index].worker.command(&Command::Show { address: address.clone(), messages: 1_000 })?;
+        let shown = p.sites[index].worker.command(&Command::Show { address: address.clone(), messages: usize::MAX })?;
         let Ok(CommandResult::Shown(_, messages)) = shown else {
             return Err(Stop::Violation(format!("{address} waits and cannot be shown: {shown:?}")));
         };

@@ -16,7 +16,7 @@ use crate::engine::waiting::{WaitKind, WaitRow};
 use crate::sdk::async_result::AsyncResult;
 use crate::sdk::message::{Message, TypedValue};
 use crate::simulation::facts::{Change, Facts, parse_row};
-use crate::simulation::plan::{self, Failing, Plan};
+use crate::simulation::plan::{self, Failing, Plan, Rules};
 use crate::simulation::workload::{
     NARROW_ATTEMPTS, NODE_ATTEMPTS, OpMeta, OutRecord, TimerState, Token, world,
 };
@@ -31,7 +31,7 @@ pub(super) struct LoggedRecord {
 
 /// See the module's page.
 pub(super) struct Model {
-    nodes: u64,
+    rules: Rules,
     registry: Arc<Registry>,
     pub(super) last_epoch: u64,
     pub(super) time: Timestamp,
@@ -64,9 +64,9 @@ pub(super) struct Model {
 }
 
 impl Model {
-    pub(super) fn new(nodes: u64, registry: Arc<Registry>) -> Self {
+    pub(super) fn new(rules: Rules, registry: Arc<Registry>) -> Self {
         Self {
-            nodes,
+            rules,
             registry,
             last_epoch: 0,
             time: Timestamp(0),
@@ -177,7 +177,7 @@ impl Model {
     }
 
     pub(super) fn plan(&self, id: u64) -> Plan {
-        plan::plan(id, self.nodes)
+        plan::plan(id, self.rules)
     }
 
     fn change(

@@ -16,7 +16,7 @@ use crate::log::{EpochLog, LogError, OpenOptions};
 use crate::simulation::process::{Process, Site};
 use crate::simulation::workload::{RECORDS, world};
 use crate::simulation::{Mutant, Sim, Stop};
-use crate::state::StateStore;
+use crate::state::{StateReader, StateStore};
 
 const LINEAGE: u64 = 7;
 
@@ -152,7 +152,7 @@ impl Sim {
                 }
             }
         }
-        let store_is_empty = self.store.all()?.is_empty();
+        let store_is_empty = self.store.scan(&[crate::state::keys::Space::State as u8], &[], 1)?.is_empty();
         let mut list = Vec::new();
         for (index, carried) in carried.into_iter().enumerate() {
             let mut worker = Worker::new(WorkerSetup {

@@ -176,7 +176,14 @@ impl Worker {
             let Some(envelope) = wait.memory.pop_front() else { break };
             done += 1;
             match self.invoke(function, slot, &envelope)? {
-                Ok(()) => wait.attempt = 0,
+                Ok(()) if wait.attempt == 0 => {}
+                Ok(()) => {
+                    wait.attempt = 0;
+                    // Its row still counts the attempts of the message that has now succeeded.
+                    if wait.stored {
+                        self.store_wait(&address, &mut wait);
+                    }
+                }
                 Err(error) => {
                     self.hold_wait(function, wait, envelope, &error)?;
                     return Ok(done);

@@ -46,7 +46,7 @@ pub(super) fn alike(one: &[Segment], other: &[Segment]) -> bool {
 
 /// A path that cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub(in crate::io) enum PathError {
+pub(crate) enum PathError {
     /// A `%` without two hexadecimal digits.
     #[error("a `%` is not followed by two hexadecimal digits: write `%25` for `%` itself")]
     Escape,
@@ -56,7 +56,7 @@ pub(in crate::io) enum PathError {
 }
 
 /// Undoes percent-encoding.
-pub(in crate::io) fn percent_decode(text: &str) -> Result<String, PathError> {
+pub(crate) fn percent_decode(text: &str) -> Result<String, PathError> {
     if !text.contains('%') {
         return Ok(text.to_owned());
     }
@@ -79,15 +79,14 @@ pub(in crate::io) fn percent_decode(text: &str) -> Result<String, PathError> {
 
 /// Percent-encodes everything but what a path segment may hold anywhere.
 pub(super) fn percent_encode(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
+    text.bytes()
+        .fold(String::with_capacity(text.len()), |out, byte| {
+            if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+                out + char::from(byte).encode_utf8(&mut [0; 4])
+            } else {
+                out + &format!("%{byte:02X}")
+            }
+        })
 }
 
 /// The decoded segments of a request's path; none when it is no absolute path. The path `/` has no segments.

@@ -3,7 +3,8 @@
 use crate::clock::Timestamp;
 use crate::module::description::{Expiration, StateKind};
 use crate::sdk::state::{
-    Flush, PersistedState, RowBytes, RowValue, StateSite, StateValue, decode_value, encode_value, expiry_from,
+    Flush, PersistedState, RowBytes, RowValue, StateSite, StateValue, decode_value, encode_value, expired,
+    expiry_from,
     push_row_header,
 };
 use crate::state::StateError;
@@ -125,8 +126,10 @@ impl<T: StateValue> PersistedBuffer<T> {
                 }
             }
         }
-        for (element, _) in &self.pending {
-            visit(element);
+        for (element, expires_at_ms) in &self.pending {
+            if !expired(*expires_at_ms, self.now) {
+                visit(element);
+            }
         }
         Ok(())
     }
@@ -221,5 +224,24 @@ impl<T: StateValue> PersistedState for PersistedBuffer<T> {
 
     fn heap_bytes(&self) -> usize {
         self.pending.len() * (size_of::<T>() + 8)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elements_expire_before_a_cut_has_written_them() {
+        let mut buffer = PersistedBuffer::<u32>::default();
+        let ttl = Expiration::AfterWrite { after_ms: 100 };
+        for (at, element) in [(1_000, 1), (1_050, 2)] {
+            buffer.expire(Timestamp(at));
+            buffer.append(element);
+            buffer.commit(Timestamp(at), ttl);
+        }
+        buffer.expire(Timestamp(1_100));
+        buffer.append(3);
+        assert_eq!(buffer.view().unwrap(), [2, 3], "what the running invocation appended has no expiry yet");
     }
 }

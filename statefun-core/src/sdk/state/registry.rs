@@ -132,14 +132,12 @@ impl PersistedRegistry {
         let start = site.entry_key(|out| out.push(NAMES));
         let end = site.entry_key(|out| out.push(STATES));
         let rows = site.rows.borrow().scan(&start, &end, usize::MAX)?;
-        let stored = rows.iter().map(|(key, _)| {
-            key.get(start.len()..)
-                .and_then(|mut rest| String::decode_key(&mut rest))
-                .ok_or_else(|| site.decode_error("a registered name is malformed"))
-        });
-        // Those registered since the last cut have no row yet.
-        let mut names = stored.collect::<Result<BTreeSet<String>, StateError>>()?;
-        names.extend(self.states.keys().cloned());
+        // A name has no row before the cut that follows its registration.
+        let mut names: BTreeSet<String> = self.states.keys().cloned().collect();
+        for (key, _) in rows {
+            let name = key.get(start.len()..).and_then(|mut rest| String::decode_key(&mut rest));
+            names.insert(name.ok_or_else(|| site.decode_error("a registered name is malformed"))?);
+        }
         Ok(names.into_iter().collect())
     }
 }

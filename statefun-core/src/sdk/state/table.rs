@@ -205,6 +205,13 @@ impl<K: TableKey, V: StateValue> PersistedTable<K, V> {
         }
     }
 
+    /// Between invocations: lets the entries go that were read, when there are many. Written ones stay until a cut.
+    fn shrink(&mut self) {
+        if self.entries.len() > CACHED_ENTRIES + self.dirty.len() {
+            self.entries.retain(|_, entry| entry.dirty);
+        }
+    }
+
     /// Counts an entry as written, so that its expiry moves.
     fn touch(&mut self, key: &K) {
         if let Some(entry) = self.entries.get_mut(key)
@@ -254,6 +261,7 @@ impl<K: TableKey, V: StateValue> PersistedState for PersistedTable<K, V> {
                 }
             }
         }
+        self.shrink();
         !self.dirty.is_empty()
     }
 
@@ -264,6 +272,7 @@ impl<K: TableKey, V: StateValue> PersistedState for PersistedTable<K, V> {
                 None => self.entries.remove(&key),
             };
         }
+        self.shrink();
     }
 
     fn flush(&mut self, flush: &mut Flush<'_>) -> Result<(), String> {
@@ -282,13 +291,46 @@ impl<K: TableKey, V: StateValue> PersistedState for PersistedTable<K, V> {
                 rows.delete(row_key);
             }
         }
-        if self.entries.len() > CACHED_ENTRIES {
-            self.entries.clear();
-        }
+        drop(rows);
+        self.shrink();
         Ok(())
     }
 
     fn heap_bytes(&self) -> usize {
         self.entries.len() * (size_of::<K>() + size_of::<Entry<V>>() + 16)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_000);
+
+    #[test]
+    fn entries_expire_before_a_cut_has_written_them() {
+        let mut table = PersistedTable::<u32, u32>::default();
+        let ttl = Expiration::AfterWrite { after_ms: 100 };
+        for (at, key) in [(1_000, 1), (1_050, 2)] {
+            table.expire(Timestamp(at));
+            table.set(key, key);
+            table.commit(Timestamp(at), ttl);
+        }
+        table.expire(Timestamp(1_100));
+        assert_eq!(table.entries().unwrap(), [(2, 2)]);
+        table.set(1, 5);
+        assert_eq!(table.entries().unwrap(), [(1, 5), (2, 2)], "written again by the running invocation");
+    }
+
+    #[test]
+    fn entries_that_were_only_read_do_not_pile_up() {
+        let mut table = PersistedTable::<u32, u32>::default();
+        table.set(7, 7);
+        for key in 0..10_000 {
+            let _ = table.get(&key).unwrap();
+            table.commit(NOW, Expiration::None);
+            assert!(table.entries.len() <= CACHED_ENTRIES + 1);
+        }
+        assert_eq!(table.get(&7).unwrap(), Some(&7), "what was written stays until it is a row");
     }
 }

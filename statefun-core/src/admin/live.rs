@@ -1,0 +1,76 @@
+//! What live commands ask of an application.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use super::wire::{Epochs, ListeningPlace, Status};
+use crate::engine::handle::EngineHandle;
+use crate::engine::worker::{Command, CommandError, CommandResult};
+use crate::id::Address;
+use crate::io::http::HttpServers;
+
+/// The results of a command, from each worker that it concerned. None when the application stopped meanwhile.
+pub type Results = Pin<Box<dyn Future<Output = Vec<Result<CommandResult, CommandError>>> + Send>>;
+
+/// An application that runs.
+pub trait Live: Send + Sync + 'static {
+    /// What it says of itself.
+    fn status(&self) -> Status;
+
+    /// The instance of that function with that id; none when it has no such function.
+    fn address(&self, function: &str, id: &str) -> Option<Address>;
+
+    /// Gives a command to the workers that it concerns.
+    fn command(&self, command: Command) -> Results;
+}
+
+/// The application of this process.
+#[derive(Debug, Clone)]
+pub struct LiveEngine {
+    engine: EngineHandle,
+    servers: Arc<HttpServers>,
+}
+
+impl LiveEngine {
+    /// The application that this engine runs and that listens there.
+    pub fn new(engine: EngineHandle, servers: Arc<HttpServers>) -> Self {
+        Self { engine, servers }
+    }
+}
+
+impl Live for LiveEngine {
+    fn status(&self) -> Status {
+        let recovery = self.engine.recovery();
+        let listening = self.servers.listening().into_iter().map(|place| ListeningPlace {
+            component: place.component,
+            address: place.address.to_string(),
+            method: place.method,
+            path: place.path,
+        });
+        Status {
+            core_version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            attempt: recovery.attempt,
+            workers: self.engine.workers(),
+            key_groups: self.engine.key_groups().count(),
+            epochs: Epochs {
+                recovered: recovery.epoch,
+                durable: self.engine.durable_epoch(),
+                applied: self.engine.applied_epoch(),
+            },
+            invocations: self.engine.invocations(),
+            stopping: self.engine.is_stopping(),
+            functions: self.engine.functions(),
+            listening: listening.collect(),
+        }
+    }
+
+    fn address(&self, function: &str, id: &str) -> Option<Address> {
+        self.engine.address(function, id)
+    }
+
+    fn command(&self, command: Command) -> Results {
+        let engine = self.engine.clone();
+        Box::pin(async move { engine.command(command).await })
+    }
+}

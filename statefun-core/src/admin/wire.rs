@@ -1,0 +1,89 @@
+//! The JSON of live commands, both ways.
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::waiting::WaitingAddress;
+use crate::engine::worker::QueuedMessage;
+
+/// What a running application says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    /// The version of statefun-core in it.
+    pub core_version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// How often its data directory has been started, this time included.
+    pub attempt: u64,
+    /// Worker threads.
+    pub workers: usize,
+    /// Key groups of the data directory.
+    pub key_groups: u16,
+    /// How far it is.
+    pub epochs: Epochs,
+    /// Invocations since the start.
+    pub invocations: u64,
+    /// Whether it has stopped, or is about to.
+    pub stopping: bool,
+    /// The types of its functions, sorted.
+    pub functions: Vec<String>,
+    /// Where it takes requests.
+    pub listening: Vec<ListeningPlace>,
+}
+
+/// Epochs: numbered steps that become durable together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Epochs {
+    /// The last one that was there at the start.
+    pub recovered: u64,
+    /// The last durable one.
+    pub durable: u64,
+    /// The last one that the state store has applied.
+    pub applied: u64,
+}
+
+/// A place where an application takes requests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListeningPlace {
+    /// The ingress or egress that answers there.
+    pub component: String,
+    /// `host:port`, with the port that the system chose where module.yaml says 0.
+    pub address: String,
+    /// The method of the requests.
+    pub method: String,
+    /// The path, with `{placeholders}`.
+    pub path: String,
+}
+
+/// Addresses that are parked, or whose first message is about to be tried again.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ParkedList {
+    /// By function and id.
+    pub addresses: Vec<WaitingAddress>,
+    /// Whether there are more.
+    pub truncated: bool,
+}
+
+/// One such address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParkedShown {
+    /// The address.
+    pub address: WaitingAddress,
+    /// The first messages that wait, the failed one in front.
+    pub messages: Vec<QueuedMessage>,
+}
+
+/// An order was carried out, and that is durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParkedDone {
+    /// Messages that were dropped, or are about to be tried.
+    pub messages: u64,
+}
+
+/// Why a request was not followed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// What is wrong, and what to do.
+    pub error: String,
+}

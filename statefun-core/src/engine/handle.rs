@@ -1,0 +1,111 @@
+//! A running engine, as others than its owner see it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crossbeam_channel::Sender;
+
+use crate::engine::driver::ToWorker;
+use crate::engine::registry::Registry;
+use crate::engine::shared::{Phase, Shared};
+use crate::engine::start::Recovery;
+use crate::engine::worker::{Command, CommandError, CommandResult};
+use crate::id::{Address, KeyGroups};
+
+/// Asks a running engine, and gives it commands. It may outlive the engine: then commands bring no results.
+#[derive(Clone)]
+pub struct EngineHandle {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) inboxes: Vec<Sender<ToWorker>>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) recovery: Recovery,
+}
+
+impl fmt::Debug for EngineHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EngineHandle").field("recovery", &self.recovery).finish_non_exhaustive()
+    }
+}
+
+impl EngineHandle {
+    /// What recovery found.
+    pub fn recovery(&self) -> Recovery {
+        self.recovery
+    }
+
+    /// Worker threads.
+    pub fn workers(&self) -> usize {
+        self.inboxes.len()
+    }
+
+    /// Key groups of the data directory.
+    pub fn key_groups(&self) -> KeyGroups {
+        self.registry.key_groups
+    }
+
+    /// The last durable epoch.
+    pub fn durable_epoch(&self) -> u64 {
+        self.shared.durable.load(Ordering::Acquire)
+    }
+
+    /// The last epoch that the state store has applied.
+    pub fn applied_epoch(&self) -> u64 {
+        self.shared.applied.load(Ordering::Acquire)
+    }
+
+    /// Invocations since the start.
+    pub fn invocations(&self) -> u64 {
+        self.shared.invocations.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Whether the engine takes nothing in any more.
+    pub fn is_stopping(&self) -> bool {
+        self.shared.phase() != Phase::Running
+    }
+
+    /// The types of the application's functions, sorted; those of the engine's own are left out.
+    pub fn functions(&self) -> Vec<String> {
+        let names = self.registry.functions().iter().map(|function| function.typename);
+        let mut names: Vec<String> = names
+            .filter(|name| name.namespace() != "io.statefun")
+            .map(|name| name.as_str().to_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// The address of an id in a function of that name.
+    pub fn address(&self, function: &str, id: &str) -> Option<Address> {
+        let function = self.registry.functions().iter().find(|known| known.typename.as_str() == function)?;
+        Some(Address::new(function.typename, id))
+    }
+
+    /// Gives a command to the workers that it concerns; the results come in the order of the workers. A worker that
+    /// stopped meanwhile has none.
+    pub async fn command(&self, command: Command) -> Vec<Result<CommandResult, CommandError>> {
+        let groups = self.registry.key_groups;
+        let concerned: Vec<usize> = match &command {
+            Command::List { .. } => (0..self.inboxes.len()).collect(),
+            Command::Show { address, .. }
+            | Command::Retry(address)
+            | Command::Skip(address)
+            | Command::Drop(address) => vec![groups.owner(address.key_group(groups), self.inboxes.len())],
+        };
+        let mut results = Vec::new();
+        for worker in concerned {
+            let (tell, told) = tokio::sync::oneshot::channel();
+            let reply = Box::new(move |result| {
+                let _ = tell.send(result);
+            });
+            if let Some(inbox) = self.inboxes.get(worker) {
+                let _ = inbox.send(ToWorker::Command(command.clone(), reply));
+                self.shared.wake(worker);
+            }
+            if let Ok(result) = told.await {
+                results.push(result);
+            }
+        }
+        results
+    }
+}
