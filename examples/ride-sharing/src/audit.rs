@@ -41,8 +41,12 @@ pub fn audit(text: &str, passengers: &str) -> Result<Summary, AuditError> {
     let mut summary = Summary::default();
     let mut last: BTreeMap<String, (u32, RideStep)> = BTreeMap::new();
     for (index, line) in text.lines().enumerate() {
-        let wrong = |problem: String| AuditError { line: index + 1, problem };
-        let event: RideEvent = serde_json::from_str(line).map_err(|error| wrong(error.to_string()))?;
+        let wrong = |problem: String| AuditError {
+            line: index + 1,
+            problem,
+        };
+        let event: RideEvent =
+            serde_json::from_str(line).map_err(|error| wrong(error.to_string()))?;
         let before = last.get(&event.ride).copied();
         let follows = matches!(
             (before.map(|(_, step)| step), event.event),
@@ -50,7 +54,10 @@ pub fn audit(text: &str, passengers: &str) -> Result<Summary, AuditError> {
                 | (Some(RideStep::Requested), RideStep::Matched)
                 | (Some(RideStep::Matched), RideStep::Started)
                 | (Some(RideStep::Started), RideStep::Ended)
-                | (Some(RideStep::Requested | RideStep::Matched | RideStep::Started), RideStep::Failed)
+                | (
+                    Some(RideStep::Requested | RideStep::Matched | RideStep::Started),
+                    RideStep::Failed
+                )
         );
         if !follows || event.number != before.map_or(0, |(number, _)| number) + 1 {
             return Err(wrong(format!(
@@ -102,7 +109,15 @@ mod tests {
             ("a", 4, "ended"),
         ]);
         let summary = audit(&text, "").unwrap();
-        assert_eq!(summary, Summary { requested: 3, ended: 1, failed: 1, revenue_cents: 10 });
+        assert_eq!(
+            summary,
+            Summary {
+                requested: 3,
+                ended: 1,
+                failed: 1,
+                revenue_cents: 10
+            }
+        );
         assert_eq!(summary.under_way(), 1);
         assert_eq!(audit(&text, "q").unwrap(), Summary::default());
         assert_eq!(audit("", "").unwrap(), Summary::default());
@@ -110,7 +125,12 @@ mod tests {
 
     #[test]
     fn what_is_lost_doubled_or_reordered_is_found() {
-        let well = [("a", 1, "requested"), ("a", 2, "matched"), ("a", 3, "started"), ("a", 4, "ended")];
+        let well = [
+            ("a", 1, "requested"),
+            ("a", 2, "matched"),
+            ("a", 3, "started"),
+            ("a", 4, "ended"),
+        ];
         for lost in 0..3 {
             let mut steps = well.to_vec();
             steps.remove(lost);
@@ -119,7 +139,11 @@ mod tests {
         for index in 0..4 {
             let mut steps = well.to_vec();
             steps.insert(index, well[index]);
-            assert_eq!(audit(&lines(&steps), "").unwrap_err().line, index + 2, "twice {index}");
+            assert_eq!(
+                audit(&lines(&steps), "").unwrap_err().line,
+                index + 2,
+                "twice {index}"
+            );
         }
         let mut steps = well.to_vec();
         steps.swap(1, 2);

@@ -24,7 +24,7 @@ use crate::client::{Client, Fatal};
 use crate::report::{Report, Stats};
 
 /// When, behind the end, so long no ride comes to its own, those that are left are given up.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Drives thousands of drivers and passengers against the ride-sharing application.
 #[derive(Debug, Parser)]
@@ -63,7 +63,10 @@ struct Options {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return failed(&format!("no runtime: {error}")),
     };
@@ -81,7 +84,12 @@ fn failed(problem: &str) -> ExitCode {
 
 /// Runs all actors to their end; whether everything fits together.
 async fn generate(options: Options) -> Result<bool, String> {
-    let authority = options.url.strip_prefix("http://").unwrap_or(&options.url).trim_end_matches('/').to_owned();
+    let authority = options
+        .url
+        .strip_prefix("http://")
+        .unwrap_or(&options.url)
+        .trim_end_matches('/')
+        .to_owned();
     // Another run is to be of other people: passengers go on where their last run ended.
     let mut random = Random::seeded(options.seed);
     let start = Instant::now();
@@ -96,7 +104,12 @@ async fn generate(options: Options) -> Result<bool, String> {
     let mut tasks = JoinSet::new();
     let undecided = u64::from(options.undecided);
     let drivers = split(options.drivers, options.connections, |number| {
-        Actor::Driver(Driver::new(number, number % 100 < undecided, &plan, &mut random))
+        Actor::Driver(Driver::new(
+            number,
+            number % 100 < undecided,
+            &plan,
+            &mut random,
+        ))
     });
     for actors in drivers {
         let client = Client::new(&authority, stats.clone(), random.next_u64());
@@ -136,7 +149,9 @@ async fn generate(options: Options) -> Result<bool, String> {
 }
 
 fn task_result(ended: Result<Result<(), Fatal>, tokio::task::JoinError>) -> Result<(), String> {
-    ended.map_err(|error| error.to_string())?.map_err(|fatal| fatal.to_string())
+    ended
+        .map_err(|error| error.to_string())?
+        .map_err(|fatal| fatal.to_string())
 }
 
 /// Deals actors out to connections.

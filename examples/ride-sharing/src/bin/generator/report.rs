@@ -43,10 +43,14 @@ impl Default for Stats {
     }
 }
 
-#[expect(clippy::expect_used, reason = "the bounds are constants that the histogram takes")]
+#[expect(
+    clippy::expect_used,
+    reason = "the bounds are constants that the histogram takes"
+)]
 fn histogram() -> Histogram<u64> {
     // Up to an hour, to two digits.
-    let mut histogram = Histogram::new_with_bounds(1, 3_600_000_000, 2).expect("bounds of a histogram");
+    let mut histogram =
+        Histogram::new_with_bounds(1, 3_600_000_000, 2).expect("bounds of a histogram");
     histogram.auto(true);
     histogram
 }
@@ -80,13 +84,22 @@ pub(crate) struct Report {
 
 impl Report {
     pub(crate) fn new(start: Instant, stats: Arc<Stats>) -> Self {
-        Self { start, stats, live: std::io::stderr().is_terminal(), last: (start, 0, 0) }
+        Self {
+            start,
+            stats,
+            live: std::io::stderr().is_terminal(),
+            last: (start, 0, 0),
+        }
     }
 
     /// One line, written over the last one where that is possible.
     pub(crate) fn progress(&mut self) {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let (now, ended, answered) = (Instant::now(), get(&self.stats.ended), get(&self.stats.answered));
+        let (now, ended, answered) = (
+            Instant::now(),
+            get(&self.stats.ended),
+            get(&self.stats.answered),
+        );
         let seconds = (now - self.last.0).as_secs_f64().max(0.001);
         let over = ended + get(&self.stats.failed);
         let line = format!(
@@ -100,7 +113,11 @@ impl Report {
             grouped(get(&self.stats.retries)),
         );
         self.last = (now, ended, answered);
-        let (begin, end) = if self.live { ("\r\x1b[K", "") } else { ("", "\n") };
+        let (begin, end) = if self.live {
+            ("\r\x1b[K", "")
+        } else {
+            ("", "\n")
+        };
         let mut out = std::io::stderr();
         let _ = write!(out, "{begin}{line}{end}");
         let _ = out.flush();
@@ -114,23 +131,41 @@ impl Report {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let stats = &self.stats;
         let seconds = self.start.elapsed().as_secs_f64();
-        let (requested, ended, failed) = (get(&stats.requested), get(&stats.ended), get(&stats.failed));
+        let (requested, ended, failed) =
+            (get(&stats.requested), get(&stats.ended), get(&stats.failed));
         let answered = get(&stats.answered);
         let mut out = std::io::stdout();
         let mut line = |name: &str, text: String| {
             let _ = writeln!(out, "{name:<20}{text}");
         };
         line("rides requested", grouped(requested));
-        line("      ended", format!("{}  ({:.0}/s)", grouped(ended), ended as f64 / seconds));
+        line(
+            "      ended",
+            format!("{}  ({:.0}/s)", grouped(ended), ended as f64 / seconds),
+        );
         line("      failed", grouped(failed));
         line("      unfinished", grouped(requested - ended - failed));
         line("revenue", money(get(&stats.revenue_cents)));
-        line("messages answered", format!("{}  ({:.0}/s)", grouped(answered), answered as f64 / seconds));
+        line(
+            "messages answered",
+            format!(
+                "{}  ({:.0}/s)",
+                grouped(answered),
+                answered as f64 / seconds
+            ),
+        );
         line("retries", grouped(get(&stats.retries)));
         line("location → orders", percentiles(&stats.location_us));
         line("request → driver", percentiles(&stats.match_us));
-        let Some(path) = events else { return requested == ended + failed };
-        let told = Summary { requested, ended, failed, revenue_cents: get(&stats.revenue_cents) };
+        let Some(path) = events else {
+            return requested == ended + failed;
+        };
+        let told = Summary {
+            requested,
+            ended,
+            failed,
+            revenue_cents: get(&stats.revenue_cents),
+        };
         match find(path, run, told).await {
             Err(problem) => {
                 line("events", format!("{}: {problem}", path.display()));
@@ -165,7 +200,9 @@ async fn find(path: &Path, run: &str, told: Summary) -> Result<Summary, String> 
     loop {
         let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
         // The last line may still be being written.
-        let whole = text.rfind('\n').map_or("", |end| text.get(..=end).unwrap_or_default());
+        let whole = text
+            .rfind('\n')
+            .map_or("", |end| text.get(..=end).unwrap_or_default());
         let found = audit(whole, run).map_err(|error| error.to_string())?;
         looks -= 1;
         if found == told || looks == 0 {
