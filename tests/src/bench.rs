@@ -203,7 +203,7 @@ impl Ingress for Events {
     fn open(&mut self, context: &IngressContext) -> Result<Vec<Partition>, IngressError> {
         let partition = |worker: usize| {
             // A name whose position this worker keeps.
-            let name = (0..)
+            let name = (0..u32::MAX)
                 .map(|n| format!("{worker}-{n}"))
                 .find(|name| context.owner(name) == worker);
             let position = name

@@ -468,9 +468,9 @@ fn killed_in_every_step_it_ends_as_if_nothing_had_happened() {
             let world = world.clone();
             let run = move || {
                 if number <= KEYED_CLIENTS {
-                    world.keyed_client(number, seed)
+                    world.keyed_client(number, seed);
                 } else {
-                    world.bare_client(number, seed)
+                    world.bare_client(number, seed);
                 }
             };
             std::thread::Builder::new()

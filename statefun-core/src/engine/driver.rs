@@ -137,7 +137,7 @@ impl Driver {
                 } => self.worker.operation_done(&address, id, result),
                 ToWorker::Recycle(part) => self.worker.recycle(part),
                 ToWorker::DeadLetter { egress, letter } => {
-                    self.worker.take_dead_letter(egress, letter)
+                    self.worker.take_dead_letter(egress, letter);
                 }
                 ToWorker::Command(command, reply) => {
                     let result = self.worker.command(&command)?;
@@ -356,7 +356,7 @@ impl Driver {
             for source in &self.sources {
                 match source.status {
                     SourceStatus::After(wait) => {
-                        at_most(wait.saturating_sub(source.polled.elapsed()))
+                        at_most(wait.saturating_sub(source.polled.elapsed()));
                     }
                     // It has records that may not be admitted yet.
                     SourceStatus::Ready => at_most(Duration::from_millis(1)),

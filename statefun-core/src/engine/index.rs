@@ -171,12 +171,12 @@ mod tests {
             for (insert, key) in steps {
                 let hash = hash_of(key);
                 if insert {
-                    if !model.contains_key(&key) {
+                    model.entry(key).or_insert_with(|| {
                         slots.push(key);
                         let slot = slots.len() as u32 - 1;
                         index.insert(hash, slot, |slot| hash_of(slots[slot as usize]));
-                        model.insert(key, slot);
-                    }
+                        slot
+                    });
                 } else if let Some(slot) = model.remove(&key) {
                     index.remove(hash, slot, |slot| hash_of(slots[slot as usize]));
                 }

@@ -187,7 +187,7 @@ impl Handle<Request> for RequestFunction {
         {
             match &known.reply {
                 _ if known.fingerprint != request.fingerprint => {
-                    respond(connection, Answer::KeyReused)
+                    respond(connection, Answer::KeyReused);
                 }
                 _ if !request.wait => respond(connection, Answer::Accepted),
                 Some(reply) => respond(connection, Answer::Reply(reply.clone())),

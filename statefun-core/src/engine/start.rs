@@ -706,6 +706,10 @@ fn open_ingresses(
     Ok(sources)
 }
 
+#[expect(
+    clippy::too_many_arguments,
+    reason = "each is one thing that every sink holds"
+)]
 fn open_egresses(
     egresses: Vec<(String, Box<dyn Egress>)>,
     log: &EpochLog,

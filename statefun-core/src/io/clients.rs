@@ -121,7 +121,7 @@ mod tests {
                 request: "k".into(),
                 to,
                 answer: answer.clone(),
-            })
+            });
         };
         answer(Recipients::Connection(one), &Answer::Accepted);
         assert_eq!(first.try_recv(), Ok(Answer::Accepted));

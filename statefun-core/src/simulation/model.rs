@@ -261,7 +261,7 @@ impl Model {
                         records.len()
                     ));
                 }
-                for id in records[before as usize..position as usize].to_vec() {
+                for id in Vec::from(&records[before as usize..position as usize]) {
                     self.expect(id, 1);
                 }
             }
