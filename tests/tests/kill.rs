@@ -4,6 +4,8 @@
 //! `STATEFUN_KILLS=n` multiplies the kills, `STATEFUN_SEED=n` chooses what is drawn.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fs::File;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,7 +22,7 @@ use statefun_core::steps::Step;
 use statefun_tests::kill::client::{Answer, Client};
 use statefun_tests::kill::model::{Dump, Handled, Model};
 use statefun_tests::kill::plan::{node_id, start};
-use statefun_tests::kill::process::{PATIENCE, Process, Start, wait_for};
+use statefun_tests::kill::process::{Addresses, PATIENCE, Process, Start, wait_for};
 
 const MODULE: &str = "\
 kind: io.statefun.http.v1/ingress
@@ -39,12 +41,20 @@ spec:
   valueType: kill/Query
   targets: [kill/node]
 ---
+kind: io.statefun.file.v1/ingress
+spec:
+  id: kill/lines
+  path: lines.jsonl
+  valueType: kill/Op
+  routers: [lines]
+---
 kind: io.statefun.file.v1/egress
 spec:
   id: kill/handled
   path: handled.jsonl
 ";
 
+const OPS: &str = "kill/ops";
 const KEYED_CLIENTS: u64 = 4;
 const BARE_CLIENTS: u64 = 2;
 
@@ -59,7 +69,7 @@ struct Started {
 /// What the clients and the test share.
 #[derive(Default)]
 struct World {
-    address: Mutex<Option<SocketAddr>>,
+    addresses: Mutex<Option<Addresses>>,
     paused: AtomicBool,
     done: AtomicBool,
     /// Operations that have taken effect, with their source.
@@ -82,11 +92,15 @@ impl World {
         lock(&self.problems).push(problem);
     }
 
+    fn address(&self, ingress: &str) -> Option<SocketAddr> {
+        lock(&self.addresses).as_ref()?.get(ingress).copied()
+    }
+
     /// Sends a request until it is answered with something else than "try again".
-    fn insist(&self, client: &mut Client, path: &str, key: Option<&str>, body: &[u8]) -> Answer {
+    fn insist(&self, client: &mut Client, ingress: &str, path: &str, key: Option<&str>, body: &[u8]) -> Answer {
         let watch = Stopwatch::start();
         loop {
-            if let Some(address) = *lock(&self.address) {
+            if let Some(address) = self.address(ingress) {
                 match client.post(address, path, key, body) {
                     Ok(answer) if !matches!(answer.status, 429 | 503 | 504) => return answer,
                     Ok(_) | Err(_) => self.retries.fetch_add(1, Ordering::Relaxed),
@@ -135,7 +149,7 @@ impl World {
             let times = if random.below(8) == 0 { 2 } else { 1 };
             for time in 0..times {
                 let wait = random.below(2);
-                let answer = self.insist(&mut client, paths[wait as usize], Some(&key), body.as_bytes());
+                let answer = self.insist(&mut client, OPS, paths[wait as usize], Some(&key), body.as_bytes());
                 match (answer.status, wait) {
                     (202, 0) => {}
                     (200, 1) => self.note_reply(op, &answer.text()),
@@ -148,13 +162,44 @@ impl World {
         }
     }
 
+    /// A program that writes lines, and now and then begins a new file.
+    fn writer(&self, number: u64, seed: u64, directory: &Path) {
+        let mut random = Random::seeded(seed ^ number);
+        let path = directory.join("lines.jsonl");
+        let source = "writer".to_owned();
+        let (mut seq, mut rotations) = (0, 0);
+        let open = || File::options().create(true).append(true).open(&path).unwrap();
+        let mut file = open();
+        while !self.done.load(Ordering::Relaxed) {
+            let mut text = String::new();
+            for _ in 0..=random.below(12) {
+                seq += 1;
+                let op = number << 32 | seq;
+                text += &format!("{{\"op\":{op},\"source\":\"{source}\",\"seq\":{seq}}}\n");
+                lock(&self.taken).push((op, source.clone()));
+            }
+            // Some writes end in the middle of a line.
+            let (first, rest) = text.as_bytes().split_at(random.below(text.len() as u64) as usize);
+            file.write_all(first).unwrap();
+            std::thread::sleep(Duration::from_micros(random.below(3000)));
+            file.write_all(rest).unwrap();
+            if random.below(60) == 0 {
+                rotations += 1;
+                std::fs::rename(&path, directory.join(format!("lines.jsonl.{rotations}"))).unwrap();
+                file = open();
+            }
+            std::thread::sleep(Duration::from_millis(15));
+            self.pause(&mut random);
+        }
+    }
+
     /// A client without keys, which cannot repeat anything: what is not answered may have taken effect, as a whole.
     fn bare_client(&self, number: u64, seed: u64) {
         let (mut client, mut random) = (Client::default(), Random::seeded(seed ^ number));
         let source = format!("client-{number}");
         let mut seq = 0;
         while !self.done.load(Ordering::Relaxed) {
-            let Some(address) = *lock(&self.address) else {
+            let Some(address) = self.address(OPS) else {
                 std::thread::sleep(Duration::from_millis(5));
                 continue;
             };
@@ -253,7 +298,7 @@ impl Test {
         let (mut process, workers) = self.start(aimed);
         let watch = Stopwatch::start();
         if let Some(address) = process.ready() {
-            *lock(&self.world.address) = Some(address);
+            *lock(&self.world.addresses) = Some(address);
             let limit = Duration::from_millis(200 + self.random.below(1000));
             loop {
                 let progress = process.steps().count(Step::Synced) > 3;
@@ -267,7 +312,7 @@ impl Test {
             }
         }
         process.kill();
-        *lock(&self.world.address) = None;
+        *lock(&self.world.addresses) = None;
         self.check_shown(&process);
         let steps = process.steps();
         let (hit, epochs) = (steps.last, steps.count(Step::Synced));
@@ -341,6 +386,11 @@ fn killed_in_every_step_it_ends_as_if_nothing_had_happened() {
             std::thread::Builder::new().name(format!("client-{number}")).spawn(run).unwrap()
         })
         .collect();
+    let writer = {
+        let (world, directory) = (world.clone(), directory.path().to_owned());
+        let number = KEYED_CLIENTS + BARE_CLIENTS + 1;
+        std::thread::Builder::new().name("writer".to_owned()).spawn(move || world.writer(number, seed, &directory)).unwrap()
+    };
     let pacing = {
         let world = world.clone();
         // Sinks make safe what they have when nothing comes for a while, so there must be such whiles.
@@ -379,11 +429,12 @@ fn killed_in_every_step_it_ends_as_if_nothing_had_happened() {
     // The end: everything that is under way comes to rest.
     let (mut process, _) = test.start(None);
     let address = process.ready().unwrap_or_else(|| panic!("it ended\n{}", process.last_words()));
-    *lock(&world.address) = Some(address);
+    *lock(&world.addresses) = Some(address);
     world.done.store(true, Ordering::Relaxed);
     for client in clients {
         client.join().unwrap();
     }
+    writer.join().unwrap();
     pacing.join().unwrap();
     println!("besides, {} recoveries were killed", test.stillborn);
     println!(
@@ -435,7 +486,7 @@ fn killed_in_every_step_it_ends_as_if_nothing_had_happened() {
         // What has no record, such as a message taken back, may still be under way.
         let watch = Stopwatch::start();
         loop {
-            let answer = world.insist(&mut client, &format!("/query/{}?wait", node_id(node)), None, b"{}");
+            let answer = world.insist(&mut client, "kill/queries", &format!("/query/{}?wait", node_id(node)), None, b"{}");
             let dump: Dump = serde_json::from_slice(&answer.body)
                 .unwrap_or_else(|error| panic!("{error} in {} {}", answer.status, answer.text()));
             if dump == expected {

@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn between_ticks_there_is_nothing() {
-        let period = Duration::from_secs(3600);
+        let period = Duration::from_hours(1);
         let mut ticks = Ticks { period, last: 0, since_last: Stopwatch::start() };
         let mut batch = Vec::new();
         let status = ticks.poll(10, &mut batch).unwrap();

@@ -64,7 +64,7 @@ impl Default for Settings {
         Self {
             pricing: Pricing { base_cents: 250, per_cell_cents: 120 },
             offer_timeout: Duration::from_secs(5),
-            ride_limit: Duration::from_secs(3600),
+            ride_limit: Duration::from_hours(1),
             search_pause: Duration::from_secs(1),
             search_rounds: 10,
             search_radius: 2,

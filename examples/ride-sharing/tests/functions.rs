@@ -125,13 +125,13 @@ fn an_answer_in_time_takes_the_timeout_back() {
     asking(&mut app, "dora", HERE);
     request(&mut app, "paul");
     assert_eq!(answers(&mut app, "dora", true).state, DriverState::ToPickup);
-    app.advance(Duration::from_secs(60));
+    app.advance(Duration::from_mins(1));
     assert!(app.sent_to::<OfferExpired>(Ride::at("paul-1")).is_empty());
     assert_eq!(status(&mut app, "paul-1").state, RideState::Matched);
     // Neither does the limit of a ride strike that is over.
     located(&mut app, "dora", HERE);
     located(&mut app, "dora", THERE);
-    app.advance(Duration::from_secs(3600));
+    app.advance(Duration::from_hours(1));
     assert!(app.sent_to::<Overdue>(Ride::at("paul-1")).is_empty());
     app.assert_no_failures();
 }
@@ -186,7 +186,7 @@ fn a_ride_whose_driver_is_lost_fails() {
     let mut app = city();
     located(&mut app, "dora", HERE);
     request(&mut app, "paul");
-    app.advance(Duration::from_secs(20 * 60));
+    app.advance(Duration::from_mins(20));
     let told = status(&mut app, "paul-1");
     assert_eq!((told.state, told.reason.as_deref()), (RideState::Failed, Some("the driver is lost")));
     // Should the driver come back after all: there is nobody to pick up.
@@ -213,7 +213,7 @@ fn who_is_silent_and_what_is_long_over_is_forgotten() {
     request(&mut app, "paul");
     app.advance(Duration::from_secs(10));
     assert_eq!(status(&mut app, "paul-1").state, RideState::Failed);
-    app.advance(Duration::from_secs(3600));
+    app.advance(Duration::from_hours(1));
     assert_eq!(status(&mut app, "paul-1").state, RideState::Unknown);
     app.assert_no_failures();
 }

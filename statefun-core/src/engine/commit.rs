@@ -46,10 +46,6 @@ impl GroupCommit {
         }
     }
 
-    pub(crate) fn log(&self) -> &EpochLog {
-        &self.log
-    }
-
     /// Takes one worker's part of an epoch.
     pub(crate) fn add(&mut self, part: EpochPart) {
         self.pending.entry(part.epoch).or_default().push(part);

@@ -114,7 +114,7 @@ fn run(timely: &mut timely::worker::Worker, driver: Rc<RefCell<Driver>>, shared:
 fn build(timely: &mut timely::worker::Worker, driver: &Rc<RefCell<Driver>>) -> Activator {
     let driver = driver.clone();
     timely.dataflow::<u64, _, _>(|scope| {
-        let mut builder = OperatorBuilder::new("functions".to_owned(), scope.clone());
+        let mut builder = OperatorBuilder::new("functions".to_owned(), scope);
         let (output, stream) = builder.new_output_connection::<Vec<Parcel>, NoPath>([]);
         let exchange = Exchange::new(|parcel: &Parcel| parcel.0.to as u64);
         let mut input = builder.new_input_connection(stream, exchange, [] as NoPath);

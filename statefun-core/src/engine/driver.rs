@@ -28,6 +28,10 @@ const ADMIT_OWN: usize = 1024;
 /// Runnable messages on any worker above which no worker takes anything in.
 const ADMIT_ANY: usize = 4096;
 const TIMER_BUDGET: usize = 1024;
+/// Messages run between two looks at the clock.
+const SLICE: usize = 128;
+/// No budget takes longer than this, however long handlers take: an epoch waits for the slowest worker.
+const RUN_FOR: Duration = Duration::from_millis(5);
 
 /// The result of a command, told once it is durable.
 pub(crate) type CommandReply = Box<dyn FnOnce(Result<CommandResult, CommandError>) + Send>;
@@ -187,9 +191,22 @@ impl Driver {
     /// Runs what is there before a cut.
     pub(crate) fn run_before_cut(&mut self) -> Result<(), WorkerError> {
         if self.shared.phase() < Phase::Frozen {
-            self.worker.run(CUT_BUDGET)?;
+            self.run(CUT_BUDGET)?;
         }
         Ok(())
+    }
+
+    /// Runs messages up to a number, and up to a time.
+    fn run(&mut self, budget: usize) -> Result<(), WorkerError> {
+        let watch = Stopwatch::start();
+        let mut left = budget;
+        loop {
+            let done = self.worker.run(left.min(SLICE))?;
+            left = left.saturating_sub(done);
+            if done == 0 || left == 0 || watch.elapsed() > RUN_FOR {
+                return Ok(());
+            }
+        }
     }
 
     /// Runs messages and timers, and takes records in between.
@@ -198,14 +215,14 @@ impl Driver {
         if phase >= Phase::Frozen {
             return Ok(());
         }
-        self.worker.run(RUN_BUDGET)?;
+        self.run(RUN_BUDGET)?;
         self.worker.fire(TIMER_BUDGET)?;
         if phase == Phase::Running {
             for _ in 0..4 {
                 if !self.may_admit() || !self.poll_sources()? {
                     break;
                 }
-                self.worker.run(ADMIT_OWN)?;
+                self.run(ADMIT_OWN)?;
             }
         }
         Ok(())

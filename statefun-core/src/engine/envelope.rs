@@ -50,16 +50,13 @@ impl Envelope {
         if let Some(from) = &self.from {
             push_address(out, from);
         }
-        let written = match self.body.as_any().downcast_ref::<TypedValue>() {
-            Some(dynamic) => {
-                push_name(out, &dynamic.typename);
-                out.extend_from_slice(&dynamic.value);
-                Ok(())
-            }
-            None => {
-                push_name(out, self.body.message_type_name());
-                self.body.encode_any(out)
-            }
+        let written = if let Some(dynamic) = self.body.as_any().downcast_ref::<TypedValue>() {
+            push_name(out, &dynamic.typename);
+            out.extend_from_slice(&dynamic.value);
+            Ok(())
+        } else {
+            push_name(out, self.body.message_type_name());
+            self.body.encode_any(out)
         };
         if let Err(error) = written {
             out.truncate(start);

@@ -70,8 +70,6 @@ pub trait FunctionTable {
     fn is_dirty(&self) -> bool;
     /// What the instances occupy, roughly, in bytes.
     fn bytes(&self) -> usize;
-    /// What the instances that cannot go occupy, roughly, in bytes: not cut, or not applied.
-    fn instances(&self) -> usize;
     /// Lets instances go that were not used lately, until `goal_bytes` are free or nothing more can go.
     fn evict(&mut self, applied: u64, goal_bytes: usize) -> usize;
     /// Lets one instance go; false when it must stay.
@@ -561,10 +559,6 @@ impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
 
     fn bytes(&self) -> usize {
         (self.slots.len() - self.free.len()) * size_of::<Slot<F>>() + self.index.bytes() + self.heap_bytes
-    }
-
-    fn instances(&self) -> usize {
-        self.slots.len() - self.free.len()
     }
 
     fn evict(&mut self, applied: u64, goal_bytes: usize) -> usize {

@@ -117,11 +117,6 @@ impl RowStore {
         }
     }
 
-    /// Whether anything changed since the last cut.
-    pub(crate) fn is_dirty(&self) -> bool {
-        !self.pending.is_empty()
-    }
-
     /// What the rows that the store has not applied occupy, roughly.
     pub(crate) fn unapplied_bytes(&self) -> usize {
         self.bytes

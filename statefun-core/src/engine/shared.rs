@@ -179,10 +179,6 @@ impl Shared {
         self.enter_phase(Phase::Stopped);
     }
 
-    pub(crate) fn has_failed(&self) -> bool {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).is_some()
-    }
-
     pub(crate) fn take_failure(&self) -> Option<EngineError> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
     }

@@ -182,10 +182,7 @@ impl Applier {
     }
 
     fn apply_window(&self, applied: u64) -> Result<(), EngineError> {
-        let epochs = match self.log.read_from(applied + 1, WINDOW_BYTES.max(self.window_bytes as usize)) {
-            Ok(epochs) => epochs,
-            Err(error) => return Err(error.into()),
-        };
+        let epochs = self.log.read_from(applied + 1, WINDOW_BYTES.max(self.window_bytes as usize))?;
         reached(Step::Applying);
         if let Some(last) = apply_window(&*self.store, &epochs)? {
             reached(Step::Applied);

@@ -171,6 +171,8 @@ pub(crate) struct Worker {
     applied: u64,
     store_is_empty: bool,
     cache_bytes: usize,
+    /// The applied epoch at which nothing more could leave the cache.
+    stuck_at: Option<u64>,
     now: Timestamp,
     random: Random,
     mailbox: VecDeque<Envelope>,
@@ -225,6 +227,7 @@ impl Worker {
             applied: setup.applied_epoch,
             store_is_empty: setup.store_is_empty,
             cache_bytes: setup.cache_bytes,
+            stuck_at: None,
             now: Timestamp::default(),
             random: Random::seeded(setup.seed ^ (setup.index as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)),
             mailbox: VecDeque::with_capacity(4096),
@@ -439,11 +442,6 @@ impl Worker {
         if self.parts.front().is_some_and(|part| part.epoch < frontier) { self.parts.pop_front() } else { None }
     }
 
-    /// Whether a cut waits for completion.
-    pub(crate) fn has_open_cuts(&self) -> bool {
-        !self.parts.is_empty()
-    }
-
     /// Gives back the buffers of a part that has been dealt with.
     pub(crate) fn recycle(&mut self, mut part: EpochPart) {
         if self.spare.len() < 4 {
@@ -472,7 +470,8 @@ impl Worker {
     /// Keeps the cache within its budget.
     fn shrink(&mut self) {
         let bytes = self.cached_bytes();
-        if bytes <= self.cache_bytes {
+        // What could not go then cannot go before the store has applied more.
+        if bytes <= self.cache_bytes || self.stuck_at == Some(self.applied) {
             return;
         }
         // A bit more than needed, so that not every message asks again.
@@ -480,18 +479,14 @@ impl Worker {
         for table in &mut self.tables {
             goal = goal.saturating_sub(table.evict(self.applied, goal));
             if goal == 0 {
-                break;
+                return;
             }
         }
+        self.stuck_at = Some(self.applied);
     }
 
     fn cached_bytes(&self) -> usize {
         self.tables.iter().map(|table| table.bytes()).sum()
-    }
-
-    /// Instances in memory.
-    pub(crate) fn instances(&self) -> usize {
-        self.tables.iter().map(|table| table.instances()).sum()
     }
 
     /// Whether so much waits for the state store that new records must wait too.

@@ -94,7 +94,8 @@ impl InvocationEffects {
 }
 
 /// What is the same for all function types in an invocation.
-pub(crate) struct InvocationScope<'a> {
+#[doc(hidden)]
+pub struct InvocationScope<'a> {
     pub(crate) address: &'a Address,
     pub(crate) caller: Option<&'a Address>,
     pub(crate) now: Timestamp,

@@ -12,7 +12,7 @@ use crate::engine::cut::{EpochBody, egress_framing};
 use crate::engine::envelope::Envelope;
 use crate::engine::registry::Registry;
 use crate::engine::rows::framing;
-use crate::engine::waiting::{WaitKind, WaitRow};
+use crate::engine::waiting::WaitKind;
 use crate::sdk::async_result::AsyncResult;
 use crate::sdk::message::{Message, TypedValue};
 use crate::simulation::facts::{Change, Facts, parse_row};
@@ -331,11 +331,6 @@ impl Model {
                 self.tokens.len()
             )
         })
-    }
-
-    /// The addresses that wait in durable state, for whoever reports.
-    pub(super) fn waiting(&self) -> impl Iterator<Item = &WaitRow> {
-        self.addresses.values().filter_map(|facts| facts.waiting.as_ref())
     }
 }
 

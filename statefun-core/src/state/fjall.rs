@@ -71,7 +71,7 @@ impl StateReader for FjallStore {
 }
 
 impl StateStore for FjallStore {
-    fn apply<'a>(&self, epoch: u64, changes: &mut dyn Iterator<Item = RowChange<'a>>) -> Result<(), StateError> {
+    fn apply(&self, epoch: u64, changes: &mut dyn Iterator<Item = RowChange<'_>>) -> Result<(), StateError> {
         let mut ingestion = self.keyspace.start_ingestion().map_err(failed)?;
         // The marker's space is the first of all, so that its row is the first of the sorted ones.
         ingestion.write(MARKER, epoch.to_be_bytes()).map_err(failed)?;

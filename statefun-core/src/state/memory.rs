@@ -47,7 +47,7 @@ impl StateReader for MemoryStore {
 }
 
 impl StateStore for MemoryStore {
-    fn apply<'a>(&self, epoch: u64, changes: &mut dyn Iterator<Item = RowChange<'a>>) -> Result<(), StateError> {
+    fn apply(&self, epoch: u64, changes: &mut dyn Iterator<Item = RowChange<'_>>) -> Result<(), StateError> {
         let mut inner = self.inner();
         for (key, value) in changes {
             match value {

@@ -144,7 +144,7 @@ fn run(json: bool, directory: &Path) -> Result<(), Failure> {
     rest(2);
     let (cpu, watch) = (cpu_time(), Stopwatch::start());
     rest(4);
-    let idle = (cpu_time() - cpu).as_secs_f64() / watch.elapsed().as_secs_f64() * 100.0;
+    let idle = cpu_time().checked_sub(cpu).unwrap().as_secs_f64() / watch.elapsed().as_secs_f64() * 100.0;
     // A stop under load leaves a log to replay.
     throughput(&two, 1, 1);
     two.engine.stop()?;

@@ -210,7 +210,7 @@ impl Node {
             }
             How::Never => {
                 let token = format!("{}-{}", hop.op, hop.path);
-                ctx.send_after(Duration::from_secs(3600), target, Step::of(hop, &own, 0)).with_token(&token);
+                ctx.send_after(Duration::from_hours(1), target, Step::of(hop, &own, 0)).with_token(&token);
                 ctx.send(Self::at(&own), TakeBack { token });
             }
             How::Async { ms, fails } => {
@@ -309,7 +309,7 @@ fn ops(op: Op, out: &mut Downstream<'_>) -> RouterResult {
 }
 
 /// Operations from files, in order.
-#[router(to(Node))]
+#[router(ingress = "kill/lines", to(Node))]
 fn lines(op: Op, out: &mut Downstream<'_>) -> RouterResult {
     let step = first_step(&op);
     out.forward(Node::at(node_id(step.node)), step);

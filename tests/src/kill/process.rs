@@ -1,5 +1,6 @@
 //! An application as a process of its own: started, killed, and asked how far it is.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
@@ -11,7 +12,7 @@ use statefun_core::clock::Stopwatch;
 use statefun_core::steps::Step;
 
 /// Nothing that works takes as long as this, however busy the machine is.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Looks until there is something, and panics with what `problem` says when there is not in time.
 ///
@@ -64,6 +65,8 @@ impl Start<'_> {
             .env("STATEFUN_WORKERS", self.workers.to_string())
             .env("STATEFUN_TEST_PHASES", &steps)
             .env("NO_COLOR", "1")
+            // Some handlers panic on purpose, and printing where takes long in a debug build.
+            .env("RUST_BACKTRACE", "0")
             .envs(self.environment)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -93,16 +96,16 @@ impl Process {
         format!("{}:\n{}", self.stderr.display(), lines.get(from..).unwrap_or_default().join("\n"))
     }
 
-    /// Where it listens, once it is ready; none when it has ended instead.
+    /// Where its ingresses listen, by their ids, once it is ready; none when it has ended instead.
     ///
     /// # Panics
     /// When it gets neither ready nor ends.
-    pub fn ready(&mut self) -> Option<SocketAddr> {
+    pub fn ready(&mut self) -> Option<Addresses> {
         let watch = Stopwatch::start();
         while self.ended().is_none() {
             let said = self.said();
             if said.contains("ready; Ctrl-C") {
-                return said.lines().find_map(listens_at);
+                return Some(said.lines().filter_map(listens_at).collect());
             }
             assert!(watch.elapsed() < PATIENCE, "it is not ready after {PATIENCE:?}\n{}", self.last_words());
             std::thread::sleep(Duration::from_millis(2));
@@ -177,10 +180,13 @@ impl Drop for Process {
     }
 }
 
+/// Where ingresses listen, by their ids.
+pub type Addresses = BTreeMap<String, SocketAddr>;
+
 /// `  kill/ops: POST http://127.0.0.1:4711/ops`
-fn listens_at(line: &str) -> Option<SocketAddr> {
-    let (_, rest) = line.split_once(" http://")?;
-    rest.split('/').next()?.parse().ok()
+fn listens_at(line: &str) -> Option<(String, SocketAddr)> {
+    let (id, rest) = line.trim().split_once(": POST http://")?;
+    Some((id.to_owned(), rest.split('/').next()?.parse().ok()?))
 }
 
 /// The steps that a process has noted.

@@ -9,7 +9,7 @@ use crate::engine::waiting::{WaitKind, WaitRow, WaitingAddress, queue_key, waiti
 use crate::engine::worker::{Worker, WorkerError};
 use crate::id::{Address, TypeName};
 use crate::sdk::message::TypedValue;
-use crate::state::keys::{Space, address_key, group_key, parse_address_key, prefix_end};
+use crate::state::keys::{Space, group_key, parse_address_key, prefix_end};
 
 /// An operator's question or order. Orders go to the worker that owns the address, lists to all workers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,9 +153,14 @@ impl Worker {
         let Some(row) = self.wait_row(address)?.filter(|row| row.head < row.next) else {
             return Ok(Err(CommandError::NotWaiting(address.to_string())));
         };
-        if self.moving.contains_key(address) {
-            // It is being loaded or goes on already.
-            return Ok(Ok(CommandResult::Done { messages: 0 }));
+        let mut arrived = None;
+        if let Some(wait) = self.moving.get(address) {
+            if wait.loaded || wait.stored || !matches!(row.kind, WaitKind::Retrying | WaitKind::Parked) {
+                // It goes on already.
+                return Ok(Ok(CommandResult::Done { messages: 0 }));
+            }
+            // Its state is being read, since a message came for it or the process has just started.
+            arrived = self.moving.remove(address).map(|wait| wait.memory);
         }
         let queued = row.next - row.head;
         if !self.held.contains_key(address) {
@@ -168,10 +173,14 @@ impl Worker {
             self.held.insert(address.clone(), row.into_wait());
         }
         let messages = change(self, queued)?;
-        if let Some(wait) = self.held.get_mut(address) {
+        if let Some(mut wait) = self.held.remove(address) {
             wait.attempt = 0;
+            for envelope in arrived.iter().flatten() {
+                self.push_row(&mut wait, envelope)?;
+            }
+            self.held.insert(address.clone(), wait);
         }
-        self.resume(address);
+        self.resume(address, arrived.is_some());
         Ok(Ok(CommandResult::Done { messages }))
     }
 
@@ -193,9 +202,11 @@ impl Worker {
         }
     }
 
-    /// The positions of the partitions that this worker keeps, as their rows have them.
+    /// The position that this worker keeps of a partition.
+    #[cfg(test)]
     pub(crate) fn position(&self, partition: &Address) -> Result<Option<Vec<u8>>, WorkerError> {
-        Ok(self.rows.borrow().get(&address_key(Space::Source, self.groups, partition))?)
+        let key = crate::state::keys::address_key(Space::Source, self.groups, partition);
+        Ok(self.rows.borrow().get(&key)?)
     }
 }
 

@@ -85,12 +85,11 @@ impl Worker {
             .function_index(envelope.to.function())
             .and_then(|function| self.registry.functions().get(function))
             .map_or(u64::MAX, |function| function.limits.queue_len);
-        if let Some(wait) = self.moving.get_mut(&envelope.to) {
-            if wait.stored_len() == 0 && (wait.kind == WaitKind::Loading || wait.memory.len() < MEMORY_QUEUE) {
+        if let Some(wait) = self.moving.get_mut(&envelope.to)
+            && wait.stored_len() == 0 && (wait.kind == WaitKind::Loading || wait.memory.len() < MEMORY_QUEUE) {
                 wait.memory.push_back(envelope);
                 return Ok(());
             }
-        }
         let address = envelope.to.clone();
         let held = self.held.contains_key(&address);
         let waits = if held { &mut self.held } else { &mut self.moving };
@@ -111,7 +110,7 @@ impl Worker {
         Ok(())
     }
 
-    fn push_row(&mut self, wait: &mut Wait, envelope: &Envelope) -> Result<(), WorkerError> {
+    pub(super) fn push_row(&mut self, wait: &mut Wait, envelope: &Envelope) -> Result<(), WorkerError> {
         let Some(bytes) = self.encoded(envelope)? else { return Ok(()) };
         self.rows.borrow_mut().put(queue_key(self.groups, &envelope.to, wait.next), bytes);
         wait.next += 1;
@@ -328,15 +327,15 @@ impl Worker {
             let Some(Reverse((at, address))) = self.retries.pop() else { break };
             let due = |wait: &Wait| wait.kind == WaitKind::Retrying && wait.retry_at == at;
             if self.held.get(&address).is_some_and(due) {
-                self.resume(&address);
+                self.resume(&address, false);
                 taken += 1;
             }
         }
         Ok(taken)
     }
 
-    /// Lets a held address go on.
-    pub(super) fn resume(&mut self, address: &Address) {
+    /// Lets a held address go on; `reading` when its state is being read already.
+    pub(super) fn resume(&mut self, address: &Address, reading: bool) {
         let Some(mut wait) = self.held.remove(address) else { return };
         wait.kind = WaitKind::Draining;
         self.store_wait(address, &mut wait);
@@ -344,6 +343,8 @@ impl Worker {
         if wait.loaded {
             self.moving.insert(address.clone(), wait);
             self.ready.push_back(address.clone());
+        } else if reading {
+            self.moving.insert(address.clone(), wait);
         } else {
             // Its state could not be read, or is not in memory.
             self.begin_load(address, wait);

@@ -54,17 +54,16 @@ pub(crate) fn push_row_header(out: &mut Vec<u8>, schema: u32, expires_at_ms: u64
 /// The value of a state row, taken apart.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RowValue<'a> {
-    pub(crate) schema: u32,
     pub(crate) expires_at_ms: u64,
     pub(crate) payload: &'a [u8],
 }
 
 impl<'a> RowValue<'a> {
     pub(crate) fn parse(bytes: &'a [u8]) -> Option<Self> {
-        let (schema, rest) = bytes.split_first_chunk::<4>()?;
+        // The schema id is for readers outside of the application.
+        let (_schema, rest) = bytes.split_first_chunk::<4>()?;
         let (expires, payload) = rest.split_first_chunk::<8>()?;
         Some(Self {
-            schema: u32::from_le_bytes(*schema),
             expires_at_ms: u64::from_le_bytes(*expires),
             payload,
         })

@@ -77,12 +77,9 @@ impl Client {
         loop {
             let attempt = timeout(PATIENCE, self.attempt(path, key, body.clone())).await;
             let answered = attempt.unwrap_or_else(|_| Err("no answer".into()));
-            let (status, body) = match answered {
-                Ok(answer) => answer,
-                Err(_) => {
-                    self.connection = None;
-                    (StatusCode::SERVICE_UNAVAILABLE, Bytes::new())
-                }
+            let (status, body) = if let Ok(answer) = answered { answer } else {
+                self.connection = None;
+                (StatusCode::SERVICE_UNAVAILABLE, Bytes::new())
             };
             if status == StatusCode::OK
                 && let Ok(reply) = serde_json::from_slice(&body)

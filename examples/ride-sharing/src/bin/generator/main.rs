@@ -23,7 +23,7 @@ use crate::client::{Client, Fatal};
 use crate::report::{Report, Stats};
 
 /// How long, behind the end, rides may take to come to theirs.
-const GRACE: Duration = Duration::from_secs(120);
+const GRACE: Duration = Duration::from_mins(2);
 
 /// Drives thousands of drivers and passengers against the ride-sharing application.
 #[derive(Debug, Parser)]
