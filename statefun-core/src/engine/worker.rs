@@ -379,15 +379,20 @@ impl Worker {
             return Ok(());
         }
         self.changed = true;
-        if label < self.epoch {
-            for part in self.parts.iter_mut().filter(|part| part.epoch >= label) {
-                for message in &messages {
-                    message.encode(&mut part.carried)?;
-                }
-                part.carried_count += messages.len();
-            }
+        if label == self.epoch {
+            self.mailbox.extend(messages);
+            return Ok(());
         }
-        self.mailbox.extend(messages);
+        for message in messages {
+            let Some(bytes) = self.encoded(&message)? else {
+                continue;
+            };
+            for part in self.parts.iter_mut().filter(|part| part.epoch >= label) {
+                part.carried.extend_from_slice(&bytes);
+                part.carried_count += 1;
+            }
+            self.mailbox.push_back(message);
+        }
         Ok(())
     }
 
@@ -441,8 +446,26 @@ impl Worker {
                 part.row_count += table.cut(self.epoch, &mut part.rows)?.rows;
             }
         }
-        // Tables and buffers write their entries there while they are cut, so it comes last.
+        if self.carry(&mut part).is_err() {
+            self.drop_unencodable()?;
+            self.carry(&mut part)?;
+        }
+        // Tables and buffers write their entries there while they are cut, and dead letters go there, so it comes last.
         part.row_count += self.rows.borrow_mut().cut(self.epoch, &mut part.rows);
+        std::mem::swap(&mut part.egress, &mut self.egress);
+        part.egress_count = std::mem::take(&mut self.egress_count);
+        part.responses = std::mem::take(&mut self.responses);
+        part.acks = std::mem::take(&mut self.acks);
+        self.parts.push_back(part);
+        self.epoch += 1;
+        self.changed = false;
+        Ok(())
+    }
+
+    /// Encodes what waits in memory, in order.
+    fn carry(&self, part: &mut EpochPart) -> Result<(), CodecError> {
+        part.carried.clear();
+        part.carried_count = 0;
         for envelope in self
             .moving
             .values()
@@ -452,13 +475,6 @@ impl Worker {
             envelope.encode(&mut part.carried)?;
             part.carried_count += 1;
         }
-        std::mem::swap(&mut part.egress, &mut self.egress);
-        part.egress_count = std::mem::take(&mut self.egress_count);
-        part.responses = std::mem::take(&mut self.responses);
-        part.acks = std::mem::take(&mut self.acks);
-        self.parts.push_back(part);
-        self.epoch += 1;
-        self.changed = false;
         Ok(())
     }
 

@@ -21,7 +21,7 @@ use crate::sdk::error::HandlerError;
 use crate::sdk::function::{
     AcceptedBy, OutputFor, SendsDynamically, StatefulFunction, Target, TargetOf,
 };
-use crate::sdk::message::{AnyMessage, Message, TypedValue};
+use crate::sdk::message::{AnyMessage, CodecError, Message, TypedValue};
 
 /// A dynamic send that cannot be delivered.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -191,12 +191,15 @@ impl<'a, F: StatefulFunction> Context<'a, F> {
         body: Box<dyn AnyMessage>,
     ) -> DelayedSend<'_> {
         let due = self.scope.now.after(delay);
-        self.scope.effects.delayed.push(Delayed {
-            due,
-            to,
-            body,
-            token: None,
-        });
+        match encoded(body) {
+            Ok(body) => self.scope.effects.delayed.push(Delayed {
+                due,
+                to,
+                body,
+                token: None,
+            }),
+            Err(error) => self.scope.effects.fail(error),
+        }
         DelayedSend {
             effects: self.scope.effects,
         }
@@ -323,6 +326,10 @@ impl<'a, F: StatefulFunction> Context<'a, F> {
             metadata: metadata.clone(),
             outcome: AsyncOutcome::Unknown,
         };
+        let unknown = match TypedValue::from_message(&unknown) {
+            Ok(unknown) => unknown,
+            Err(error) => return self.scope.effects.fail(error),
+        };
         let operation: Operation = Box::pin(async move {
             let outcome = match operation.await {
                 Ok(output) => AsyncOutcome::Success(output),
@@ -339,6 +346,19 @@ impl<'a, F: StatefulFunction> Context<'a, F> {
     pub(crate) fn scope(&mut self) -> &mut InvocationScope<'a> {
         &mut self.scope
     }
+}
+
+/// The form in which a message waits in a row. What cannot be written is to fail the invocation that asks for it.
+fn encoded(body: Box<dyn AnyMessage>) -> Result<Box<dyn AnyMessage>, CodecError> {
+    if body.message_type() == TypedValue::TYPE_ID {
+        return Ok(body);
+    }
+    let mut value = Vec::new();
+    body.encode_any(&mut value)?;
+    Ok(Box::new(TypedValue {
+        typename: body.message_type_name().into(),
+        value: value.into(),
+    }))
 }
 
 /// A delayed message that was just asked for.

@@ -29,6 +29,8 @@ pub(super) struct Settings {
     pub(super) cache_bytes: usize,
     pub(super) message_limit: usize,
     pub(super) operation_timeout: Duration,
+    /// Whether messages that do not survive their encoding fail the test; only the harness' own tests have use for them.
+    pub(super) check_messages: bool,
 }
 
 type Registration = Box<dyn FnOnce(&mut Binder)>;
@@ -65,6 +67,7 @@ impl Default for HarnessBuilder {
                 cache_bytes: 64 << 20,
                 message_limit: 100_000,
                 operation_timeout: Duration::from_secs(10),
+                check_messages: true,
             },
         }
     }

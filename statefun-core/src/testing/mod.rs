@@ -82,6 +82,8 @@ mod error;
 mod inspect;
 mod operations;
 mod send;
+#[cfg(test)]
+mod tests;
 mod trace;
 
 use std::collections::HashMap;

@@ -371,8 +371,10 @@ impl Harness {
             .enumerate()
             .filter(|(_, held)| held.address == *to)
         {
-            if let Some(unknown) = held.unknown.as_any().downcast_ref::<AsyncResult<M, O>>() {
-                return Ok((index, held.id, unknown.metadata.clone()));
+            let unknown = held.unknown.as_any().downcast_ref::<TypedValue>();
+            let unknown = unknown.map(TypedValue::to_message::<AsyncResult<M, O>>);
+            if let Some(Ok(unknown)) = unknown {
+                return Ok((index, held.id, unknown.metadata));
             }
         }
         let held = self

@@ -169,8 +169,7 @@ fn run(json: bool, directory: &Path) -> Result<(), Failure> {
     rest(2);
     let (cpu, watch) = (cpu_time(), Stopwatch::start());
     rest(4);
-    let idle =
-        cpu_time().saturating_sub(cpu).as_secs_f64() / watch.elapsed().as_secs_f64() * 100.0;
+    let idle = cpu_time().saturating_sub(cpu).as_secs_f64() / watch.elapsed().as_secs_f64() * 100.0;
     // A stop under load leaves a log to replay.
     throughput(&two, 1, 1);
     two.engine.stop()?;

@@ -1,6 +1,7 @@
 //! Loading, retrying, parking: the queues of addresses that cannot run right now.
 
 use std::cmp::Reverse;
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 
@@ -10,6 +11,7 @@ use crate::engine::waiting::{MEMORY_QUEUE, Wait, WaitKind, WaitRow, queue_key, w
 use crate::engine::worker::{GROUP, ReadDone, ReadRequest, Worker, WorkerError};
 use crate::id::Address;
 use crate::sdk::error::HandlerError;
+use crate::sdk::message::TypedValue;
 use crate::state::keys::{Space, address_key, group_key};
 
 /// Messages that are brought from rows into memory at a time.
@@ -141,8 +143,9 @@ impl Worker {
         wait: &mut Wait,
         envelope: &Envelope,
     ) -> Result<(), WorkerError> {
-        let mut bytes = Vec::new();
-        envelope.encode(&mut bytes)?;
+        let Some(bytes) = self.encoded(envelope)? else {
+            return Ok(());
+        };
         self.rows
             .borrow_mut()
             .put(queue_key(self.groups, &envelope.to, wait.next), bytes);
@@ -151,14 +154,55 @@ impl Worker {
         Ok(())
     }
 
-    /// Puts a message in front of all that wait.
-    fn push_row_front(&mut self, wait: &mut Wait, envelope: &Envelope) -> Result<(), WorkerError> {
-        let mut bytes = Vec::new();
-        envelope.encode(&mut bytes)?;
+    /// Puts a message in front of all that wait; false when it cannot be kept.
+    fn push_row_front(
+        &mut self,
+        wait: &mut Wait,
+        envelope: &Envelope,
+    ) -> Result<bool, WorkerError> {
+        let Some(bytes) = self.encoded(envelope)? else {
+            return Ok(false);
+        };
         wait.head -= 1;
         self.rows
             .borrow_mut()
             .put(queue_key(self.groups, &envelope.to, wait.head), bytes);
+        Ok(true)
+    }
+
+    /// A message as it is kept; one that its format cannot hold becomes a dead letter, so that it stops nothing else.
+    pub(super) fn encoded(&mut self, envelope: &Envelope) -> Result<Option<Vec<u8>>, WorkerError> {
+        let mut bytes = Vec::new();
+        match envelope.encode(&mut bytes) {
+            Ok(()) => Ok(Some(bytes)),
+            Err(error) => {
+                self.dead_letter(envelope, &format!("it cannot be written: {error}"))?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Makes dead letters of the messages in memory that their formats cannot hold.
+    pub(super) fn drop_unencodable(&mut self) -> Result<(), WorkerError> {
+        let mut kept = VecDeque::with_capacity(self.mailbox.len());
+        for envelope in std::mem::take(&mut self.mailbox) {
+            if self.encoded(&envelope)?.is_some() {
+                kept.push_back(envelope);
+            }
+        }
+        self.mailbox = kept;
+        let addresses: Vec<Address> = self.moving.keys().cloned().collect();
+        for address in addresses {
+            let Some(mut wait) = self.moving.remove(&address) else {
+                continue;
+            };
+            for envelope in std::mem::take(&mut wait.memory) {
+                if self.encoded(&envelope)?.is_some() {
+                    wait.memory.push_back(envelope);
+                }
+            }
+            self.moving.insert(address, wait);
+        }
         Ok(())
     }
 
@@ -303,7 +347,13 @@ impl Worker {
     ) -> Result<(), WorkerError> {
         let address = envelope.to.clone();
         self.put_back(&address, &mut wait)?;
-        self.push_row_front(&mut wait, &envelope)?;
+        if !self.push_row_front(&mut wait, &envelope)? {
+            // It is a dead letter; the next one has its turn.
+            wait.attempt = 0;
+            self.moving.insert(address.clone(), wait);
+            self.ready.push_back(address);
+            return Ok(());
+        }
         wait.attempt += 1;
         let retry = self
             .registry
@@ -395,7 +445,20 @@ impl Worker {
         let mut value = Vec::new();
         value.extend_from_slice(&(problem.len() as u32).to_le_bytes());
         value.extend_from_slice(problem.as_bytes());
-        envelope.encode(&mut value)?;
+        if envelope.encode(&mut value).is_err() {
+            // Of what cannot be written, the type's name is kept.
+            let typename = envelope.body.message_type_name().into();
+            let body = Box::new(TypedValue {
+                typename,
+                value: Bytes::new(),
+            });
+            Envelope {
+                to: envelope.to.clone(),
+                from: envelope.from.clone(),
+                body,
+            }
+            .encode(&mut value)?;
+        }
         self.rows.borrow_mut().put(key, value);
         Ok(())
     }
@@ -403,11 +466,7 @@ impl Worker {
 
 /// The type of a message, also of one in its dynamic form.
 pub(super) fn message_name(envelope: &Envelope) -> String {
-    match envelope
-        .body
-        .as_any()
-        .downcast_ref::<crate::sdk::message::TypedValue>()
-    {
+    match envelope.body.as_any().downcast_ref::<TypedValue>() {
         Some(value) => value.typename.to_string(),
         None => envelope.body.message_type_name().to_owned(),
     }
