@@ -171,6 +171,8 @@ pub(crate) struct Worker {
     applied: u64,
     store_is_empty: bool,
     cache_bytes: usize,
+    /// Nothing more could be let go when the store had applied this epoch: before the next there is no use in looking again.
+    stuck_at: Option<u64>,
     now: Timestamp,
     random: Random,
     mailbox: VecDeque<Envelope>,
@@ -225,6 +227,7 @@ impl Worker {
             applied: setup.applied_epoch,
             store_is_empty: setup.store_is_empty,
             cache_bytes: setup.cache_bytes,
+            stuck_at: None,
             now: Timestamp::default(),
             random: Random::seeded(setup.seed ^ (setup.index as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)),
             mailbox: VecDeque::with_capacity(4096),
@@ -458,7 +461,7 @@ impl Worker {
     /// Keeps the cache within its budget.
     fn shrink(&mut self) {
         let bytes = self.cached_bytes();
-        if bytes <= self.cache_bytes {
+        if bytes <= self.cache_bytes || self.stuck_at == Some(self.applied) {
             return;
         }
         // A bit more than needed, so that not every message asks again.
@@ -466,9 +469,11 @@ impl Worker {
         for table in &mut self.tables {
             goal = goal.saturating_sub(table.evict(self.applied, goal));
             if goal == 0 {
-                break;
+                self.stuck_at = None;
+                return;
             }
         }
+        self.stuck_at = Some(self.applied);
     }
 
     fn cached_bytes(&self) -> usize {
