@@ -184,8 +184,9 @@ impl World {
             std::thread::sleep(Duration::from_micros(random.below(3000)));
             file.write_all(rest).unwrap();
             if random.below(60) == 0 {
+                // The way that rotated files are dated: the later, the newer.
                 rotations += 1;
-                std::fs::rename(&path, directory.join(format!("lines.jsonl.{rotations}"))).unwrap();
+                std::fs::rename(&path, directory.join(format!("lines.jsonl-{rotations:08}"))).unwrap();
                 file = open();
             }
             std::thread::sleep(Duration::from_millis(15));
