@@ -143,7 +143,7 @@ impl World {
     }
 
     fn pause(&self, random: &mut Random) {
-        std::thread::sleep(Duration::from_micros(random.below(8000)));
+        std::thread::sleep(Duration::from_micros(random.below(100_000)));
         while self.paused.load(Ordering::Relaxed) && !self.done.load(Ordering::Relaxed) {
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -217,8 +217,9 @@ impl World {
             std::thread::sleep(Duration::from_micros(random.below(3000)));
             file.write_all(rest).unwrap();
             if random.below(60) == 0 {
+                // The way that rotated files are dated: the later, the newer.
                 rotations += 1;
-                std::fs::rename(&path, directory.join(format!("lines.jsonl.{rotations}"))).unwrap();
+                std::fs::rename(&path, directory.join(format!("lines.jsonl-{rotations:08}"))).unwrap();
                 file = open();
             }
             std::thread::sleep(Duration::from_millis(15));
@@ -307,8 +308,8 @@ impl Test {
         self.starts += 1;
         let mut environment = vec![
             ("STATEFUN_DATA_DIR", "data".to_owned()),
-            // So little that instances go and come back all the time.
-            ("STATEFUN_STATE_CACHE_BYTES", "96KiB".to_owned()),
+            // Sometimes so little that instances go and come back all the time.
+            ("STATEFUN_STATE_CACHE_BYTES", ["96KiB", "4MiB"][self.random.below(2) as usize].to_owned()),
         ];
         if let Some((step, count)) = kill {
             environment.push(("STATEFUN_TEST_KILL", format!("{}:{count}", step.name())));
@@ -338,13 +339,10 @@ impl Test {
         }
         let aimed = aim.map(|step| {
             let often = match step {
-                Step::Applying | Step::Applied | Step::Flushed => 4,
-                _ => 300,
+                Step::Applying | Step::Applied | Step::Flushed => 3,
+                _ => 60,
             };
-            (
-                step,
-                1 + self.random.below(often) + if often > 4 { 10 } else { 0 },
-            )
+            (step, 1 + self.random.below(often) + if often > 3 { 8 } else { 0 })
         });
         let (mut process, workers) = self.start(aimed);
         let watch = Stopwatch::start();
@@ -353,12 +351,7 @@ impl Test {
             let limit = Duration::from_millis(200 + self.random.below(1000));
             loop {
                 let progress = process.steps().count(Step::Synced) > 3;
-                let late = watch.elapsed()
-                    > if aim.is_some() {
-                        Duration::from_secs(10)
-                    } else {
-                        limit
-                    };
+                let late = watch.elapsed() > if aim.is_some() { Duration::from_secs(5) } else { limit };
                 if process.ended().is_some() || (progress && late) {
                     break;
                 }

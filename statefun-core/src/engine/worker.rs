@@ -173,7 +173,7 @@ pub(crate) struct Worker {
     applied: u64,
     store_is_empty: bool,
     cache_bytes: usize,
-    /// The applied epoch at which nothing more could leave the cache.
+    /// Nothing more could be let go when the store had applied this epoch: before the next there is no use in looking again.
     stuck_at: Option<u64>,
     now: Timestamp,
     random: Random,
@@ -515,7 +515,6 @@ impl Worker {
     /// Keeps the cache within its budget.
     fn shrink(&mut self) {
         let bytes = self.cached_bytes();
-        // What could not go then cannot go before the store has applied more.
         if bytes <= self.cache_bytes || self.stuck_at == Some(self.applied) {
             return;
         }
@@ -524,6 +523,7 @@ impl Worker {
         for table in &mut self.tables {
             goal = goal.saturating_sub(table.evict(self.applied, goal));
             if goal == 0 {
+                self.stuck_at = None;
                 return;
             }
         }
