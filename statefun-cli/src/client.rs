@@ -1,5 +1,6 @@
 //! One HTTP request, over TCP or over the socket of a data directory.
 
+use std::fmt::Write as _;
 use std::future::Future;
 use std::io;
 use std::path::Path;
@@ -54,18 +55,30 @@ impl Answer {
             return problem.error;
         }
         let text = String::from_utf8_lossy(&self.body);
-        let text: String = text.trim().chars().filter(|c| !c.is_control()).take(200).collect();
-        match text.is_empty() {
-            true => self.status.canonical_reason().unwrap_or("it says nothing about it").to_owned(),
-            false => text,
+        let text: String = text
+            .trim()
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(200)
+            .collect();
+        if text.is_empty() {
+            self.status
+                .canonical_reason()
+                .unwrap_or("it says nothing about it")
+                .to_owned()
+        } else {
+            text
         }
     }
 }
 
 /// Runs what waits for the network, on this thread.
 pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::usage(format_args!("cannot use the network: {error}")))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime =
+        runtime.map_err(|error| Failure::usage(format_args!("cannot use the network: {error}")))?;
     Ok(runtime.block_on(work))
 }
 
@@ -76,7 +89,10 @@ pub(crate) async fn over_tcp(
     patience: Duration,
 ) -> Result<Answer, ClientError> {
     let connecting = tokio::time::timeout(CONNECT, TcpStream::connect(authority));
-    let stream = connecting.await.map_err(|_| ClientError::Late(CONNECT))?.map_err(ClientError::Connect)?;
+    let stream = connecting
+        .await
+        .map_err(|_| ClientError::Late(CONNECT))?
+        .map_err(ClientError::Connect)?;
     over(stream, request, patience).await
 }
 
@@ -86,7 +102,9 @@ pub(crate) async fn over_socket(
     request: Request<Full<Bytes>>,
     patience: Duration,
 ) -> Result<Answer, ClientError> {
-    let stream = statefun_core::admin::connect(path).await.map_err(ClientError::Connect)?;
+    let stream = statefun_core::admin::connect(path)
+        .await
+        .map_err(ClientError::Connect)?;
     over(stream, request, patience).await
 }
 
@@ -97,22 +115,38 @@ async fn over(
 ) -> Result<Answer, ClientError> {
     let broken = |error: hyper::Error| ClientError::Broken(error.to_string());
     let exchange = async {
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(broken)?;
         // The connection ends when the sender is dropped; its errors come to the sender, too.
         let connection = tokio::spawn(connection);
         let answer = async {
             let response = sender.send_request(request).await.map_err(broken)?;
             let content_type = response.headers().get(http::header::CONTENT_TYPE);
-            let content_type = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+            let content_type = content_type
+                .and_then(|value| value.to_str().ok())
+                .unwrap_or_default()
+                .to_owned();
             let status = response.status();
-            let body = response.into_body().collect().await.map_err(broken)?.to_bytes();
-            Ok(Answer { status, content_type, body })
+            let body = response
+                .into_body()
+                .collect()
+                .await
+                .map_err(broken)?
+                .to_bytes();
+            Ok(Answer {
+                status,
+                content_type,
+                body,
+            })
         }
         .await;
         connection.abort();
         answer
     };
-    tokio::time::timeout(patience, exchange).await.map_err(|_| ClientError::Late(patience))?
+    tokio::time::timeout(patience, exchange)
+        .await
+        .map_err(|_| ClientError::Late(patience))?
 }
 
 /// Text as a part of a path or query.
@@ -121,7 +155,8 @@ pub(crate) fn percent_encode(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
             out.push(char::from(byte));
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            // Writing to a String cannot fail.
+            let _ = write!(out, "%{byte:02X}");
         }
         out
     })
@@ -133,7 +168,10 @@ mod tests {
 
     #[test]
     fn what_has_a_meaning_in_urls_is_encoded() {
-        assert_eq!(percent_encode("a/b?c&d=é %"), "a%2Fb%3Fc%26d%3D%C3%A9%20%25");
+        assert_eq!(
+            percent_encode("a/b?c&d=é %"),
+            "a%2Fb%3Fc%26d%3D%C3%A9%20%25"
+        );
         assert_eq!(percent_encode("A-z.0_9~"), "A-z.0_9~");
     }
 

@@ -27,13 +27,13 @@ pub(crate) struct Live {
 impl Live {
     /// The one whose data directory is given, or is the one that settings and environment name.
     pub(crate) fn find(data_dir: Option<&Path>) -> Result<Self, Failure> {
-        let data_dir = match data_dir {
-            Some(given) => given.to_path_buf(),
-            None => {
-                let root = nearest_root().unwrap_or_default();
-                let settings = Settings::load(&root.join(SETTINGS_FILE), |name| std::env::var(name).ok());
-                root.join(settings.map_err(Failure::input)?.data_dir)
-            }
+        let data_dir = if let Some(given) = data_dir {
+            given.to_path_buf()
+        } else {
+            let root = nearest_root().unwrap_or_default();
+            let file = root.join(SETTINGS_FILE);
+            let settings = Settings::load(&file, |name| std::env::var(name).ok());
+            root.join(settings.map_err(Failure::input)?.data_dir)
         };
         Ok(Self { data_dir })
     }
@@ -52,25 +52,32 @@ impl Live {
             return Ok(answer);
         }
         let problem = answer.problem();
-        Err(match answer.status.is_client_error() {
-            true => Failure::input(problem),
-            false => Failure::usage(problem),
+        Err(if answer.status.is_client_error() {
+            Failure::input(problem)
+        } else {
+            Failure::usage(problem)
         })
     }
 
     fn unreachable(&self, error: &ClientError) -> Failure {
         let data_dir = self.data_dir.display();
-        let absent = [ErrorKind::NotFound, ErrorKind::ConnectionRefused, ErrorKind::NotADirectory];
+        let absent = [
+            ErrorKind::NotFound,
+            ErrorKind::ConnectionRefused,
+            ErrorKind::NotADirectory,
+        ];
         match error {
-            ClientError::Connect(io) if absent.contains(&io.kind()) => {
-                Failure::usage(format_args!("no application runs on the data directory {data_dir}"))
-                    .help("start it with `statefun run`, or name its directory with `--data-dir`")
-            }
-            ClientError::Connect(io) if io.kind() == ErrorKind::PermissionDenied => {
-                Failure::usage(format_args!("you may not command the application on {data_dir}: {io}"))
-                    .help("only the user who runs it may")
-            }
-            error => Failure::usage(format_args!("the application on {data_dir} does not answer: {error}")),
+            ClientError::Connect(io) if absent.contains(&io.kind()) => Failure::usage(
+                format_args!("no application runs on the data directory {data_dir}"),
+            )
+            .help("start it with `statefun run`, or name its directory with `--data-dir`"),
+            ClientError::Connect(io) if io.kind() == ErrorKind::PermissionDenied => Failure::usage(
+                format_args!("you may not command the application on {data_dir}: {io}"),
+            )
+            .help("only the user who runs it may"),
+            error => Failure::usage(format_args!(
+                "the application on {data_dir} does not answer: {error}"
+            )),
         }
     }
 }
@@ -78,7 +85,9 @@ impl Live {
 /// Reads what it answered.
 pub(crate) fn read<T: DeserializeOwned>(answer: &Answer) -> Result<T, Failure> {
     serde_json::from_slice(&answer.body).map_err(|error| {
-        Failure::usage(format_args!("the application's answer is not understood: {error}"))
-            .help("are `statefun` and the application's statefun-core of the same version?")
+        Failure::usage(format_args!(
+            "the application's answer is not understood: {error}"
+        ))
+        .help("are `statefun` and the application's statefun-core of the same version?")
     })
 }

@@ -25,9 +25,10 @@ fn main() -> ExitCode {
         Err(error) => {
             // Help goes to standard output and is fine; a reader that went away is no mistake of anyone.
             let _ = error.print();
-            return match error.use_stderr() {
-                true => Status::Usage.into(),
-                false => Status::Fine.into(),
+            return if error.use_stderr() {
+                Status::Usage.into()
+            } else {
+                Status::Fine.into()
             };
         }
     };

@@ -1,6 +1,7 @@
 //! `statefun parked`: addresses whose messages fail.
 
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::fmt::Write as _;
+use std::io::{BufRead as _, IsTerminal as _};
 use std::time::Duration;
 
 use http::Method;
@@ -19,8 +20,13 @@ pub(crate) fn run(args: &Parked, terminal: &Terminal) -> Outcome {
     let as_json = args.format == ListFormat::Json;
     match &args.command {
         ParkedCommand::Ls { function, limit } => {
-            let filter = function.as_ref().map(|name| format!("&function={}", percent_encode(name)));
-            let answer = ask(Method::GET, format!("/v1/parked?limit={limit}{}", filter.unwrap_or_default()))?;
+            let filter = function
+                .as_ref()
+                .map(|name| format!("&function={}", percent_encode(name)));
+            let answer = ask(
+                Method::GET,
+                format!("/v1/parked?limit={limit}{}", filter.unwrap_or_default()),
+            )?;
             if as_json {
                 return raw(&answer, terminal);
             }
@@ -43,7 +49,11 @@ pub(crate) fn run(args: &Parked, terminal: &Terminal) -> Outcome {
         ParkedCommand::Skip(address) => {
             let answer = ask(Method::POST, format!("/v1/parked/skip?{}", query(address)))?;
             return done(&answer, as_json, terminal, |messages| {
-                format!("{} dropped {}, and goes on", named(address), counted(messages))
+                format!(
+                    "{} dropped {}, and goes on",
+                    named(address),
+                    counted(messages)
+                )
             });
         }
         ParkedCommand::Drop { address, yes } => {
@@ -61,7 +71,11 @@ pub(crate) fn run(args: &Parked, terminal: &Terminal) -> Outcome {
 }
 
 fn query(address: &AddressArgs) -> String {
-    format!("function={}&id={}", percent_encode(&address.function), percent_encode(&address.id))
+    format!(
+        "function={}&id={}",
+        percent_encode(&address.function),
+        percent_encode(&address.id)
+    )
 }
 
 fn named(address: &AddressArgs) -> String {
@@ -80,7 +94,12 @@ fn raw(answer: &Answer, terminal: &Terminal) -> Outcome {
     Ok(Status::Fine)
 }
 
-fn done(answer: &Answer, as_json: bool, terminal: &Terminal, words: impl Fn(u64) -> String) -> Outcome {
+fn done(
+    answer: &Answer,
+    as_json: bool,
+    terminal: &Terminal,
+    words: impl Fn(u64) -> String,
+) -> Outcome {
     let done: ParkedDone = read(answer)?;
     if as_json {
         return raw(answer, terminal);
@@ -92,16 +111,22 @@ fn done(answer: &Answer, as_json: bool, terminal: &Terminal, words: impl Fn(u64)
 /// What is dropped is gone, so a person is asked, and a script has to say it.
 fn agreed(address: &AddressArgs, terminal: &Terminal) -> Result<bool, Failure> {
     if !std::io::stdin().is_terminal() {
-        return Err(Failure::usage("dropping messages cannot be undone").help("say `--yes` if that is meant"));
+        return Err(Failure::usage("dropping messages cannot be undone")
+            .help("say `--yes` if that is meant"));
     }
-    terminal.note_text(&format!("Drop all messages that wait at {}? They are lost. [y/N] ", named(address)));
-    let _ = std::io::stderr().flush();
+    terminal.note_text(&format!(
+        "Drop all messages that wait at {}? They are lost. [y/N] ",
+        named(address)
+    ));
     let mut line = String::new();
     std::io::stdin()
         .lock()
         .read_line(&mut line)
         .map_err(|error| Failure::usage(format_args!("cannot read the answer: {error}")))?;
-    Ok(matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    Ok(matches!(
+        line.trim().to_ascii_lowercase().as_str(),
+        "y" | "yes"
+    ))
 }
 
 fn list(list: &ParkedList, terminal: &Terminal) -> Result<(), Failure> {
@@ -125,7 +150,13 @@ fn list(list: &ParkedList, terminal: &Terminal) -> Result<(), Failure> {
         .collect();
     let heads = ["FUNCTION AND ID", "STATE", "QUEUED", "TRIES", "SINCE"];
     let widths: Vec<usize> = (0..heads.len())
-        .map(|column| rows.iter().map(|row| width(&row[column])).chain([heads[column].len()]).max().unwrap_or(0))
+        .map(|column| {
+            rows.iter()
+                .map(|row| width(&row[column]))
+                .chain([heads[column].len()])
+                .max()
+                .unwrap_or(0)
+        })
         .collect();
     // The first column gives way; what does not fit is in `show` and in the JSON.
     let others: usize = widths[1..].iter().map(|width| width + 2).sum();
@@ -150,34 +181,65 @@ fn list(list: &ParkedList, terminal: &Terminal) -> Result<(), Failure> {
         out.push('\n');
         let problem = printable(address.problem.lines().next().unwrap_or_default());
         if !problem.is_empty() {
-            out.push_str(&format!("  {}\n", shortened(&problem, terminal.width().saturating_sub(2))));
+            let _ = writeln!(
+                out,
+                "  {}",
+                shortened(&problem, terminal.width().saturating_sub(2))
+            );
         }
     }
     terminal.data(out)?;
     if list.truncated {
-        terminal.note(format_args!("there are more than these {}: `--limit` shows more", list.addresses.len()));
+        terminal.note(format_args!(
+            "there are more than these {}: `--limit` shows more",
+            list.addresses.len()
+        ));
     }
     Ok(())
 }
 
 fn show(shown: &ParkedShown, terminal: &Terminal) -> Result<(), Failure> {
-    let WaitingAddress { function, id, kind, queued, attempts, since, problem } = &shown.address;
+    let WaitingAddress {
+        function,
+        id,
+        kind,
+        queued,
+        attempts,
+        since,
+        problem,
+    } = &shown.address;
     let mut out = terminal.heading(&printable(&format!("{function} {id}")));
-    out.push_str(&format!("\n  state    {}\n", state(*kind)));
-    out.push_str(&format!("  since    {} ({})\n", since, ago(WallClock::default().now().since(*since))));
-    out.push_str(&format!("  tries    {attempts}\n"));
-    out.push_str(&format!("  problem  {}\n", indented(problem, 11)));
-    out.push_str(&format!("  queued   {}\n", counted(*queued)));
+    let _ = writeln!(out, "\n  state    {}", state(*kind));
+    let _ = writeln!(
+        out,
+        "  since    {} ({})",
+        since,
+        ago(WallClock::default().now().since(*since))
+    );
+    let _ = writeln!(out, "  tries    {attempts}");
+    let _ = writeln!(out, "  problem  {}", indented(problem, 11));
+    let _ = writeln!(out, "  queued   {}", counted(*queued));
     for (number, message) in shown.messages.iter().enumerate() {
-        let from = message.from.as_ref().map(|from| format!(" from {}", printable(from)));
-        let head = format!("{}. {}{}", number + 1, printable(&message.typename), from.unwrap_or_default());
-        out.push_str(&format!("\n  {}\n", terminal.heading(&head)));
-        out.push_str(&format!("     {}\n", indented(&message.value, 5)));
+        let from = message
+            .from
+            .as_ref()
+            .map(|from| format!(" from {}", printable(from)));
+        let head = format!(
+            "{}. {}{}",
+            number + 1,
+            printable(&message.typename),
+            from.unwrap_or_default()
+        );
+        let _ = writeln!(out, "\n  {}", terminal.heading(&head));
+        let _ = writeln!(out, "     {}", indented(&message.value, 5));
     }
     terminal.data(out)?;
     let hidden = queued.saturating_sub(shown.messages.len() as u64);
     if hidden > 0 {
-        terminal.note(format_args!("{} more: `--messages {queued}` shows all", counted(hidden)));
+        terminal.note(format_args!(
+            "{} more: `--messages {queued}` shows all",
+            counted(hidden)
+        ));
     }
     Ok(())
 }
@@ -205,7 +267,9 @@ fn ago(duration: Duration) -> String {
 
 /// Ids, problems and values hold anything; a terminal must not obey them.
 fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
 }
 
 fn indented(text: &str, columns: usize) -> String {
@@ -231,9 +295,14 @@ mod tests {
 
     #[test]
     fn ages_are_in_the_largest_unit() {
-        for (seconds, expected) in
-            [(0, "0 s"), (59, "59 s"), (60, "1 min"), (3_599, "59 min"), (3_600, "1 h"), (86_400, "1 d")]
-        {
+        for (seconds, expected) in [
+            (0, "0 s"),
+            (59, "59 s"),
+            (60, "1 min"),
+            (3_599, "59 min"),
+            (3_600, "1 h"),
+            (86_400, "1 d"),
+        ] {
             assert_eq!(ago(Duration::from_secs(seconds)), format!("{expected} ago"));
         }
     }

@@ -21,10 +21,17 @@ use process::{Application, Signals, code_of};
 pub(crate) fn run(args: &Run, terminal: &Terminal) -> Outcome {
     let project = Project::find(&args.project)?;
     let Some(package) = project.package.clone() else {
-        return Err(Failure::usage("there is no Cargo.toml here or above")
-            .help("`statefun new NAME` makes an application; `--manifest-path PATH` names one elsewhere"));
+        return Err(Failure::usage("there is no Cargo.toml here or above").help(
+            "`statefun new NAME` makes an application; `--manifest-path PATH` names one elsewhere",
+        ));
     };
-    let runner = Runner { arguments: arguments(args, &project)?, args, package, terminal, root: project.root };
+    let runner = Runner {
+        arguments: arguments(args, &project)?,
+        args,
+        package,
+        terminal,
+        root: project.root,
+    };
     if args.watch {
         return block_on(watch::run(&runner))?;
     }
@@ -57,7 +64,8 @@ impl Runner<'_> {
         if findings.has_errors() {
             // The application itself shows mere warnings, with all that its code says.
             let reports = Format::Human(self.terminal.note_options());
-            self.terminal.note_text(&render(&findings, wiring.sources(), reports));
+            self.terminal
+                .note_text(&render(&findings, wiring.sources(), reports));
             return Ok(None);
         }
         Ok(match self.package.build(self.args.release)? {
@@ -67,7 +75,11 @@ impl Runner<'_> {
     }
 
     fn start(&self, executable: &Path) -> Result<Application, Failure> {
-        Application::start(executable, &self.arguments, crate::project::directory(&self.root))
+        Application::start(
+            executable,
+            &self.arguments,
+            crate::project::directory(&self.root),
+        )
     }
 
     async fn once(&self, executable: &Path) -> Outcome {
@@ -85,11 +97,16 @@ impl Runner<'_> {
 /// The application's arguments. It runs in its own directory, so paths are made absolute where that is another one.
 fn arguments(args: &Run, project: &Project) -> Result<Vec<OsString>, Failure> {
     let elsewhere = !project.root.as_os_str().is_empty();
-    let path = |path: &Path| match elsewhere {
-        true => std::path::absolute(path)
-            .map(PathBuf::into_os_string)
-            .map_err(|error| Failure::usage(format_args!("cannot resolve {}: {error}", path.display()))),
-        false => Ok(path.as_os_str().to_owned()),
+    let path = |path: &Path| {
+        if elsewhere {
+            std::path::absolute(path)
+                .map(PathBuf::into_os_string)
+                .map_err(|error| {
+                    Failure::usage(format_args!("cannot resolve {}: {error}", path.display()))
+                })
+        } else {
+            Ok(path.as_os_str().to_owned())
+        }
     };
     let mut all: Vec<OsString> = vec!["run".into()];
     if let Some(data_dir) = &args.data_dir {

@@ -220,7 +220,9 @@ impl HarnessBuilder {
             module.configure(&global, &mut binder);
         }
         if !binder.problems.is_empty() {
-            return Err(HarnessError::RefusedConfiguration(binder.problems.join("\n")));
+            return Err(HarnessError::RefusedConfiguration(
+                binder.problems.join("\n"),
+            ));
         }
         self.add_routers(&mut binder)?;
         for name in &self.stubs {

@@ -23,29 +23,50 @@ pub(super) struct Application {
 }
 
 impl Application {
-    pub(super) fn start(executable: &Path, arguments: &[OsString], directory: &Path) -> Result<Self, Failure> {
-        let failed = |error| Failure::usage(format_args!("cannot start {}: {error}", executable.display()));
+    pub(super) fn start(
+        executable: &Path,
+        arguments: &[OsString],
+        directory: &Path,
+    ) -> Result<Self, Failure> {
+        let failed = |error| {
+            Failure::usage(format_args!(
+                "cannot start {}: {error}",
+                executable.display()
+            ))
+        };
         // A relative program would be looked for in the new working directory.
         let program = std::path::absolute(executable).map_err(failed)?;
-        let child = Command::new(program).args(arguments).current_dir(directory).kill_on_drop(true).spawn();
-        Ok(Self { child: child.map_err(failed)? })
+        let child = Command::new(program)
+            .args(arguments)
+            .current_dir(directory)
+            .kill_on_drop(true)
+            .spawn();
+        Ok(Self {
+            child: child.map_err(failed)?,
+        })
     }
 
     /// Waits until it has ended.
     pub(super) async fn ended(&mut self) -> Result<ExitStatus, Failure> {
         let ended = self.child.wait().await;
-        ended.map_err(|error| Failure::usage(format_args!("cannot wait for the application: {error}")))
+        ended.map_err(|error| {
+            Failure::usage(format_args!("cannot wait for the application: {error}"))
+        })
     }
 
     /// Passes a signal on, unless the terminal has sent it to the application as well.
     pub(super) fn pass_on(&self, received: Received) {
-        if !(received.from_terminal() && is_in_foreground()) {
+        if !(received.is_from_terminal() && is_in_foreground()) {
             self.send(received.signal());
         }
     }
 
     fn send(&self, signal: Signal) {
-        if let Some(pid) = self.child.id().and_then(|pid| Pid::from_raw(pid.cast_signed())) {
+        if let Some(pid) = self
+            .child
+            .id()
+            .and_then(|pid| Pid::from_raw(pid.cast_signed()))
+        {
             // It may have ended meanwhile.
             let _ = kill_process(pid, signal);
         }
@@ -64,8 +85,11 @@ impl Application {
 
 /// The exit code for a status, as shells have it.
 pub(super) fn code_of(status: ExitStatus) -> u8 {
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
-    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)
+    let code = status
+        .code()
+        .or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok())
+        .unwrap_or(u8::MAX)
 }
 
 /// A signal to this command.
@@ -86,13 +110,14 @@ impl Received {
     }
 
     /// Whether terminals send it, to all processes in front.
-    fn from_terminal(self) -> bool {
+    fn is_from_terminal(self) -> bool {
         self != Self::Terminate
     }
 }
 
 fn is_in_foreground() -> bool {
-    File::open("/dev/tty").is_ok_and(|terminal| tcgetpgrp(&terminal).is_ok_and(|group| group == getpgrp()))
+    File::open("/dev/tty")
+        .is_ok_and(|terminal| tcgetpgrp(&terminal).is_ok_and(|group| group == getpgrp()))
 }
 
 /// The signals that would end this command.
@@ -104,7 +129,10 @@ pub(super) struct Signals {
 
 impl Signals {
     pub(super) fn listen() -> Result<Self, Failure> {
-        let listen = |kind| signal(kind).map_err(|error| Failure::usage(format_args!("cannot listen for signals: {error}")));
+        let listen = |kind| {
+            signal(kind)
+                .map_err(|error| Failure::usage(format_args!("cannot listen for signals: {error}")))
+        };
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,

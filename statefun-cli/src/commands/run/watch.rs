@@ -37,21 +37,31 @@ impl Snapshot {
         let mut configuration = Files::new();
         add(&root.join(SETTINGS_FILE), &mut configuration);
         // A folder that cannot be read is reported when the modules are.
-        for module in crate::project::module_files(root, &runner.args.project.modules).unwrap_or_default() {
+        for module in
+            crate::project::module_files(root, &runner.args.project.modules).unwrap_or_default()
+        {
             add(&module, &mut configuration);
         }
-        Self { code, configuration }
+        Self {
+            code,
+            configuration,
+        }
     }
 }
 
 fn add(path: &Path, files: &mut Files) {
     if let Ok(metadata) = std::fs::metadata(path) {
-        files.insert(path.to_path_buf(), (metadata.modified().ok(), metadata.len()));
+        files.insert(
+            path.to_path_buf(),
+            (metadata.modified().ok(), metadata.len()),
+        );
     }
 }
 
 fn walk(folder: &Path, files: &mut Files) {
-    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
     for entry in entries.flatten() {
         // Links to folders are not followed: they may lead in circles.
         match entry.file_type() {
@@ -69,13 +79,19 @@ struct Running {
 }
 
 fn stamp(executable: &Path) -> Option<(Option<SystemTime>, u64)> {
-    std::fs::metadata(executable).ok().map(|metadata| (metadata.modified().ok(), metadata.len()))
+    std::fs::metadata(executable)
+        .ok()
+        .map(|metadata| (metadata.modified().ok(), metadata.len()))
 }
 
 fn start(runner: &Runner<'_>, executable: &Path, snapshot: &Snapshot) -> Result<Running, Failure> {
     let program = stamp(executable);
     let application = runner.start(executable)?;
-    Ok(Running { application, program, configuration: snapshot.configuration.clone() })
+    Ok(Running {
+        application,
+        program,
+        configuration: snapshot.configuration.clone(),
+    })
 }
 
 async fn ended(running: &mut Option<Running>) -> Result<std::process::ExitStatus, Failure> {
@@ -87,17 +103,21 @@ async fn ended(running: &mut Option<Running>) -> Result<std::process::ExitStatus
 
 /// Runs until a signal comes.
 pub(super) async fn run(runner: &Runner<'_>) -> Outcome {
-    let say = |text: &str| runner.terminal.note(format_args!("{} {text}", runner.terminal.strong("statefun:")));
+    let say = |text: &str| {
+        runner.terminal.note(format_args!(
+            "{} {text}",
+            runner.terminal.strong("statefun:")
+        ));
+    };
     // Before the build, so that what is written while it runs leads to another one.
     let mut seen = Snapshot::take(runner);
     let first = runner.prepare()?;
     let mut signals = Signals::listen()?;
-    let mut running = match first {
-        Some(executable) => Some(start(runner, &executable, &seen)?),
-        None => {
-            say("waiting for a change");
-            None
-        }
+    let mut running = if let Some(executable) = first {
+        Some(start(runner, &executable, &seen)?)
+    } else {
+        say("waiting for a change");
+        None
     };
     loop {
         tokio::select! {
