@@ -161,7 +161,13 @@ impl App {
             say(&render(&findings, wiring.sources(), Format::Human(human())));
         }
         if findings.has_errors() {
-            return Err(Stop::Input(report(summary(&findings))));
+            let mut text = summary(&findings);
+            if arguments.modules.is_empty() && default_modules().is_empty() {
+                text.push_str(
+                    "\nThere is no module.yaml here: start the application where it lies, or name it with `--module`",
+                );
+            }
+            return Err(Stop::Input(report(text)));
         }
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(settings.workers.clamp(1, 2))
