@@ -219,7 +219,8 @@ impl World {
             if random.below(60) == 0 {
                 // The way that rotated files are dated: the later, the newer.
                 rotations += 1;
-                std::fs::rename(&path, directory.join(format!("lines.jsonl-{rotations:08}"))).unwrap();
+                std::fs::rename(&path, directory.join(format!("lines.jsonl-{rotations:08}")))
+                    .unwrap();
                 file = open();
             }
             std::thread::sleep(Duration::from_millis(15));
@@ -309,7 +310,10 @@ impl Test {
         let mut environment = vec![
             ("STATEFUN_DATA_DIR", "data".to_owned()),
             // Sometimes so little that instances go and come back all the time.
-            ("STATEFUN_STATE_CACHE_BYTES", ["96KiB", "4MiB"][self.random.below(2) as usize].to_owned()),
+            (
+                "STATEFUN_STATE_CACHE_BYTES",
+                ["96KiB", "4MiB"][self.random.below(2) as usize].to_owned(),
+            ),
         ];
         if let Some((step, count)) = kill {
             environment.push(("STATEFUN_TEST_KILL", format!("{}:{count}", step.name())));
@@ -342,7 +346,10 @@ impl Test {
                 Step::Applying | Step::Applied | Step::Flushed => 3,
                 _ => 60,
             };
-            (step, 1 + self.random.below(often) + if often > 3 { 8 } else { 0 })
+            (
+                step,
+                1 + self.random.below(often) + if often > 3 { 8 } else { 0 },
+            )
         });
         let (mut process, workers) = self.start(aimed);
         let watch = Stopwatch::start();
@@ -351,7 +358,12 @@ impl Test {
             let limit = Duration::from_millis(200 + self.random.below(1000));
             loop {
                 let progress = process.steps().count(Step::Synced) > 3;
-                let late = watch.elapsed() > if aim.is_some() { Duration::from_secs(5) } else { limit };
+                let late = watch.elapsed()
+                    > if aim.is_some() {
+                        Duration::from_secs(5)
+                    } else {
+                        limit
+                    };
                 if process.ended().is_some() || (progress && late) {
                     break;
                 }

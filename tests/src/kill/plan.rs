@@ -73,7 +73,13 @@ pub fn node_id(node: u64) -> String {
 /// The first message of an operation.
 pub fn start(op: u64) -> Hop {
     let draw = mix(op, 1);
-    Hop { op, path: 0, node: draw % NODES, left: 3 + (draw >> 32) as u32 % 12, how: How::Start }
+    Hop {
+        op,
+        path: 0,
+        node: draw % NODES,
+        left: 3 + (draw >> 32) as u32 % 12,
+        how: How::Start,
+    }
 }
 
 /// What a message makes its node send. A [`How::Never`] is to be taken back by another message to itself.
