@@ -20,7 +20,14 @@ Exit codes: 0 fine, 1 wrong input (module.yaml, the code, a message), 2 wrong ca
 #[command(name = "statefun", version, about, after_help = AFTER_HELP, disable_help_subcommand = true)]
 pub(crate) struct Cli {
     /// Whether to colour what people read.
-    #[arg(long, value_enum, default_value_t, global = true, value_name = "WHEN", hide_possible_values = false)]
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        global = true,
+        value_name = "WHEN",
+        hide_possible_values = false
+    )]
     pub(crate) color: Color,
     #[command(subcommand)]
     pub(crate) command: Command,

@@ -91,7 +91,13 @@ impl Package {
     /// Asks cargo about a package; `bin` chooses one of several programs.
     pub(crate) fn read(manifest: &Path, bin: Option<&str>) -> Result<Self, Failure> {
         let output = cargo()
-            .args(["metadata", "--no-deps", "--format-version", "1", "--manifest-path"])
+            .args([
+                "metadata",
+                "--no-deps",
+                "--format-version",
+                "1",
+                "--manifest-path",
+            ])
             .arg(manifest)
             .stdin(Stdio::null())
             .output()
@@ -105,7 +111,9 @@ impl Package {
             )));
         }
         let metadata: Metadata = serde_json::from_slice(&output.stdout).map_err(|error| {
-            Failure::usage(format_args!("`cargo metadata` answered something unknown: {error}"))
+            Failure::usage(format_args!(
+                "`cargo metadata` answered something unknown: {error}"
+            ))
         })?;
         let canonical = manifest.canonicalize().ok();
         let package = metadata
@@ -129,7 +137,13 @@ impl Package {
     pub(crate) fn build(&self, release: bool) -> Result<BuildEnd, Failure> {
         let mut command = cargo();
         command
-            .args(["build", "--message-format", "json-render-diagnostics", "--bin", &self.bin])
+            .args([
+                "build",
+                "--message-format",
+                "json-render-diagnostics",
+                "--bin",
+                &self.bin,
+            ])
             .arg("--manifest-path")
             .arg(&self.manifest)
             .stdin(Stdio::null())
@@ -141,11 +155,18 @@ impl Package {
         let mut built = None;
         if let Some(stdout) = child.stdout.take() {
             for line in BufReader::new(stdout).lines() {
-                let line = line
-                    .map_err(|error| Failure::usage(format_args!("cannot read what cargo says: {error}")))?;
+                let line = line.map_err(|error| {
+                    Failure::usage(format_args!("cannot read what cargo says: {error}"))
+                })?;
                 // What is no message comes from build scripts' tools, and concerns nobody here.
-                let Ok(message) = serde_json::from_str(&line) else { continue };
-                if let Message::CompilerArtifact { target, executable: Some(executable), fresh } = message
+                let Ok(message) = serde_json::from_str(&line) else {
+                    continue;
+                };
+                if let Message::CompilerArtifact {
+                    target,
+                    executable: Some(executable),
+                    fresh,
+                } = message
                     && target.is_program()
                     && target.name == self.bin
                 {
@@ -215,9 +236,15 @@ mod tests {
     use super::*;
 
     fn package(programs: &[&str], default_run: Option<&str>) -> MetadataPackage {
-        let target = |name: &&str| Target { name: (*name).to_owned(), kind: vec!["bin".to_owned()] };
+        let target = |name: &&str| Target {
+            name: (*name).to_owned(),
+            kind: vec!["bin".to_owned()],
+        };
         let mut targets: Vec<Target> = programs.iter().map(target).collect();
-        targets.push(Target { name: "lib".to_owned(), kind: vec!["lib".to_owned()] });
+        targets.push(Target {
+            name: "lib".to_owned(),
+            kind: vec!["lib".to_owned()],
+        });
         MetadataPackage {
             name: "shop".to_owned(),
             manifest_path: PathBuf::new(),
@@ -233,7 +260,10 @@ mod tests {
         };
         assert_eq!(chosen(&["a"], None, None), Ok("a".to_owned()));
         assert_eq!(chosen(&["a", "b"], Some("b"), None), Ok("b".to_owned()));
-        assert_eq!(chosen(&["a", "b"], Some("b"), Some("a")), Ok("a".to_owned()));
+        assert_eq!(
+            chosen(&["a", "b"], Some("b"), Some("a")),
+            Ok("a".to_owned())
+        );
         for (programs, wanted, problem) in [
             (&["a", "b"][..], None, "several programs: `a`, `b`"),
             (&["a"], Some("c"), "no program `c`"),
@@ -251,10 +281,16 @@ mod tests {
             r#"{"reason":"build-finished","success":true}"#,
             r#"{"reason":"something-new","of":{"any":["shape"]}}"#,
         ] {
-            assert!(matches!(serde_json::from_str(line), Ok(Message::Other)), "{line}");
+            assert!(
+                matches!(serde_json::from_str(line), Ok(Message::Other)),
+                "{line}"
+            );
         }
         let line = r#"{"reason":"compiler-artifact","package_id":"x","target":{"kind":["bin"],"name":"a","new":1},
             "executable":"/t/a","fresh":true}"#;
-        assert!(matches!(serde_json::from_str(line), Ok(Message::CompilerArtifact { fresh: true, .. })));
+        assert!(matches!(
+            serde_json::from_str(line),
+            Ok(Message::CompilerArtifact { fresh: true, .. })
+        ));
     }
 }

@@ -38,16 +38,24 @@ pub(crate) enum Code {
 
 impl Code {
     /// Builds the application and asks it, or takes its last answer.
-    pub(crate) fn ask(project: &Project, no_build: bool, terminal: &Terminal) -> Result<Self, Failure> {
-        let Some(package) = &project.package else { return Ok(Self::Absent) };
+    pub(crate) fn ask(
+        project: &Project,
+        no_build: bool,
+        terminal: &Terminal,
+    ) -> Result<Self, Failure> {
+        let Some(package) = &project.package else {
+            return Ok(Self::Absent);
+        };
         if no_build {
-            return remembered(project, package, terminal).map(|found| Self::Described(Box::new(found)));
+            return remembered(project, package, terminal)
+                .map(|found| Self::Described(Box::new(found)));
         }
         match package.build(false)? {
             BuildEnd::Failed => Ok(Self::BuildFailed),
             BuildEnd::Built(built) => {
                 let text = describe(&built.executable, project.directory())?;
-                let description = read(&text).map_err(|problem| unreadable(&built.executable, &text, &problem))?;
+                let description = read(&text)
+                    .map_err(|problem| unreadable(&built.executable, &text, &problem))?;
                 remember(package, &text, terminal);
                 Ok(Self::Described(Box::new(description)))
             }
@@ -66,24 +74,38 @@ fn memory(package: &Package) -> PathBuf {
 
 fn remember(package: &Package, text: &str, terminal: &Terminal) {
     let path = memory(package);
-    let written = path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| {
-        let fresh = path.with_extension(format!("{}.tmp", std::process::id()));
-        std::fs::write(&fresh, text)?;
-        std::fs::rename(&fresh, &path)
-    });
+    let written = path
+        .parent()
+        .map_or(Ok(()), std::fs::create_dir_all)
+        .and_then(|()| {
+            let fresh = path.with_extension(format!("{}.tmp", std::process::id()));
+            std::fs::write(&fresh, text)?;
+            std::fs::rename(&fresh, &path)
+        });
     if let Err(error) = written {
-        terminal.warning(format_args!("cannot keep the answer for `--no-build` in {}: {error}", path.display()));
+        terminal.warning(format_args!(
+            "cannot keep the answer for `--no-build` in {}: {error}",
+            path.display()
+        ));
     }
 }
 
-fn remembered(project: &Project, package: &Package, terminal: &Terminal) -> Result<Description, Failure> {
+fn remembered(
+    project: &Project,
+    package: &Package,
+    terminal: &Terminal,
+) -> Result<Description, Failure> {
     let path = memory(package);
     let text = std::fs::read_to_string(&path).map_err(|error| {
-        Failure::usage(format_args!("there is no earlier answer of the application: {}: {error}", path.display()))
-            .help("run it once without `--no-build`")
+        Failure::usage(format_args!(
+            "there is no earlier answer of the application: {}: {error}",
+            path.display()
+        ))
+        .help("run it once without `--no-build`")
     })?;
     let description = read(&text).map_err(|problem| {
-        Failure::usage(format_args!("{} is damaged: {problem}", path.display())).help("run it once without `--no-build`")
+        Failure::usage(format_args!("{} is damaged: {problem}", path.display()))
+            .help("run it once without `--no-build`")
     })?;
     let answered = modified(&path);
     if newest_source(&project.root).is_some_and(|(_, changed)| Some(changed) > answered) {
@@ -93,7 +115,9 @@ fn remembered(project: &Project, package: &Package, terminal: &Terminal) -> Resu
 }
 
 fn modified(path: &Path) -> Option<SystemTime> {
-    std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
+    std::fs::metadata(path)
+        .and_then(|metadata| metadata.modified())
+        .ok()
 }
 
 /// The source file that changed last, and when.
@@ -101,7 +125,9 @@ pub(crate) fn newest_source(root: &Path) -> Option<(PathBuf, SystemTime)> {
     let mut newest = None;
     let mut directories = vec![root.join("src")];
     while let Some(directory) = directories.pop() {
-        let Ok(entries) = std::fs::read_dir(&directory) else { continue };
+        let Ok(entries) = std::fs::read_dir(&directory) else {
+            continue;
+        };
         for entry in entries.flatten() {
             let path = entry.path();
             // Links are not followed: they may lead in circles.
@@ -122,15 +148,22 @@ fn read(text: &str) -> Result<Description, String> {
     let head: Head = serde_json::from_str(text).map_err(|error| error.to_string())?;
     match head.version {
         Some(DESCRIPTION_VERSION) => serde_json::from_str(text).map_err(|error| error.to_string()),
-        Some(version) => Ok(Description { version, core_version: head.core_version, ..Description::default() }),
+        Some(version) => Ok(Description {
+            version,
+            core_version: head.core_version,
+            ..Description::default()
+        }),
         None => Err("it has no `version`".to_owned()),
     }
 }
 
 fn describe(executable: &Path, directory: &Path) -> Result<String, Failure> {
     let failed = |problem: std::fmt::Arguments<'_>| {
-        Failure::usage(format_args!("{} could not be asked what it consists of: {problem}", executable.display()))
-            .help("its main function must be `fn main() -> statefun::Exit { statefun::main() }`")
+        Failure::usage(format_args!(
+            "{} could not be asked what it consists of: {problem}",
+            executable.display()
+        ))
+        .help("its main function must be `fn main() -> statefun::Exit { statefun::main() }`")
     };
     let mut child = Command::new(executable)
         .arg("describe")
@@ -146,11 +179,14 @@ fn describe(executable: &Path, directory: &Path) -> Result<String, Failure> {
         let seconds = PATIENCE.as_secs();
         return Err(failed(format_args!("it did not answer within {seconds} s")));
     };
-    let status = child.wait().map_err(|error| failed(format_args!("{error}")))?;
+    let status = child
+        .wait()
+        .map_err(|error| failed(format_args!("{error}")))?;
     let answer = answer.map_err(|error| failed(format_args!("{error}")))?;
-    match status.success() {
-        true => Ok(answer),
-        false => Err(failed(format_args!("`describe` ended with {status}"))),
+    if status.success() {
+        Ok(answer)
+    } else {
+        Err(failed(format_args!("`describe` ended with {status}")))
     }
 }
 
@@ -158,15 +194,17 @@ fn describe(executable: &Path, directory: &Path) -> Result<String, Failure> {
 fn read_to_end(child: &mut Child) -> mpsc::Receiver<std::io::Result<String>> {
     let (tell, told) = mpsc::sync_channel(1);
     let stdout = child.stdout.take();
-    let reader = std::thread::Builder::new().name("describe".to_owned()).spawn({
-        let tell = tell.clone();
-        move || {
-            let mut text = String::new();
-            let read = stdout.map_or(Ok(0), |mut stdout| stdout.read_to_string(&mut text));
-            // Who gave up waiting needs no answer.
-            let _ = tell.send(read.map(|_| text));
-        }
-    });
+    let reader = std::thread::Builder::new()
+        .name("describe".to_owned())
+        .spawn({
+            let tell = tell.clone();
+            move || {
+                let mut text = String::new();
+                let read = stdout.map_or(Ok(0), |mut stdout| stdout.read_to_string(&mut text));
+                // Who gave up waiting needs no answer.
+                let _ = tell.send(read.map(|_| text));
+            }
+        });
     if let Err(error) = reader {
         let _ = tell.send(Err(error));
     }
@@ -174,9 +212,18 @@ fn read_to_end(child: &mut Child) -> mpsc::Receiver<std::io::Result<String>> {
 }
 
 fn unreadable(executable: &Path, text: &str, problem: &str) -> Failure {
-    let beginning: String = text.lines().next().unwrap_or_default().chars().take(60).collect();
+    let beginning: String = text
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .chars()
+        .take(60)
+        .collect();
     let message = match beginning.trim() {
-        "" => format!("{} printed nothing when asked to `describe` itself", executable.display()),
+        "" => format!(
+            "{} printed nothing when asked to `describe` itself",
+            executable.display()
+        ),
         beginning => format!(
             "{} does not describe itself: it printed `{beginning}` ({problem})",
             executable.display()
@@ -193,7 +240,11 @@ mod tests {
 
     #[test]
     fn a_description_of_this_layout_is_read_whole() {
-        let mine = Description { version: DESCRIPTION_VERSION, egresses: vec!["a/b".to_owned()], ..Description::default() };
+        let mine = Description {
+            version: DESCRIPTION_VERSION,
+            egresses: vec!["a/b".to_owned()],
+            ..Description::default()
+        };
         let text = serde_json::to_string(&mine).unwrap();
         assert_eq!(read(&text), Ok(mine));
     }
@@ -201,13 +252,24 @@ mod tests {
     #[test]
     fn of_another_layout_only_the_versions_are_read() {
         let text = r#"{"version": 99, "core_version": "7.0.0", "functions": {"no": "list"}}"#;
-        let theirs = Description { version: 99, core_version: "7.0.0".to_owned(), ..Description::default() };
+        let theirs = Description {
+            version: 99,
+            core_version: "7.0.0".to_owned(),
+            ..Description::default()
+        };
         assert_eq!(read(text), Ok(theirs));
     }
 
     #[test]
     fn what_is_none_is_refused() {
-        for text in ["", "hello", "[]", "{}", r#"{"version": "1"}"#, r#"{"version": 1}"#] {
+        for text in [
+            "",
+            "hello",
+            "[]",
+            "{}",
+            r#"{"version": "1"}"#,
+            r#"{"version": 1}"#,
+        ] {
             assert!(read(text).is_err(), "{text}");
         }
     }

@@ -2,8 +2,10 @@
 
 mod args;
 mod cargo;
+mod client;
 mod commands;
 mod describe;
+mod live;
 mod project;
 mod status;
 mod template;
@@ -23,9 +25,10 @@ fn main() -> ExitCode {
         Err(error) => {
             // Help goes to standard output and is fine; a reader that went away is no mistake of anyone.
             let _ = error.print();
-            return match error.use_stderr() {
-                true => Status::Usage.into(),
-                false => Status::Fine.into(),
+            return if error.use_stderr() {
+                Status::Usage.into()
+            } else {
+                Status::Fine.into()
             };
         }
     };

@@ -30,9 +30,10 @@ impl Project {
             None => nearest_root().unwrap_or_default(),
         };
         let manifest = root.join(MANIFEST);
-        let package = match manifest.is_file() {
-            true => Some(Package::read(&manifest, args.bin.as_deref())?),
-            false => None,
+        let package = if manifest.is_file() {
+            Some(Package::read(&manifest, args.bin.as_deref())?)
+        } else {
+            None
         };
         let modules = module_files(&root, &args.modules)?;
         Ok(Self {
@@ -73,9 +74,10 @@ pub(crate) fn nearest_root() -> Option<PathBuf> {
 
 /// An empty path is no directory to the system.
 pub(crate) fn directory(path: &Path) -> &Path {
-    match path.as_os_str().is_empty() {
-        true => Path::new("."),
-        false => path,
+    if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
     }
 }
 
@@ -84,9 +86,10 @@ pub(crate) fn load(modules: &[PathBuf]) -> (Application, Findings) {
 }
 
 fn root_of(path: &Path) -> Result<PathBuf, Failure> {
-    let manifest = match path.is_dir() {
-        true => path.join(MANIFEST),
-        false => path.to_path_buf(),
+    let manifest = if path.is_dir() {
+        path.join(MANIFEST)
+    } else {
+        path.to_path_buf()
     };
     match manifest.parent() {
         Some(root) if manifest.is_file() && manifest.ends_with(MANIFEST) => Ok(root.to_path_buf()),
@@ -97,7 +100,7 @@ fn root_of(path: &Path) -> Result<PathBuf, Failure> {
     }
 }
 
-fn module_files(root: &Path, given: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+pub(crate) fn module_files(root: &Path, given: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     if !given.is_empty() {
         return Ok(given.to_vec());
     }
@@ -108,13 +111,15 @@ fn module_files(root: &Path, given: &[PathBuf]) -> Result<Vec<PathBuf>, Failure>
     }
     let more = root.join("modules");
     if more.is_dir() {
-        let unreadable = |error| {
-            Failure::usage(format_args!("cannot list {}: {error}", more.display()))
-        };
+        let unreadable =
+            |error| Failure::usage(format_args!("cannot list {}: {error}", more.display()));
         let mut found = Vec::new();
         for entry in std::fs::read_dir(&more).map_err(unreadable)? {
             let path = entry.map_err(unreadable)?.path();
-            if path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "yaml" || extension == "yml")
+            {
                 found.push(path);
             }
         }

@@ -31,7 +31,10 @@ pub(crate) fn render(template: &str, values: &Values) -> Result<Vec<(PathBuf, Ve
     while let Some(next) = folders.pop() {
         folders.extend(next.dirs());
         for file in next.files() {
-            let path = file.path().strip_prefix(folder.path()).unwrap_or(file.path());
+            let path = file
+                .path()
+                .strip_prefix(folder.path())
+                .unwrap_or(file.path());
             files.push(one(&environment, path, file.contents(), values)?);
         }
     }
@@ -59,7 +62,11 @@ fn one(
     }
     let failed = |problem: &dyn std::fmt::Display| format!("{}: {problem}", path.display());
     let text = std::str::from_utf8(contents).map_err(|error| failed(&error))?;
-    let Values { name, statefun, own_workspace } = values;
+    let Values {
+        name,
+        statefun,
+        own_workspace,
+    } = values;
     let rendered = environment
         .render_str(text, context! { name, statefun, own_workspace })
         .map_err(|error| failed(&error))?;
@@ -74,42 +81,83 @@ mod tests {
     use crate::args::TemplateName;
 
     fn values(name: &str) -> Values {
-        Values { name: name.to_owned(), statefun: "version = \"1\"".to_owned(), own_workspace: false }
+        Values {
+            name: name.to_owned(),
+            statefun: "version = \"1\"".to_owned(),
+            own_workspace: false,
+        }
     }
 
     fn templates() -> Vec<String> {
-        let named = TemplateName::value_variants().iter().filter_map(|one| one.to_possible_value());
+        let named = TemplateName::value_variants()
+            .iter()
+            .filter_map(clap::ValueEnum::to_possible_value);
         named.map(|value| value.get_name().to_owned()).collect()
     }
 
     #[test]
     fn every_folder_is_a_template_and_the_other_way_round() {
-        let mut folders: Vec<String> =
-            TEMPLATES.dirs().map(|folder| folder.path().display().to_string()).collect();
+        let mut folders: Vec<String> = TEMPLATES
+            .dirs()
+            .map(|folder| folder.path().display().to_string())
+            .collect();
         folders.sort();
         let mut named = templates();
         named.sort();
         assert_eq!(folders, named);
-        assert_eq!(TEMPLATES.files().count(), 0, "a file that belongs to no template");
+        assert_eq!(
+            TEMPLATES.files().count(),
+            0,
+            "a file that belongs to no template"
+        );
     }
 
     #[test]
     fn every_template_is_whole() {
         for template in templates() {
             let files = render(&template, &values("my-shop")).unwrap();
-            let names: Vec<String> = files.iter().map(|(path, _)| path.display().to_string()).collect();
-            for needed in
-                [".gitignore", "Cargo.toml", "README.md", "module.yaml", "src/main.rs", "statefun.yaml"]
-            {
-                assert!(names.iter().any(|name| name == needed), "{template} has no {needed}: {names:?}");
+            let names: Vec<String> = files
+                .iter()
+                .map(|(path, _)| path.display().to_string())
+                .collect();
+            for needed in [
+                ".gitignore",
+                "Cargo.toml",
+                "README.md",
+                "module.yaml",
+                "src/main.rs",
+                "statefun.yaml",
+            ] {
+                assert!(
+                    names.iter().any(|name| name == needed),
+                    "{template} has no {needed}: {names:?}"
+                );
             }
-            assert!(names.iter().any(|name| name.starts_with("tests/") || name == "src/tests.rs"), "{template}");
+            assert!(
+                names
+                    .iter()
+                    .any(|name| name.starts_with("tests/") || name == "src/tests.rs"),
+                "{template}"
+            );
             for (path, contents) in &files {
                 let text = std::str::from_utf8(contents).unwrap();
-                assert!(!text.contains("{{") && !text.contains("{%"), "{template}/{}", path.display());
-                assert!(text.ends_with('\n') && !text.ends_with("\n\n"), "{template}/{}", path.display());
+                assert!(
+                    !text.contains("{{") && !text.contains("{%"),
+                    "{template}/{}",
+                    path.display()
+                );
+                assert!(
+                    text.ends_with('\n') && !text.ends_with("\n\n"),
+                    "{template}/{}",
+                    path.display()
+                );
                 let is_named = path.ends_with("Cargo.toml") || path.ends_with("README.md");
-                assert_eq!(text.contains("my-shop"), is_named, "{template}/{}", path.display());
+                assert_eq!(
+                    text.contains("my-shop"),
+                    is_named,
+                    "{template}/{}",
+                    path.display()
+                );
             }
         }
     }
@@ -117,8 +165,18 @@ mod tests {
     #[test]
     fn a_placeholder_that_is_not_known_is_an_error() {
         let environment = environment().unwrap();
-        let rendered = |text: &str| one(&environment, Path::new("a.txt.j2"), text.as_bytes(), &values("x"));
-        assert_eq!(rendered("-{{ name }}-"), Ok((PathBuf::from("a.txt"), b"-x-".to_vec())));
+        let rendered = |text: &str| {
+            one(
+                &environment,
+                Path::new("a.txt.j2"),
+                text.as_bytes(),
+                &values("x"),
+            )
+        };
+        assert_eq!(
+            rendered("-{{ name }}-"),
+            Ok((PathBuf::from("a.txt"), b"-x-".to_vec()))
+        );
         assert!(rendered("{{ nam }}").is_err());
         assert!(rendered("{{ name").is_err());
         let copied = one(&environment, Path::new("a.txt"), b"{{ nam }}", &values("x"));

@@ -28,6 +28,8 @@ const MAX_WIDTH: usize = 120;
 /// Where the command writes to.
 #[derive(Debug)]
 pub(crate) struct Terminal {
+    out: io::Stdout,
+    err: io::Stderr,
     out_color: bool,
     err_color: bool,
     unicode: bool,
@@ -43,9 +45,12 @@ impl Terminal {
             Color::Never => false,
             Color::Auto => is_terminal && !refused,
         };
+        let (out, err) = (io::stdout(), io::stderr());
         Self {
-            out_color: wanted(io::stdout().is_terminal()),
-            err_color: wanted(io::stderr().is_terminal()),
+            out_color: wanted(out.is_terminal()),
+            err_color: wanted(err.is_terminal()),
+            out,
+            err,
             unicode: speaks_unicode(),
             width: columns().unwrap_or(WIDTH).min(MAX_WIDTH),
         }
@@ -75,12 +80,12 @@ impl Terminal {
 
     /// Whether a person reads standard output.
     pub(crate) fn is_read_by_person(&self) -> bool {
-        io::stdout().is_terminal()
+        self.out.is_terminal()
     }
 
     /// Writes data, as it is.
     pub(crate) fn data(&self, bytes: impl AsRef<[u8]>) -> Result<(), Failure> {
-        let mut out = io::stdout().lock();
+        let mut out = self.out.lock();
         out.write_all(bytes.as_ref())
             .and_then(|()| out.flush())
             .map_err(Failure::output)
@@ -89,12 +94,12 @@ impl Terminal {
     /// Writes a line for people.
     pub(crate) fn note(&self, text: impl fmt::Display) {
         // Nobody can be told that nobody listens.
-        let _ = writeln!(io::stderr().lock(), "{text}");
+        let _ = writeln!(self.err.lock(), "{text}");
     }
 
     /// Writes text for people as it is.
     pub(crate) fn note_text(&self, text: &str) {
-        let _ = io::stderr().lock().write_all(text.as_bytes());
+        let _ = self.err.lock().write_all(text.as_bytes());
     }
 
     /// Says that something may be wrong.
@@ -161,9 +166,6 @@ fn speaks_unicode() -> bool {
         .is_none_or(|value| {
             let value = value.to_ascii_lowercase();
             // `C` alone is what minimal containers have, and their logs are read as UTF-8 all the same.
-            value == "c"
-                || value == "posix"
-                || value.contains("utf-8")
-                || value.contains("utf8")
+            value == "c" || value == "posix" || value.contains("utf-8") || value.contains("utf8")
         })
 }

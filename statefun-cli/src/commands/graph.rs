@@ -21,7 +21,8 @@ pub(crate) fn run(args: &Graph, terminal: &Terminal) -> Outcome {
     let reports = Format::Human(terminal.note_options());
     if findings.has_errors() {
         terminal.note_text(&render(&findings, application.sources(), reports));
-        return Err(Failure::input("module.yaml cannot be read in full").help("mend what is reported above"));
+        return Err(Failure::input("module.yaml cannot be read in full")
+            .help("mend what is reported above"));
     }
     let description = match Code::ask(&project, args.no_build, terminal)? {
         Code::Described(description) if description.version == DESCRIPTION_VERSION => *description,
@@ -30,7 +31,9 @@ pub(crate) fn run(args: &Graph, terminal: &Terminal) -> Outcome {
             let features = BuildFeatures::of_application(&description);
             let findings = check(&application, Some(&description), &features);
             terminal.note_text(&render(&findings, application.sources(), reports));
-            return Err(Failure::input("what the application says of itself cannot be read"));
+            return Err(Failure::input(
+                "what the application says of itself cannot be read",
+            ));
         }
         Code::BuildFailed => return Err(Failure::input("the application could not be built")),
         Code::Absent => {

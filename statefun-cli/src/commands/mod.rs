@@ -3,6 +3,9 @@
 mod completions;
 mod graph;
 mod new;
+mod parked;
+mod run;
+mod send;
 mod validate;
 
 use crate::args::Command;
@@ -16,6 +19,9 @@ pub(crate) fn run(command: Command, terminal: &Terminal) -> Outcome {
         Command::Validate(args) => validate::run(&args, terminal),
         Command::Graph(args) => graph::run(&args, terminal),
         Command::Completions(args) => completions::run(&args, terminal),
-        Command::Run(_) | Command::Send(_) | Command::Call(_) | Command::Parked(_) => todo!(),
+        Command::Run(args) => run::run(&args, terminal),
+        Command::Send(args) => send::send(&args, terminal),
+        Command::Call(args) => send::call(&args, terminal),
+        Command::Parked(args) => parked::run(&args, terminal),
     }
 }

@@ -36,7 +36,11 @@ pub(crate) fn run(args: &Validate, terminal: &Terminal) -> Outcome {
         }
         Code::BuildFailed | Code::Absent => early.clone(),
     };
-    let rest = if person { without(&all, &early) } else { all.clone() };
+    let rest = if person {
+        without(&all, &early)
+    } else {
+        all.clone()
+    };
     terminal.data(render(&rest, application.sources(), format))?;
     conclude(&application, &code, &all, terminal);
     Ok(match (&code, all.has_errors()) {
@@ -47,7 +51,9 @@ pub(crate) fn run(args: &Validate, terminal: &Terminal) -> Outcome {
 
 /// What module.yaml shows by itself. Which features the application has is for its code to say.
 pub(crate) fn yaml_findings(application: &Application, loaded: &Findings) -> Findings {
-    loaded.clone().and(check(application, None, &all_features()))
+    loaded
+        .clone()
+        .and(check(application, None, &all_features()))
 }
 
 pub(crate) fn nothing_here() -> Failure {
@@ -67,7 +73,12 @@ fn all_features() -> BuildFeatures {
 
 fn without(all: &Findings, known: &Findings) -> Findings {
     let known: Vec<&Finding> = known.iter().collect();
-    Findings::new(all.iter().filter(|finding| !known.contains(finding)).cloned().collect())
+    Findings::new(
+        all.iter()
+            .filter(|finding| !known.contains(finding))
+            .cloned()
+            .collect(),
+    )
 }
 
 fn conclude(application: &Application, code: &Code, findings: &Findings, terminal: &Terminal) {
@@ -93,7 +104,9 @@ fn conclude(application: &Application, code: &Code, findings: &Findings, termina
     let unchecked = "whether targets, routers and egresses exist and types fit is not checked";
     match code {
         Code::Described(_) => {}
-        Code::BuildFailed => terminal.note(format_args!("the application could not be built: {unchecked}")),
+        Code::BuildFailed => terminal.note(format_args!(
+            "the application could not be built: {unchecked}"
+        )),
         Code::Absent => terminal.note(format_args!("no Cargo.toml: {unchecked}")),
     }
 }

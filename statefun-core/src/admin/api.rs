@@ -25,31 +25,62 @@ const SHOW_LIMIT: usize = 10;
 /// Messages that are shown at most.
 const SHOW_MOST: usize = 10_000;
 
+/// Why a request is not followed.
+struct Refusal {
+    status: StatusCode,
+    error: String,
+    /// The method that would do.
+    allowed: Option<&'static str>,
+}
+
+impl From<Refusal> for Reply {
+    fn from(refusal: Refusal) -> Self {
+        let mut reply = json(
+            refusal.status,
+            &Problem {
+                error: refusal.error,
+            },
+        );
+        if let Some(allowed) = refusal.allowed {
+            reply
+                .headers_mut()
+                .insert(ALLOW, HeaderValue::from_static(allowed));
+        }
+        reply
+    }
+}
+
 /// Answers a request. Its body is not looked at: everything stands in the path and the query.
 pub async fn answer<B>(live: &dyn Live, request: &Request<B>) -> Reply {
     let uri = request.uri();
     let query = match Query::parse(uri.query().unwrap_or_default()) {
         Ok(query) => query,
-        Err(problem) => return refuse(StatusCode::BAD_REQUEST, problem),
+        Err(problem) => return refuse(StatusCode::BAD_REQUEST, problem).into(),
     };
     let answered = match (uri.path(), request.method()) {
-        ("/v1/status", &Method::GET) => query.only(&[]).map(|()| json(StatusCode::OK, &live.status())),
+        ("/v1/status", &Method::GET) => query
+            .only(&[])
+            .map(|()| json(StatusCode::OK, &live.status())),
         ("/v1/parked", &Method::GET) => list(live, &query).await,
         ("/v1/parked/show", &Method::GET) => show(live, &query).await,
         ("/v1/parked/retry", &Method::POST) => order(live, &query, Command::Retry).await,
         ("/v1/parked/skip", &Method::POST) => order(live, &query, Command::Skip).await,
         ("/v1/parked/drop", &Method::POST) => order(live, &query, Command::Drop).await,
-        ("/v1/status" | "/v1/parked" | "/v1/parked/show", _) => Ok(wrong_method("GET")),
-        ("/v1/parked/retry" | "/v1/parked/skip" | "/v1/parked/drop", _) => Ok(wrong_method("POST")),
+        ("/v1/status" | "/v1/parked" | "/v1/parked/show", _) => Err(wrong_method("GET")),
+        ("/v1/parked/retry" | "/v1/parked/skip" | "/v1/parked/drop", _) => {
+            Err(wrong_method("POST"))
+        }
         (path, _) => Err(refuse(
             StatusCode::NOT_FOUND,
-            format_args!("there is no `{path}`: the command line and the application may be of different versions"),
+            format_args!(
+                "there is no `{path}`: the command line and the application may be of different versions"
+            ),
         )),
     };
-    answered.unwrap_or_else(|problem| problem)
+    answered.unwrap_or_else(Reply::from)
 }
 
-async fn list(live: &dyn Live, query: &Query) -> Result<Reply, Reply> {
+async fn list(live: &dyn Live, query: &Query) -> Result<Reply, Refusal> {
     query.only(&["limit", "function"])?;
     let limit = query.number("limit", LIST_LIMIT, LIST_MOST)?;
     let function = query.get("function");
@@ -57,7 +88,11 @@ async fn list(live: &dyn Live, query: &Query) -> Result<Reply, Reply> {
         find(live, function, "")?;
     }
     // One more than is wanted tells whether there are more. Workers do not know of functions here.
-    let asked = if function.is_some() { LIST_MOST } else { limit + 1 };
+    let asked = if function.is_some() {
+        LIST_MOST
+    } else {
+        limit + 1
+    };
     let mut addresses = Vec::new();
     let mut truncated = false;
     let results = live.command(Command::List { limit: asked }).await;
@@ -76,20 +111,32 @@ async fn list(live: &dyn Live, query: &Query) -> Result<Reply, Reply> {
     addresses.sort_by(|one, other| (&one.function, &one.id).cmp(&(&other.function, &other.id)));
     truncated |= addresses.len() > limit;
     addresses.truncate(limit);
-    Ok(json(StatusCode::OK, &ParkedList { addresses, truncated }))
+    Ok(json(
+        StatusCode::OK,
+        &ParkedList {
+            addresses,
+            truncated,
+        },
+    ))
 }
 
-async fn show(live: &dyn Live, query: &Query) -> Result<Reply, Reply> {
+async fn show(live: &dyn Live, query: &Query) -> Result<Reply, Refusal> {
     query.only(&["function", "id", "messages"])?;
     let messages = query.number("messages", SHOW_LIMIT, SHOW_MOST)?;
     let address = address(live, query)?;
     match one(live, Command::Show { address, messages }).await? {
-        CommandResult::Shown(address, messages) => Ok(json(StatusCode::OK, &ParkedShown { address, messages })),
+        CommandResult::Shown(address, messages) => {
+            Ok(json(StatusCode::OK, &ParkedShown { address, messages }))
+        }
         _ => Err(mistaken()),
     }
 }
 
-async fn order(live: &dyn Live, query: &Query, command: fn(Address) -> Command) -> Result<Reply, Reply> {
+async fn order(
+    live: &dyn Live,
+    query: &Query,
+    command: fn(Address) -> Command,
+) -> Result<Reply, Refusal> {
     query.only(&["function", "id"])?;
     let address = address(live, query)?;
     match one(live, command(address)).await? {
@@ -99,21 +146,24 @@ async fn order(live: &dyn Live, query: &Query, command: fn(Address) -> Command) 
 }
 
 /// The result of a command for one address.
-async fn one(live: &dyn Live, command: Command) -> Result<CommandResult, Reply> {
+async fn one(live: &dyn Live, command: Command) -> Result<CommandResult, Refusal> {
     let result = live.command(command).await.pop().ok_or_else(stopped)?;
     result.map_err(|error| refused(&error))
 }
 
-fn address(live: &dyn Live, query: &Query) -> Result<Address, Reply> {
+fn address(live: &dyn Live, query: &Query) -> Result<Address, Refusal> {
     let needed = |name| {
         query.get(name).ok_or_else(|| {
-            refuse(StatusCode::BAD_REQUEST, format_args!("`{name}` is missing: give `?function=ns/name&id=…`"))
+            refuse(
+                StatusCode::BAD_REQUEST,
+                format_args!("`{name}` is missing: give `?function=ns/name&id=…`"),
+            )
         })
     };
     find(live, needed("function")?, needed("id")?)
 }
 
-fn find(live: &dyn Live, function: &str, id: &str) -> Result<Address, Reply> {
+fn find(live: &dyn Live, function: &str, id: &str) -> Result<Address, Refusal> {
     live.address(function, id).ok_or_else(|| {
         let functions = live.status().functions;
         let hint = match nearest(function, functions.iter().map(String::as_str)) {
@@ -121,35 +171,50 @@ fn find(live: &dyn Live, function: &str, id: &str) -> Result<Address, Reply> {
             None if functions.is_empty() => "it has no functions".to_owned(),
             None => format!("it has `{}`", functions.join("`, `")),
         };
-        refuse(StatusCode::NOT_FOUND, format_args!("the application has no function `{function}`: {hint}"))
+        refuse(
+            StatusCode::NOT_FOUND,
+            format_args!("the application has no function `{function}`: {hint}"),
+        )
     })
 }
 
-fn refused(error: &CommandError) -> Reply {
+fn refused(error: &CommandError) -> Refusal {
     match error {
         CommandError::NotWaiting(_) => refuse(StatusCode::NOT_FOUND, error),
     }
 }
 
-fn stopped() -> Reply {
+fn stopped() -> Refusal {
     refuse(
         StatusCode::SERVICE_UNAVAILABLE,
         "the application is stopping: whether the command took effect is not known",
     )
 }
 
-fn mistaken() -> Reply {
-    refuse(StatusCode::INTERNAL_SERVER_ERROR, "the application answered something else than it was asked")
+fn mistaken() -> Refusal {
+    refuse(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "the application answered something else than it was asked",
+    )
 }
 
-fn wrong_method(allowed: &'static str) -> Reply {
-    let mut reply = refuse(StatusCode::METHOD_NOT_ALLOWED, format_args!("this is a {allowed} request"));
-    reply.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
-    reply
+fn wrong_method(allowed: &'static str) -> Refusal {
+    let refusal = refuse(
+        StatusCode::METHOD_NOT_ALLOWED,
+        format_args!("this is a {allowed} request"),
+    );
+    Refusal {
+        allowed: Some(allowed),
+        ..refusal
+    }
 }
 
-fn refuse(status: StatusCode, error: impl std::fmt::Display) -> Reply {
-    json(status, &Problem { error: error.to_string() })
+fn refuse(status: StatusCode, error: impl std::fmt::Display) -> Refusal {
+    Refusal {
+        status,
+        error: error.to_string(),
+        allowed: None,
+    }
 }
 
 fn json(status: StatusCode, value: &impl Serialize) -> Reply {
@@ -158,7 +223,9 @@ fn json(status: StatusCode, value: &impl Serialize) -> Reply {
     body.push(b'\n');
     let mut reply = Response::new(Full::new(Bytes::from(body)));
     *reply.status_mut() = status;
-    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    reply
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     reply
 }
 
@@ -171,7 +238,8 @@ impl Query {
         for pair in text.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let decode = |text: &str| {
-                percent_decode(&text.replace('+', " ")).map_err(|error| format!("the query is malformed: {error}"))
+                percent_decode(&text.replace('+', " "))
+                    .map_err(|error| format!("the query is malformed: {error}"))
             };
             let name = decode(name)?;
             if pairs.iter().any(|(known, _)| *known == name) {
@@ -183,18 +251,28 @@ impl Query {
     }
 
     fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// A name that is not known may be meant to narrow down what is dropped.
-    fn only(&self, names: &[&str]) -> Result<(), Reply> {
-        match self.0.iter().find(|(name, _)| !names.contains(&name.as_str())) {
-            Some((name, _)) => Err(refuse(StatusCode::BAD_REQUEST, format_args!("`{name}` is not known here"))),
+    fn only(&self, names: &[&str]) -> Result<(), Refusal> {
+        match self
+            .0
+            .iter()
+            .find(|(name, _)| !names.contains(&name.as_str()))
+        {
+            Some((name, _)) => Err(refuse(
+                StatusCode::BAD_REQUEST,
+                format_args!("`{name}` is not known here"),
+            )),
             None => Ok(()),
         }
     }
 
-    fn number(&self, name: &str, default: usize, most: usize) -> Result<usize, Reply> {
+    fn number(&self, name: &str, default: usize, most: usize) -> Result<usize, Refusal> {
         match self.get(name) {
             None => Ok(default),
             Some(text) => match text.parse() {

@@ -41,12 +41,16 @@ impl LiveEngine {
 impl Live for LiveEngine {
     fn status(&self) -> Status {
         let recovery = self.engine.recovery();
-        let listening = self.servers.listening().into_iter().map(|place| ListeningPlace {
-            component: place.component,
-            address: place.address.to_string(),
-            method: place.method,
-            path: place.path,
-        });
+        let listening = self
+            .servers
+            .listening()
+            .into_iter()
+            .map(|place| ListeningPlace {
+                component: place.component,
+                address: place.address.to_string(),
+                method: place.method,
+                path: place.path,
+            });
         Status {
             core_version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),

@@ -42,7 +42,10 @@ impl AdminServer {
             source,
         })?;
         let task = runtime.spawn(accept(listener, bound.owner, live));
-        Ok(Self { path: path.to_path_buf(), task })
+        Ok(Self {
+            path: path.to_path_buf(),
+            task,
+        })
     }
 }
 

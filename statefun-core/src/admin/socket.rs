@@ -51,7 +51,10 @@ struct Reachable {
 /// short way to the same place.
 fn reachable(path: &Path) -> io::Result<Reachable> {
     if path.as_os_str().as_bytes().len() <= PATH_BYTES {
-        return Ok(Reachable { path: path.to_path_buf(), _directory: None });
+        return Ok(Reachable {
+            path: path.to_path_buf(),
+            _directory: None,
+        });
     }
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
@@ -62,7 +65,10 @@ fn reachable(path: &Path) -> io::Result<Reachable> {
         let problem = format!("its path is longer than {PATH_BYTES} bytes");
         return Err(io::Error::new(io::ErrorKind::InvalidFilename, problem));
     }
-    Ok(Reachable { path: own.join(name), _directory: Some(directory) })
+    Ok(Reachable {
+        path: own.join(name),
+        _directory: Some(directory),
+    })
 }
 
 /// A socket that listens, and the user that it belongs to.
@@ -75,31 +81,51 @@ pub(super) struct Bound {
 /// Makes the socket, for its owner only; one that a dead process left is replaced. Nobody ever sees it with other
 /// permissions, since it gets its name last.
 pub(super) fn bind(path: &Path) -> Result<Bound, AdminError> {
-    let failed = |operation| move |source| AdminError::Io { operation, path: path.to_path_buf(), source };
+    let failed = |operation| {
+        move |source| AdminError::Io {
+            operation,
+            path: path.to_path_buf(),
+            source,
+        }
+    };
     refuse_occupied(path)?;
     let mut name = path.file_name().map_or_else(OsString::new, OsString::from);
     name.push(".new");
     let unnamed = path.with_file_name(name);
     match std::fs::remove_file(&unnamed) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("replace")(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(failed("replace")(error));
+        }
         _ => {}
     }
     let way = reachable(&unnamed).map_err(failed("make"))?;
     let listener = StdListener::bind(&way.path).map_err(failed("make"))?;
     std::fs::set_permissions(&unnamed, Permissions::from_mode(0o600)).map_err(failed("protect"))?;
-    let owner = std::fs::symlink_metadata(&unnamed).map_err(failed("protect"))?.uid();
+    let owner = std::fs::symlink_metadata(&unnamed)
+        .map_err(failed("protect"))?
+        .uid();
     std::fs::rename(&unnamed, path).map_err(failed("name"))?;
-    listener.set_nonblocking(true).map_err(failed("listen on"))?;
+    listener
+        .set_nonblocking(true)
+        .map_err(failed("listen on"))?;
     Ok(Bound { listener, owner })
 }
 
 fn refuse_occupied(path: &Path) -> Result<(), AdminError> {
-    let Ok(metadata) = std::fs::symlink_metadata(path) else { return Ok(()) };
+    let Ok(metadata) = std::fs::symlink_metadata(path) else {
+        return Ok(());
+    };
     if !metadata.file_type().is_socket() {
         return Err(AdminError::NotASocket(path.to_path_buf()));
     }
-    let alive = reachable(path).and_then(|way| StdStream::connect(&way.path)).is_ok();
-    if alive { Err(AdminError::InUse(path.to_path_buf())) } else { Ok(()) }
+    let alive = reachable(path)
+        .and_then(|way| StdStream::connect(&way.path))
+        .is_ok();
+    if alive {
+        Err(AdminError::InUse(path.to_path_buf()))
+    } else {
+        Ok(())
+    }
 }
 
 /// Connects to the socket of a running application.

@@ -24,7 +24,9 @@ pub struct EngineHandle {
 
 impl fmt::Debug for EngineHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EngineHandle").field("recovery", &self.recovery).finish_non_exhaustive()
+        f.debug_struct("EngineHandle")
+            .field("recovery", &self.recovery)
+            .finish_non_exhaustive()
     }
 }
 
@@ -56,7 +58,11 @@ impl EngineHandle {
 
     /// Invocations since the start.
     pub fn invocations(&self) -> u64 {
-        self.shared.invocations.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+        self.shared
+            .invocations
+            .iter()
+            .map(|count| count.load(Ordering::Relaxed))
+            .sum()
     }
 
     /// Whether the engine takes nothing in any more.
@@ -66,7 +72,11 @@ impl EngineHandle {
 
     /// The types of the application's functions, sorted; those of the engine's own are left out.
     pub fn functions(&self) -> Vec<String> {
-        let names = self.registry.functions().iter().map(|function| function.typename);
+        let names = self
+            .registry
+            .functions()
+            .iter()
+            .map(|function| function.typename);
         let mut names: Vec<String> = names
             .filter(|name| name.namespace() != "io.statefun")
             .map(|name| name.as_str().to_owned())
@@ -77,7 +87,11 @@ impl EngineHandle {
 
     /// The address of an id in a function of that name.
     pub fn address(&self, function: &str, id: &str) -> Option<Address> {
-        let function = self.registry.functions().iter().find(|known| known.typename.as_str() == function)?;
+        let function = self
+            .registry
+            .functions()
+            .iter()
+            .find(|known| known.typename.as_str() == function)?;
         Some(Address::new(function.typename, id))
     }
 
@@ -90,7 +104,9 @@ impl EngineHandle {
             Command::Show { address, .. }
             | Command::Retry(address)
             | Command::Skip(address)
-            | Command::Drop(address) => vec![groups.owner(address.key_group(groups), self.inboxes.len())],
+            | Command::Drop(address) => {
+                vec![groups.owner(address.key_group(groups), self.inboxes.len())]
+            }
         };
         let mut results = Vec::new();
         for worker in concerned {

@@ -149,7 +149,7 @@ impl Sim {
             match site.inbox.pop_front() {
                 Some(Inbox::Read(done)) => site.worker.loaded(done)?,
                 Some(Inbox::Operation(address, id, result)) => {
-                    site.worker.operation_done(&address, id, result)
+                    site.worker.operation_done(&address, id, result);
                 }
                 Some(Inbox::Recycle(part)) => site.worker.recycle(part),
                 None => break,
@@ -277,7 +277,7 @@ impl Sim {
         let acked = p.acked.clone();
         if number.is_multiple_of(2) {
             record = record.with_ack(Ack::new(move |_| {
-                acked.lock().unwrap().push((chosen, number))
+                acked.lock().unwrap().push((chosen, number));
             }));
         }
         let ingress = self

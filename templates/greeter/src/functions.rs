@@ -8,7 +8,11 @@ use statefun::prelude::*;
 use crate::messages::{EMAILS, Email, GreetRequest, Greeting};
 
 /// Greets one user.
-#[stateful_function(typename = "example/greeter", accepts(GreetRequest), sends(EmailSender))]
+#[stateful_function(
+    typename = "example/greeter",
+    accepts(GreetRequest),
+    sends(EmailSender)
+)]
 pub(crate) struct Greeter {
     /// Kept across restarts. Reads as 0 until it is set.
     #[persisted(name = "seen-count")]

@@ -30,7 +30,13 @@ struct Counter {
 impl Handle<Seen> for Counter {
     fn handle(&mut self, seen: Seen, ctx: &mut Context<'_, Self>) -> HandlerResult {
         *self.count += 1;
-        ctx.egress(COUNTS, &Count { name: seen.name, count: *self.count });
+        ctx.egress(
+            COUNTS,
+            &Count {
+                name: seen.name,
+                count: *self.count,
+            },
+        );
         Ok(())
     }
 }

@@ -3,7 +3,9 @@ use statefun::testing::Harness;
 use super::*;
 
 fn seen(name: &str) -> Seen {
-    Seen { name: name.to_owned() }
+    Seen {
+        name: name.to_owned(),
+    }
 }
 
 #[test]
@@ -13,10 +15,16 @@ fn each_name_is_counted_by_itself() {
         app.send(Counter::at(name), seen(name));
     }
     app.run_until_idle();
-    let counts: Vec<(String, u64)> =
-        app.egress(COUNTS).into_iter().map(|count| (count.name, count.count)).collect();
+    let counts: Vec<(String, u64)> = app
+        .egress(COUNTS)
+        .into_iter()
+        .map(|count| (count.name, count.count))
+        .collect();
     let expected = [("Ada", 1), ("Grace", 1), ("Ada", 2)];
-    assert_eq!(counts, expected.map(|(name, count)| (name.to_owned(), count)));
+    assert_eq!(
+        counts,
+        expected.map(|(name, count)| (name.to_owned(), count))
+    );
 }
 
 #[test]

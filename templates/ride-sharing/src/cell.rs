@@ -43,7 +43,13 @@ impl Cell {
             && let Some(ride) = self.waiting.pop_front()
             && let Some(driver) = self.drivers.pop_front()
         {
-            ctx.send(Driver::at(&driver), Assign { ride, cell: ctx.id().to_owned() });
+            ctx.send(
+                Driver::at(&driver),
+                Assign {
+                    ride,
+                    cell: ctx.id().to_owned(),
+                },
+            );
         }
     }
 }

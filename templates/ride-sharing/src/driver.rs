@@ -48,7 +48,9 @@ impl Handle<Assign> for Driver {
         let answer = if free {
             self.cell.clear();
             self.ride.set(Some(assign.ride.clone()));
-            Answer::Accepted { driver: ctx.id().to_owned() }
+            Answer::Accepted {
+                driver: ctx.id().to_owned(),
+            }
         } else {
             Answer::Refused
         };
@@ -61,7 +63,13 @@ impl Driver {
     fn wait_in(&mut self, cell: String, ctx: &mut Context<'_, Self>) {
         let driver = ctx.id().to_owned();
         if let Some(left) = self.cell.replace(cell.clone()).filter(|left| *left != cell) {
-            ctx.send(Cell::at(left), Presence { driver: driver.clone(), here: false });
+            ctx.send(
+                Cell::at(left),
+                Presence {
+                    driver: driver.clone(),
+                    here: false,
+                },
+            );
         }
         ctx.send(Cell::at(cell), Presence { driver, here: true });
     }

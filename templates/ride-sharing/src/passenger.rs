@@ -6,7 +6,11 @@ use crate::messages::{Begin, Finished, RideRequest};
 use crate::ride::Ride;
 
 /// One passenger.
-#[stateful_function(typename = "rides/passenger", accepts(RideRequest, Finished), sends(Ride))]
+#[stateful_function(
+    typename = "rides/passenger",
+    accepts(RideRequest, Finished),
+    sends(Ride)
+)]
 pub(crate) struct Passenger {
     /// How many rides there were: the next one's name.
     #[persisted]
@@ -23,7 +27,10 @@ impl Handle<RideRequest> for Passenger {
             *self.riding = true;
             *self.rides += 1;
             let ride = format!("{}-{}", ctx.id(), *self.rides);
-            let begin = Begin { passenger: ctx.id().to_owned(), cell: request.cell };
+            let begin = Begin {
+                passenger: ctx.id().to_owned(),
+                cell: request.cell,
+            };
             ctx.send(Ride::at(&ride), begin);
             ride
         };

@@ -29,8 +29,16 @@ struct Trip {
 
 impl Handle<Begin> for Ride {
     fn handle(&mut self, begin: Begin, ctx: &mut Context<'_, Self>) -> HandlerResult {
-        let trip = Trip { passenger: begin.passenger, cell: begin.cell };
-        ctx.send(Cell::at(&trip.cell), FindDriver { ride: ctx.id().to_owned() });
+        let trip = Trip {
+            passenger: begin.passenger,
+            cell: begin.cell,
+        };
+        ctx.send(
+            Cell::at(&trip.cell),
+            FindDriver {
+                ride: ctx.id().to_owned(),
+            },
+        );
         update(&trip, Status::Searching, ctx);
         self.trip.set(Some(trip));
         Ok(())
@@ -46,7 +54,12 @@ impl Handle<Answer> for Ride {
         match answer {
             Answer::Accepted { driver } => update(trip, Status::OnTheWay { driver }, ctx),
             Answer::Refused => {
-                ctx.send(Cell::at(&trip.cell), FindDriver { ride: ctx.id().to_owned() });
+                ctx.send(
+                    Cell::at(&trip.cell),
+                    FindDriver {
+                        ride: ctx.id().to_owned(),
+                    },
+                );
             }
             Answer::Done => {
                 ctx.send(Passenger::at(&trip.passenger), Finished {});
@@ -59,5 +72,12 @@ impl Handle<Answer> for Ride {
 
 fn update(trip: &Trip, status: Status, ctx: &mut Context<'_, Ride>) {
     let ride = ctx.id().to_owned();
-    ctx.egress(UPDATES, &Update { ride, passenger: trip.passenger.clone(), status });
+    ctx.egress(
+        UPDATES,
+        &Update {
+            ride,
+            passenger: trip.passenger.clone(),
+            status,
+        },
+    );
 }

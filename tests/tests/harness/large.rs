@@ -33,7 +33,10 @@ impl Handle<i64> for Ledger {
     fn handle(&mut self, number: i64, _: &mut Context<'_, Self>) -> HandlerResult {
         let by = number.unsigned_abs() as u32;
         for key in self.entries.keys()? {
-            assert_eq!(self.entries.get(&key)?.map(String::as_str), Some(format!("entry {key}").as_str()));
+            assert_eq!(
+                self.entries.get(&key)?.map(String::as_str),
+                Some(format!("entry {key}").as_str())
+            );
             if key % by == 0 {
                 self.entries.remove(&key);
             }
@@ -49,22 +52,34 @@ impl Handle<i64> for Ledger {
 const ENTRIES: u32 = 5000;
 
 fn keys(app: &mut Harness) -> Vec<u32> {
-    app.state(Ledger::at("x"), |ledger| ledger.entries.keys()).unwrap()
+    app.state(Ledger::at("x"), |ledger| ledger.entries.keys())
+        .unwrap()
 }
 
 #[test]
 fn tables_and_buffers_hold_more_than_memory_does() {
-    let mut app = Harness::builder().function::<Ledger>().cache_bytes(0).build().unwrap();
+    let mut app = Harness::builder()
+        .function::<Ledger>()
+        .cache_bytes(0)
+        .build()
+        .unwrap();
     // In one epoch, in several, and some of it overwritten.
     for (from, to) in [(0, 2000), (1500, 4000), (4000, ENTRIES)] {
-        app.send(Ledger::at("x"), Fill { from, to }).run_until_idle();
+        app.send(Ledger::at("x"), Fill { from, to })
+            .run_until_idle();
     }
     app.assert_no_failures();
     assert_eq!(keys(&mut app), (0..ENTRIES).collect::<Vec<_>>());
     let lines: Vec<u32> = (0..2000).chain(1500..4000).chain(4000..ENTRIES).collect();
-    assert_eq!(app.state(Ledger::at("x"), |ledger| ledger.lines.view()).unwrap(), lines);
+    assert_eq!(
+        app.state(Ledger::at("x"), |ledger| ledger.lines.view())
+            .unwrap(),
+        lines
+    );
 
-    app.send(Ledger::at("x"), 3).run(usize::MAX).assert_no_failures();
+    app.send(Ledger::at("x"), 3)
+        .run(usize::MAX)
+        .assert_no_failures();
     let left: Vec<u32> = (0..ENTRIES).filter(|key| key % 3 != 0).collect();
     assert_eq!(keys(&mut app), left, "before the epoch ends");
     app.run_until_idle();
@@ -75,22 +90,45 @@ fn tables_and_buffers_hold_more_than_memory_does() {
     assert_eq!(keys(&mut app), left, "a failure takes all removals back");
     app.restart();
     assert_eq!(keys(&mut app), left);
-    assert_eq!(app.state(Ledger::at("x"), |ledger| ledger.lines.view()).unwrap(), lines);
-    assert_eq!(app.state(Ledger::at("x"), |ledger| ledger.lines.len()), lines.len() as u64);
+    assert_eq!(
+        app.state(Ledger::at("x"), |ledger| ledger.lines.view())
+            .unwrap(),
+        lines
+    );
+    assert_eq!(
+        app.state(Ledger::at("x"), |ledger| ledger.lines.len()),
+        lines.len() as u64
+    );
 }
 
 #[test]
 fn many_addresses_share_a_cache_that_holds_few() {
-    let mut app = Harness::builder().function::<Ledger>().cache_bytes(4096).build().unwrap();
+    let mut app = Harness::builder()
+        .function::<Ledger>()
+        .cache_bytes(4096)
+        .build()
+        .unwrap();
     for round in 0..3 {
         for id in 0..300 {
-            app.send(Ledger::at(format!("{id}")), Fill { from: round, to: round + 1 });
+            app.send(
+                Ledger::at(format!("{id}")),
+                Fill {
+                    from: round,
+                    to: round + 1,
+                },
+            );
         }
         app.run_until_idle();
     }
     app.assert_no_failures();
     for id in 0..300 {
-        let (entries, lines) = app.state(Ledger::at(format!("{id}")), |ledger| (ledger.entries.keys(), ledger.lines.view()));
-        assert_eq!((entries.unwrap(), lines.unwrap()), (vec![0, 1, 2], vec![0, 1, 2]), "{id}");
+        let (entries, lines) = app.state(Ledger::at(format!("{id}")), |ledger| {
+            (ledger.entries.keys(), ledger.lines.view())
+        });
+        assert_eq!(
+            (entries.unwrap(), lines.unwrap()),
+            (vec![0, 1, 2], vec![0, 1, 2]),
+            "{id}"
+        );
     }
 }

@@ -22,7 +22,10 @@ impl Handle<i64> for Till {
     fn handle(&mut self, price: i64, ctx: &mut Context<'_, Self>) -> HandlerResult {
         self.served += 1;
         *self.total += price;
-        Ok(ctx.reply(format!("{} {} ({})", *self.total, self.currency.0, self.served))?)
+        Ok(ctx.reply(format!(
+            "{} {} ({})",
+            *self.total, self.currency.0, self.served
+        ))?)
     }
 }
 
@@ -32,7 +35,11 @@ pub(crate) struct Shop;
 impl Module for Shop {
     fn configure(&self, global: &GlobalConfiguration, binder: &mut Binder) {
         let currency = Arc::new(Currency(global.get("currency").unwrap_or("EUR").to_owned()));
-        binder.function(move || Till { currency: currency.clone(), served: 0, total: PersistedValue::default() });
+        binder.function(move || Till {
+            currency: currency.clone(),
+            served: 0,
+            total: PersistedValue::default(),
+        });
     }
 }
 
@@ -50,9 +57,15 @@ fn functions_of_a_library_are_linked_in_though_none_of_its_names_is_used() {
 #[test]
 fn a_missing_factory_is_an_error_that_says_how_to_mend_it() {
     let error = Harness::builder().linked().build().unwrap_err();
-    assert!(matches!(error, HarnessError::MissingFactory(_)), "{error:?}");
+    assert!(
+        matches!(error, HarnessError::MissingFactory(_)),
+        "{error:?}"
+    );
     let text = error.to_string();
-    assert!(text.contains("linking/till: the field `currency` has no `Default`"), "{text}");
+    assert!(
+        text.contains("linking/till: the field `currency` has no `Default`"),
+        "{text}"
+    );
     assert!(text.contains("`.factory(|| …)`"), "{text}");
 }
 
@@ -62,8 +75,19 @@ fn modules_read_the_configuration() {
         builder.build().unwrap().call(Till::at("x"), 5)
     };
     assert_eq!(told(Harness::builder().module(Shop)), "5 EUR (1)");
-    assert_eq!(told(Harness::builder().module(Shop).configuration("currency", "CHF")), "5 CHF (1)");
-    let own = || Till { currency: Arc::new(Currency("XXX".to_owned())), served: 0, total: PersistedValue::default() };
+    assert_eq!(
+        told(
+            Harness::builder()
+                .module(Shop)
+                .configuration("currency", "CHF")
+        ),
+        "5 CHF (1)"
+    );
+    let own = || Till {
+        currency: Arc::new(Currency("XXX".to_owned())),
+        served: 0,
+        total: PersistedValue::default(),
+    };
     assert_eq!(told(Harness::builder().factory(own)), "5 XXX (1)");
 }
 

@@ -1,5 +1,10 @@
 //! The harness for authors of functions, and through it the promises of the worker that it drives.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests: a failure fails the test"
+)]
+
 // Links the library: of its names none is used.
 use statefun_tests_library as _;
 
@@ -11,7 +16,6 @@ mod linking;
 mod model;
 mod operations;
 mod restart;
-mod state;
 mod time;
 mod undo;
 mod wiring;

@@ -77,7 +77,8 @@ impl Handle<Ops> for States {
                 }
                 Op::TableAdd(key, by) => {
                     self.table.update(key, |value| *value += u32::from(by))?;
-                    self.short_table.update(key, |value| *value += u32::from(by))?;
+                    self.short_table
+                        .update(key, |value| *value += u32::from(by))?;
                 }
                 Op::TableRemove(key) => {
                     self.table.remove(&key);
@@ -99,27 +100,46 @@ impl Handle<Ops> for States {
                     self.buffer.clear();
                     self.short_buffer.clear();
                 }
-                Op::Register(name, to) => self.registry.value::<u32>(&name.to_string())?.set(u32::from(to)),
+                Op::Register(name, to) => self
+                    .registry
+                    .value::<u32>(&name.to_string())?
+                    .set(u32::from(to)),
                 Op::RegisterSet(key, to) => {
-                    self.registry.state::<PersistedTable<u8, u32>>(MARKS, Expiration::None)?.set(key, u32::from(to));
+                    self.registry
+                        .state::<PersistedTable<u8, u32>>(MARKS, Expiration::None)?
+                        .set(key, u32::from(to));
                 }
                 Op::RegisterAppend(element) => {
-                    self.registry.state::<PersistedBuffer<u8>>(STEPS, Expiration::None)?.append(element);
+                    self.registry
+                        .state::<PersistedBuffer<u8>>(STEPS, Expiration::None)?
+                        .append(element);
                 }
                 Op::RegisterClear => {
-                    self.registry.state::<PersistedTable<u8, u32>>(MARKS, Expiration::None)?.clear()?;
-                    self.registry.state::<PersistedBuffer<u8>>(STEPS, Expiration::None)?.clear();
+                    self.registry
+                        .state::<PersistedTable<u8, u32>>(MARKS, Expiration::None)?
+                        .clear()?;
+                    self.registry
+                        .state::<PersistedBuffer<u8>>(STEPS, Expiration::None)?
+                        .clear();
                 }
                 Op::Read => {
                     let _ = (self.value.get(), self.short.get());
                     for key in 0..4 {
                         let _ = (self.table.get(&key)?, self.short_table.get(&key)?);
                     }
-                    let _ = (self.table.entries()?, self.short_table.entries()?, self.short_buffer.view()?);
+                    let _ = (
+                        self.table.entries()?,
+                        self.short_table.entries()?,
+                        self.short_buffer.view()?,
+                    );
                 }
             }
         }
-        if fails { Err(HandlerError::new("told to fail")) } else { Ok(()) }
+        if fails {
+            Err(HandlerError::new("told to fail"))
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -210,7 +230,9 @@ impl Model {
         let read = |states: &mut States| -> Result<Self, Box<dyn std::error::Error>> {
             let mut registered = BTreeMap::new();
             for name in states.registry.names()? {
-                if name.parse::<u8>().is_ok() && let Some(value) = states.registry.value::<u32>(&name)?.get() {
+                if name.parse::<u8>().is_ok()
+                    && let Some(value) = states.registry.value::<u32>(&name)?.get()
+                {
                     registered.insert(name, *value);
                 }
             }
@@ -218,12 +240,30 @@ impl Model {
                 value: states.value.get().copied(),
                 short: states.short.get().map(|value| (*value, 0)),
                 table: states.table.entries()?.into_iter().collect(),
-                short_table: states.short_table.entries()?.into_iter().map(|(key, value)| (key, (value, 0))).collect(),
+                short_table: states
+                    .short_table
+                    .entries()?
+                    .into_iter()
+                    .map(|(key, value)| (key, (value, 0)))
+                    .collect(),
                 buffer: states.buffer.view()?,
-                short_buffer: states.short_buffer.view()?.into_iter().map(|element| (element, 0)).collect(),
+                short_buffer: states
+                    .short_buffer
+                    .view()?
+                    .into_iter()
+                    .map(|element| (element, 0))
+                    .collect(),
                 registered,
-                marks: states.registry.state::<PersistedTable<u8, u32>>(MARKS, Expiration::None)?.entries()?.into_iter().collect(),
-                steps: states.registry.state::<PersistedBuffer<u8>>(STEPS, Expiration::None)?.view()?,
+                marks: states
+                    .registry
+                    .state::<PersistedTable<u8, u32>>(MARKS, Expiration::None)?
+                    .entries()?
+                    .into_iter()
+                    .collect(),
+                steps: states
+                    .registry
+                    .state::<PersistedBuffer<u8>>(STEPS, Expiration::None)?
+                    .view()?,
             })
         };
         app.state(States::at("x"), read).unwrap()
@@ -231,8 +271,12 @@ impl Model {
 
     fn without_times(mut self) -> Self {
         self.short = self.short.map(|(value, _)| (value, 0));
-        self.short_table.values_mut().for_each(|(_, written)| *written = 0);
-        self.short_buffer.iter_mut().for_each(|(_, written)| *written = 0);
+        self.short_table
+            .values_mut()
+            .for_each(|(_, written)| *written = 0);
+        self.short_buffer
+            .iter_mut()
+            .for_each(|(_, written)| *written = 0);
         self
     }
 }
@@ -280,16 +324,29 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 fn check(steps: Vec<Step>, cache_bytes: usize) -> Result<(), TestCaseError> {
-    let mut app = Harness::builder().function::<States>().cache_bytes(cache_bytes).build().unwrap();
+    let mut app = Harness::builder()
+        .function::<States>()
+        .cache_bytes(cache_bytes)
+        .build()
+        .unwrap();
     let mut model = Model::default();
     for step in &steps {
         match step {
             Step::Handle { ops, fails } => {
                 model.expire(app.now().as_ms());
                 if !fails {
-                    ops.iter().for_each(|op| model.apply(op, app.now().as_ms()));
+                    for op in ops {
+                        model.apply(op, app.now().as_ms());
+                    }
                 }
-                app.send(States::at("x"), Ops { ops: ops.clone(), fails: *fails }).run(usize::MAX);
+                app.send(
+                    States::at("x"),
+                    Ops {
+                        ops: ops.clone(),
+                        fails: *fails,
+                    },
+                )
+                .run(usize::MAX);
                 if *fails {
                     app.skip(States::at("x")).run(usize::MAX);
                 }
@@ -305,7 +362,13 @@ fn check(steps: Vec<Step>, cache_bytes: usize) -> Result<(), TestCaseError> {
             }
         }
         model.expire(app.now().as_ms());
-        prop_assert_eq!(Model::of(&mut app), model.clone().without_times(), "after {:?} of {:?}", step, &steps);
+        prop_assert_eq!(
+            Model::of(&mut app),
+            model.clone().without_times(),
+            "after {:?} of {:?}",
+            step,
+            &steps
+        );
     }
     Ok(())
 }

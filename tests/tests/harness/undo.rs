@@ -70,7 +70,11 @@ impl Handle<AsyncResult<i64, i64>> for Everything {
 }
 
 impl Handle<Change> for Everything {
-    fn handle(&mut self, Change { number, end }: Change, ctx: &mut Context<'_, Self>) -> HandlerResult {
+    fn handle(
+        &mut self,
+        Change { number, end }: Change,
+        ctx: &mut Context<'_, Self>,
+    ) -> HandlerResult {
         let name = format!("{number}");
         self.plain += 1;
         // Each kind in several ways, so that undoing only the last or the first of them shows.
@@ -95,16 +99,25 @@ impl Handle<Change> for Everything {
         **self.registry.value::<u32>("total")? += number;
         self.registry.value::<u32>(&name)?.set(number);
         let marks = Expiration::None;
-        self.registry.state::<PersistedTable<String, u32>>("marks", marks)?.set(name.clone(), number);
+        self.registry
+            .state::<PersistedTable<String, u32>>("marks", marks)?
+            .set(name.clone(), number);
         let steps = Expiration::None;
-        self.registry.state::<PersistedBuffer<u32>>("steps", steps)?.append(number);
+        self.registry
+            .state::<PersistedBuffer<u32>>("steps", steps)?
+            .append(number);
         let sends = if end == End::TooManySends { 30 } else { 2 };
         for _ in 0..sends {
             ctx.send(Witness::at("w"), i64::from(number));
         }
         ctx.egress(LOG, &i64::from(number));
         ctx.cancel("token");
-        ctx.send_after(Duration::from_secs(3600), Witness::at("later"), i64::from(number)).with_token("token");
+        ctx.send_after(
+            Duration::from_hours(1),
+            Witness::at("later"),
+            i64::from(number),
+        )
+        .with_token("token");
         let started = self.started.clone();
         ctx.spawn(i64::from(number), async move {
             started.fetch_add(1, Ordering::Relaxed);
@@ -133,18 +146,27 @@ struct Seen {
 }
 
 fn seen(app: &mut Harness) -> Seen {
-    app.state(Everything::at("x"), |all| -> Result<Seen, Box<dyn std::error::Error>> {
-        Ok(Seen {
-            value: all.value.clone(),
-            other: all.other.get().cloned(),
-            table: all.table.entries()?,
-            buffer: all.buffer.view()?,
-            names: all.registry.names()?,
-            total: all.registry.value::<u32>("total")?.get().copied(),
-            marks: all.registry.state::<PersistedTable<String, u32>>("marks", Expiration::None)?.entries()?,
-            steps: all.registry.state::<PersistedBuffer<u32>>("steps", Expiration::None)?.view()?,
-        })
-    })
+    app.state(
+        Everything::at("x"),
+        |all| -> Result<Seen, Box<dyn std::error::Error>> {
+            Ok(Seen {
+                value: all.value.clone(),
+                other: all.other.get().cloned(),
+                table: all.table.entries()?,
+                buffer: all.buffer.view()?,
+                names: all.registry.names()?,
+                total: all.registry.value::<u32>("total")?.get().copied(),
+                marks: all
+                    .registry
+                    .state::<PersistedTable<String, u32>>("marks", Expiration::None)?
+                    .entries()?,
+                steps: all
+                    .registry
+                    .state::<PersistedBuffer<u32>>("steps", Expiration::None)?
+                    .view()?,
+            })
+        },
+    )
     .unwrap()
 }
 
@@ -160,14 +182,26 @@ fn app() -> (Harness, Arc<AtomicU32>) {
         buffer: PersistedBuffer::default(),
         registry: PersistedRegistry::default(),
     };
-    (Harness::builder().factory(make).function::<Witness>().build().unwrap(), started)
+    (
+        Harness::builder()
+            .factory(make)
+            .function::<Witness>()
+            .build()
+            .unwrap(),
+        started,
+    )
 }
 
 /// Sends a change without ending the epoch; one that fails is skipped.
 fn change(app: &mut Harness, number: u32, end: End) {
     let before = app.failures().len();
-    app.send(Everything::at("x"), Change { number, end }).run(usize::MAX);
-    assert_eq!(app.failures().len(), before + usize::from(end != End::Well), "{number} {end:?}");
+    app.send(Everything::at("x"), Change { number, end })
+        .run(usize::MAX);
+    assert_eq!(
+        app.failures().len(),
+        before + usize::from(end != End::Well),
+        "{number} {end:?}"
+    );
     if end != End::Well {
         app.skip(Everything::at("x")).run(usize::MAX);
     }
@@ -187,17 +221,40 @@ fn nothing_of_a_failed_invocation_remains() {
             let nothing = seen(&mut app);
             assert_eq!(nothing.value, [0; 0]);
             assert_eq!((&nothing.other, nothing.total), (&None, None));
-            assert_eq!((nothing.table.len(), nothing.buffer.len(), nothing.marks.len(), nothing.steps.len()), (0, 0, 0, 0));
+            assert_eq!(
+                (
+                    nothing.table.len(),
+                    nothing.buffer.len(),
+                    nothing.marks.len(),
+                    nothing.steps.len()
+                ),
+                (0, 0, 0, 0)
+            );
             app.run_until_idle();
-            assert_eq!(seen(&mut app), nothing, "the end of the epoch changes nothing");
+            assert_eq!(
+                seen(&mut app),
+                nothing,
+                "the end of the epoch changes nothing"
+            );
             app.restart();
             assert_eq!(seen(&mut app), nothing, "nor does a restart");
-            assert!(nothing.names.iter().all(|name| ["total", "marks", "steps"].contains(&name.as_str())), "{:?}", nothing.names);
-            app.advance(Duration::from_secs(7200));
+            assert!(
+                nothing
+                    .names
+                    .iter()
+                    .all(|name| ["total", "marks", "steps"].contains(&name.as_str())),
+                "{:?}",
+                nothing.names
+            );
+            app.advance(Duration::from_hours(2));
             assert_eq!(app.sent_to::<i64>(Witness::at("w")), [0; 0]);
             assert_eq!(app.sent_to::<i64>(Witness::at("later")), [0; 0]);
             assert_eq!(app.egress(LOG), [0; 0]);
-            assert_eq!(started.load(Ordering::Relaxed), 0, "no operation was started");
+            assert_eq!(
+                started.load(Ordering::Relaxed),
+                0,
+                "no operation was started"
+            );
         }
     }
 }
@@ -230,8 +287,12 @@ fn failures_between_good_changes_of_one_epoch_leave_nothing() {
             assert_eq!(app.egress(LOG), [i64::from(first)]);
             app.restart();
             assert_eq!(seen(&mut app), after_one);
-            app.advance(Duration::from_secs(7200));
-            assert_eq!(app.sent_to::<i64>(Witness::at("later")), [i64::from(first)], "cancelling was undone as well");
+            app.advance(Duration::from_hours(2));
+            assert_eq!(
+                app.sent_to::<i64>(Witness::at("later")),
+                [i64::from(first)],
+                "cancelling was undone as well"
+            );
             let _ = second;
         }
     }

@@ -1,6 +1,6 @@
 //! Bytes as lines and rows, however they arrive.
 
-use super::rows::RowEnd;
+use super::csv::RowEnd;
 
 /// Bytes read at once.
 pub(crate) const READ_BYTES: usize = 1 << 18;
@@ -94,6 +94,12 @@ impl Frames {
             excerpt: Vec::new(),
             recent: Vec::new(),
         }
+    }
+
+    /// With these as the last bytes before the place.
+    pub(crate) fn behind(mut self, recent: Vec<u8>) -> Self {
+        self.recent = recent;
+        self
     }
 
     /// Where in the file the bytes go on that were not given yet.
@@ -242,7 +248,7 @@ impl Frames {
             Layout::Lines => 1,
             Layout::Rows(end) => {
                 end.restart();
-                bytes.iter().filter(|byte| **byte == b'\n').count() as u64
+                bytes.split(|byte| *byte == b'\n').count() as u64 - 1
             }
         };
         Cut { begin, line, flaw }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::feed::{self, Feed, Halt};
 use super::frames::{Frames, Layout};
-use super::mark::{self, Marker, Position};
+use super::mark::{self, Marker, Position, Seen};
 use super::records::{Format, Records};
 use super::rotation::{self, Opened};
 use crate::clock::WallClock;
@@ -96,8 +96,16 @@ impl Ingress for FileIngress {
                 ))
             })?),
         };
-        let start = locate(&context.id, &spec.path, position.as_ref())
+        let mut start = locate(&context.id, &spec.path, position.as_ref())
             .map_err(|error| context.error(read_error(&spec.path, &error)))?;
+        if let Some(start) = &mut start
+            && position.is_none()
+            && spec.startup_position == StartupPosition::Latest
+        {
+            let length = start.opened.file.metadata().map(|found| found.len());
+            start.unwanted =
+                length.map_err(|error| context.error(read_error(&spec.path, &error)))?;
+        }
         if start.is_none() {
             if !spec.follow {
                 return Err(context.error(format_args!(
@@ -118,13 +126,12 @@ impl Ingress for FileIngress {
             format,
             clock: WallClock::default(),
         };
-        let latest = position.is_none() && spec.startup_position == StartupPosition::Latest;
         let thread = format!(
             "file {}",
             spec.path.file_name().unwrap_or_default().display()
         );
         let partition = feed::spawn(context, thread, Some(name), move |feed| {
-            follower.run(start, latest, feed)
+            follower.run(start, feed)
         })?;
         Ok(vec![partition])
     }
@@ -135,6 +142,10 @@ struct Start {
     opened: Opened,
     offset: u64,
     line: u64,
+    /// What was found before the place.
+    seen: Seen,
+    /// Records that end before were there at the first start, and are not wanted.
+    unwanted: u64,
 }
 
 impl Start {
@@ -143,6 +154,18 @@ impl Start {
             opened,
             offset: 0,
             line: 1,
+            seen: Seen::default(),
+            unwanted: 0,
+        }
+    }
+
+    fn behind(opened: Opened, position: &Position, seen: Seen) -> Self {
+        Self {
+            opened,
+            offset: position.offset,
+            line: position.line,
+            seen,
+            unwanted: 0,
         }
     }
 }
@@ -153,45 +176,38 @@ fn locate(ingress: &str, path: &Path, position: Option<&Position>) -> io::Result
     let Some(position) = position else {
         return Ok(current.map(Start::beginning));
     };
-    let at = |opened| {
-        Some(Start {
-            opened,
-            offset: position.offset,
-            line: position.line,
-        })
-    };
     let name = path.display();
-    if let Some(current) = current {
-        let same_inode = current.inode == position.inode;
-        let same_content = position.is_in(&current.file)?;
-        if same_inode && same_content {
-            return Ok(at(current));
+    let Some(current) = current else {
+        let found = renamed(path, position)?;
+        if found.is_none() {
+            tracing::warn!(ingress, path = %name, "the file that was being read is not there any more");
         }
-        if let Some(renamed) = renamed(path, position)? {
-            tracing::info!(ingress, path = %renamed.path.display(), "the file was renamed; finishing it first");
-            return Ok(at(renamed));
-        }
-        if same_content {
-            tracing::info!(ingress, path = %name, "the file is another one of the same content; going on in it");
-            return Ok(at(current));
-        }
-        let what = if same_inode {
-            "the file was cut or written anew"
-        } else {
-            "the file that was being read is not there any more, and its name is another file's"
-        };
-        tracing::warn!(ingress, path = %name, read_bytes = position.offset, "{what}; reading from its beginning");
-        return Ok(Some(Start::beginning(current)));
+        return Ok(found);
+    };
+    let same_inode = current.inode == position.inode;
+    let seen = position.found_in(&current.file)?;
+    if same_inode && let Some(seen) = seen {
+        return Ok(Some(Start::behind(current, position, seen)));
     }
-    let found = renamed(path, position)?;
-    if found.is_none() {
-        tracing::warn!(ingress, path = %name, "the file that was being read is not there any more");
+    if let Some(found) = renamed(path, position)? {
+        tracing::info!(ingress, path = %found.opened.path.display(), "the file was renamed; finishing it first");
+        return Ok(Some(found));
     }
-    Ok(found.and_then(at))
+    if let Some(seen) = seen {
+        tracing::info!(ingress, path = %name, "the file is another one of the same content; going on in it");
+        return Ok(Some(Start::behind(current, position, seen)));
+    }
+    let what = if same_inode {
+        "the file was cut or written anew"
+    } else {
+        "the file that was being read is not there any more, and its name is another file's"
+    };
+    tracing::warn!(ingress, path = %name, read_bytes = position.offset, "{what}; reading from its beginning");
+    Ok(Some(Start::beginning(current)))
 }
 
 /// The file that was being read, under another name.
-fn renamed(path: &Path, position: &Position) -> io::Result<Option<Opened>> {
+fn renamed(path: &Path, position: &Position) -> io::Result<Option<Start>> {
     let candidates = match rotation::with_inode(path, position.inode) {
         // No directory, no file.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -199,9 +215,9 @@ fn renamed(path: &Path, position: &Position) -> io::Result<Option<Opened>> {
     };
     for candidate in candidates {
         if let Some(opened) = Opened::open(&candidate)?
-            && position.is_in(&opened.file)?
+            && let Some(seen) = position.found_in(&opened.file)?
         {
-            return Ok(Some(opened));
+            return Ok(Some(Start::behind(opened, position, seen)));
         }
     }
     Ok(None)
@@ -261,14 +277,13 @@ enum Ended {
 }
 
 impl Follower {
-    fn run(self, start: Option<Start>, latest: bool, feed: &mut Feed) -> Result<(), Halt> {
-        let (mut start, mut latest) = match start {
-            Some(start) => (start, latest),
-            // Whatever will be in it is new.
-            None => (Start::beginning(self.wait_for_file(feed)?), false),
+    fn run(self, start: Option<Start>, feed: &mut Feed) -> Result<(), Halt> {
+        let mut start = match start {
+            Some(start) => start,
+            None => Start::beginning(self.wait_for_file(feed)?),
         };
         loop {
-            let opened = match self.read(&start, latest, feed)? {
+            let opened = match self.read(&start, feed)? {
                 Ended::Finished => return Ok(()),
                 Ended::Anew => {
                     tracing::warn!(
@@ -286,7 +301,6 @@ impl Follower {
                 }
             };
             start = Start::beginning(opened);
-            latest = false;
         }
     }
 
@@ -304,8 +318,10 @@ impl Follower {
         }
     }
 
-    fn read(&self, start: &Start, latest: bool, feed: &mut Feed) -> Result<Ended, Halt> {
-        let mut reading = Reading::new(self, start, latest, feed)?;
+    fn read(&self, start: &Start, feed: &mut Feed) -> Result<Ended, Halt> {
+        let Some(mut reading) = Reading::new(self, start, feed)? else {
+            return Ok(Ended::Anew);
+        };
         let mut pause = FIRST_PAUSE;
         let mut next = None;
         loop {
@@ -383,44 +399,32 @@ struct Reading<'f> {
     clock: &'f WallClock,
     /// How often something was looked for behind the end, while it has another name.
     looks: u32,
-    /// Records that end before were there at the first start, and are not wanted.
     unwanted: u64,
 }
 
 impl<'f> Reading<'f> {
-    fn new(
-        follower: &'f Follower,
-        start: &'f Start,
-        latest: bool,
-        feed: &mut Feed,
-    ) -> Result<Self, Halt> {
-        let failed = |error: io::Error| follower.failed(&error);
-        let Start {
-            opened,
-            offset,
-            line,
-        } = start;
+    /// Begins to read; none when the file has been cut since the place was found.
+    fn new(follower: &'f Follower, start: &'f Start, feed: &Feed) -> Result<Option<Self>, Halt> {
+        let opened = &start.opened;
         let layout = follower.format.layout();
         let mut records = Records::new(&follower.format, opened.path.display().to_string());
-        if *offset > 0 && records.needs_header() {
+        if start.offset > 0 && records.needs_header() {
             let mut header = Frames::new(layout.clone(), follower.most_bytes, 0, 1);
-            read_header(&opened.file, &mut header, &mut records, feed)?.map_err(failed)?;
+            let found = read_header(&opened.file, &mut header, &mut records, feed)?;
+            if !found.map_err(|error| follower.failed(&error))? {
+                return Ok(None);
+            }
         }
-        let mut marker = Marker::new(opened.device, opened.inode);
-        marker.read_head(&opened.file, *offset).map_err(failed)?;
-        Ok(Self {
+        let Seen { head, tail } = start.seen.clone();
+        Ok(Some(Self {
             opened,
-            frames: Frames::new(layout, follower.most_bytes, *offset, *line),
-            marker,
+            frames: Frames::new(layout, follower.most_bytes, start.offset, start.line).behind(tail),
+            marker: Marker::new(opened.device, opened.inode, head),
             records,
             clock: &follower.clock,
             looks: 0,
-            unwanted: if latest {
-                opened.file.metadata().map_err(failed)?.len()
-            } else {
-                0
-            },
-        })
+            unwanted: start.unwanted,
+        }))
     }
 
     /// Reads what follows.
@@ -479,13 +483,13 @@ impl<'f> Reading<'f> {
     }
 }
 
-/// Reads the header of a file that is not read from its beginning.
+/// Reads the header of a file that is not read from its beginning; false when there is none any more.
 fn read_header(
     file: &File,
     frames: &mut Frames,
     records: &mut Records<'_>,
     feed: &Feed,
-) -> Result<io::Result<()>, Halt> {
+) -> Result<io::Result<bool>, Halt> {
     loop {
         feed.go_on()?;
         let offset = frames.read_offset();
@@ -495,10 +499,10 @@ fn read_header(
         };
         if let Some(frame) = frames.next(count == 0) {
             records.take_header(&frame).map_err(Halt::Failed)?;
-            return Ok(Ok(()));
+            return Ok(Ok(true));
         }
         if count == 0 {
-            return Ok(Err(io::Error::other("its first line is gone")));
+            return Ok(Ok(false));
         }
     }
 }
@@ -525,7 +529,7 @@ impl Format {
     fn layout(&self) -> Layout {
         match self.delimiter() {
             None => Layout::Lines,
-            Some(delimiter) => Layout::Rows(super::rows::RowEnd::new(delimiter)),
+            Some(delimiter) => Layout::Rows(super::csv::RowEnd::new(delimiter)),
         }
     }
 }

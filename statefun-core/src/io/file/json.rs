@@ -127,7 +127,7 @@ impl<'de> Visitor<'de> for Step<'_> {
             match self.0 {
                 // Of a name that stands there twice the last counts, as for most readers.
                 [first, rest @ ..] if *first == name.0 => {
-                    found = map.next_value_seed(Step(rest))?
+                    found = map.next_value_seed(Step(rest))?;
                 }
                 _ => {
                     map.next_value::<IgnoredAny>()?;

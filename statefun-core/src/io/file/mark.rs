@@ -35,17 +35,26 @@ pub(super) struct Position {
 }
 
 impl Position {
-    /// Whether a file's content is, as far as the hashes tell, the one that was read up to here.
-    pub(super) fn is_in(&self, file: &File) -> io::Result<bool> {
-        if file.metadata()?.len() < self.offset
-            || self.head_bytes.max(self.tail_bytes) > self.offset
+    /// What tells that a file's content is the one that was read up to here; none when it is not.
+    pub(super) fn found_in(&self, file: &File) -> io::Result<Option<Seen>> {
+        if self.head_bytes.max(self.tail_bytes) > self.offset
+            || file.metadata()?.len() < self.offset
         {
-            return Ok(false);
+            return Ok(None);
         }
         let head = read_up_to(file, 0, self.head_bytes)?;
         let tail = read_up_to(file, self.offset - self.tail_bytes, self.tail_bytes)?;
-        Ok(hash(&head) == self.head && hash(&tail) == self.tail)
+        Ok((hash(&head) == self.head && hash(&tail) == self.tail).then_some(Seen { head, tail }))
     }
+}
+
+/// Bytes of a file that tell it from others.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Seen {
+    /// Its first ones.
+    pub(super) head: Vec<u8>,
+    /// The last ones before a position.
+    pub(super) tail: Vec<u8>,
 }
 
 /// Makes the positions in one file.
@@ -62,11 +71,11 @@ pub(super) struct Marker {
 }
 
 impl Marker {
-    pub(super) fn new(device: u64, inode: u64) -> Self {
+    pub(super) fn new(device: u64, inode: u64, head: Vec<u8>) -> Self {
         Self {
             device,
             inode,
-            head: Vec::new(),
+            head,
             told: usize::MAX,
             beginning: Vec::new(),
         }
@@ -144,7 +153,7 @@ mod tests {
     fn positions_are_json_and_know_their_file() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(&[b'x'; 3_000]).unwrap();
-        let mut marker = Marker::new(7, 8);
+        let mut marker = Marker::new(7, 8, Vec::new());
         for offset in [1, 5, 900, 1_024, 1_025, 3_000] {
             marker.read_head(file.as_file(), 2_000).unwrap();
             let raw = vec![b'x'; (offset as usize).min(300)];
@@ -164,11 +173,11 @@ mod tests {
                 bytes,
                 "written as serde would"
             );
-            assert!(position.is_in(file.as_file()).unwrap());
+            assert!(position.found_in(file.as_file()).unwrap().is_some());
             for changed in [0, offset - 1] {
                 file.as_file().write_all_at(b"y", changed).unwrap();
                 assert!(
-                    !position.is_in(file.as_file()).unwrap(),
+                    position.found_in(file.as_file()).unwrap().is_none(),
                     "{offset} {changed}"
                 );
                 file.as_file().write_all_at(b"x", changed).unwrap();
@@ -177,12 +186,12 @@ mod tests {
             shorter
                 .write_all_at(&vec![b'x'; offset as usize - 1], 0)
                 .unwrap();
-            assert!(!position.is_in(&shorter).unwrap());
+            assert!(position.found_in(&shorter).unwrap().is_none());
         }
         let nonsense = Position {
             head_bytes: u64::MAX,
             ..serde_json::from_slice(&marker.position(b"x", 5, 1)).unwrap()
         };
-        assert!(!nonsense.is_in(file.as_file()).unwrap());
+        assert!(nonsense.found_in(file.as_file()).unwrap().is_none());
     }
 }

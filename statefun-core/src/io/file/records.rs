@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 
+use super::csv::RowFault;
 use super::frames::{Flaw, Frame};
 use super::json::{JsonValues, KeyPointer};
-use super::rows::{Columns, RowFault};
+use super::rows::Columns;
 use crate::io::ingress::{BadRecord, Decoder, Record};
 use crate::module::model::{FileFormat, FileIngress as Spec, JsonPointer, RecordKey};
 use crate::shape::Shape;

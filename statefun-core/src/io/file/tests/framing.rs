@@ -1,12 +1,14 @@
 //! Frames and records from bytes alone: whatever they are, and in whatever pieces they come.
 
+use std::fmt::Write as _;
+
 use proptest::prelude::*;
 use serde_json::json;
 
 use super::{ORDER, Read, decoder, shown};
+use crate::io::file::csv::RowEnd;
 use crate::io::file::frames::{Flaw, Frames, Layout};
 use crate::io::file::records::{Format, Records};
-use crate::io::file::rows::RowEnd;
 use crate::module::model::FileIngress as Spec;
 
 fn spec(format: &str, value_type: &str, id_from: serde_json::Value, columns: &[&str]) -> Spec {
@@ -27,15 +29,18 @@ fn layout(format: &str) -> Layout {
     }
 }
 
+/// An offset and the number of the line there.
+type Place = (u64, u64);
+
 /// Everything in `bytes` from a place on, and the place behind each; `pieces` is how much is read at a time.
 fn read(
     format: &Format,
     layout: Layout,
     bytes: &[u8],
-    (offset, line): (u64, u64),
+    (offset, line): Place,
     most_bytes: usize,
     pieces: &[usize],
-) -> Result<Vec<(Read, (u64, u64))>, String> {
+) -> Result<Vec<(Read, Place)>, String> {
     let mut records = Records::new(format, "in".to_owned());
     let mut all = Vec::new();
     if records.needs_header() && offset > 0 {
@@ -109,7 +114,7 @@ proptest! {
             prop_assert_eq!(&rest[..], &whole[at + 1..], "from {:?}", place);
             // The line is the one an editor shows.
             let before = &bytes[..usize::try_from(place.0).unwrap()];
-            let lines = before.iter().filter(|byte| **byte == b'\n').count() as u64;
+            let lines = before.split(|byte| *byte == b'\n').count() as u64 - 1;
             let unended = u64::from(!csv && !before.ends_with(b"\n"));
             prop_assert_eq!(place.1, 1 + lines + unended);
         }
@@ -126,7 +131,7 @@ proptest! {
         let mut bytes = String::new();
         for (at, name) in names.iter().enumerate() {
             let fault = if at == bad_line { "#" } else { "" };
-            bytes.push_str(&format!("{{\"id\":\"{name}\",{fault}\"amount\":7}}{}", if crlf { "\r\n" } else { "\n" }));
+            write!(bytes, "{{\"id\":\"{name}\",{fault}\"amount\":7}}{}", if crlf { "\r\n" } else { "\n" }).unwrap();
         }
         let column = 10 + names[bad_line].chars().count();
         for value_type in [ORDER, "example/Other"] {

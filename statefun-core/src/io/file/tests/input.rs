@@ -1,12 +1,13 @@
 //! The ingress on files that stay where they are.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
 use bytes::Bytes;
 use serde_json::json;
 
-use super::{ORDER, Read, Reader, breathe, decoder};
+use super::{ORDER, Read, Reader, breathe};
 use crate::io::file::FileIngress;
 use crate::module::model::FileIngress as Spec;
 
@@ -57,24 +58,30 @@ fn it_goes_on_behind_every_record() {
     let json = dir.path().join("in.jsonl");
     let mut text = "\u{feff}{\"id\":\"first\",\"amount\":0}\r\n\n".to_owned();
     for at in 0..60 {
-        text.push_str(&format!(
+        write!(
+            text,
             "{{\"id\":\"é{at}\",\"amount\":{}}}\r\n\n",
             if at % 7 == 3 { "x" } else { "1" }
-        ));
+        )
+        .unwrap();
     }
-    text.push_str(&format!(
+    write!(
+        text,
         "{}\n{{\"id\":\"last\",\"amount\":1}}",
         "too long".repeat(200)
-    ));
+    )
+    .unwrap();
     fs::write(&json, &text).unwrap();
 
     let csv = dir.path().join("in.csv");
     let mut text = "\u{feff}\"id\",note,amount\r\n".to_owned();
     for at in 0..60 {
-        text.push_str(&format!(
+        write!(
+            text,
             "{at},\"two\nlines, \"\"and\"\" more\",{}\n\n",
             if at % 7 == 3 { "x" } else { "1" }
-        ));
+        )
+        .unwrap();
     }
     text.push_str("last,x,1");
     fs::write(&csv, &text).unwrap();
@@ -189,7 +196,7 @@ fn a_missing_file_is_waited_for_or_an_error() {
     for start in ["earliest", "latest"] {
         let mut reader = open(
             &spec(&path, "x/y", true, |spec| {
-                spec["startupPosition"] = json!(start)
+                spec["startupPosition"] = json!(start);
             }),
             None,
         );
@@ -251,7 +258,6 @@ fn values_that_are_not_json_are_refused_at_once() {
     let error = Format::json(&decoder, "io.statefun.types/string", None).unwrap_err();
     assert!(error.contains("are not JSON"), "{error}");
     assert!(Format::json(&super::decoder(), "io.statefun.types/string", None).is_ok());
-    let _ = decoder;
 }
 
 #[test]
@@ -269,10 +275,9 @@ fn latest_begins_behind_what_is_there_and_only_once() {
         let path = dir.path().join(name);
         fs::write(&path, before).unwrap();
         let spec = spec(&path, "x/y", true, |spec| {
-            spec["startupPosition"] = json!("latest")
+            spec["startupPosition"] = json!("latest");
         });
         let mut reader = open(&spec, None);
-        breathe(20);
         append(&path, more);
         let found: Vec<String> = reader
             .take(2)
@@ -293,10 +298,9 @@ fn errors_of_records_that_come_later_have_their_line() {
     let path = dir.path().join("in.jsonl");
     fs::write(&path, "1\n\n2\n").unwrap();
     let spec = spec(&path, "x/y", true, |spec| {
-        spec["startupPosition"] = json!("latest")
+        spec["startupPosition"] = json!("latest");
     });
     let mut reader = open(&spec, None);
-    breathe(20);
     append(&path, "3\n]\n");
     let problem = reader.take(2).remove(1).1.unwrap_err();
     assert_eq!(problem, format!("{}:5:1: expected value", path.display()));
@@ -316,5 +320,4 @@ fn a_finished_file_stays_finished_and_goes_on_when_it_grows() {
     let more = read_all(&spec, Some(last));
     assert_eq!(more.len(), 1);
     assert_eq!(more[0].0.1.as_deref(), Ok("3"));
-    let _ = decoder();
 }

@@ -17,6 +17,7 @@ use crate::module::description::MessageFormat;
 use crate::sdk::message::{CodecError, Message, MessageDefinition, TypedValue, serde_codec};
 use crate::shape::{Field, Shape};
 
+mod foreign;
 mod framing;
 mod input;
 mod output;
@@ -197,7 +198,7 @@ impl Reader {
                     if self.waiting.is_empty() {
                         // Only so that a wake or record that is missing is no endless wait.
                         let woken = self.woken.0.lock().unwrap();
-                        let patience = Duration::from_secs(60);
+                        let patience = Duration::from_mins(1);
                         let (mut woken, late) = self
                             .woken
                             .1

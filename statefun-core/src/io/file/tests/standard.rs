@@ -72,7 +72,9 @@ fn input_that_fails_ends_with_its_error_behind_its_records() {
 }
 
 /// An ingress whose thread does what it is told.
-struct Scripted(Option<Box<dyn FnOnce(&mut feed::Feed) -> Result<(), Halt> + Send>>);
+struct Scripted(Option<Script>);
+
+type Script = Box<dyn FnOnce(&mut feed::Feed) -> Result<(), Halt> + Send>;
 
 impl Ingress for Scripted {
     fn open(&mut self, context: &IngressContext) -> Result<Vec<Partition>, IngressError> {
@@ -115,10 +117,7 @@ fn a_stop_ends_a_thread_that_waits() {
     // Idle, and with more records than anybody takes.
     let idle = |feed: &mut feed::Feed| feed.pause(std::time::Duration::from_secs(1_000_000));
     let full = |feed: &mut feed::Feed| (0..).try_for_each(|at| feed.send(record(at)));
-    for body in [
-        Box::new(idle) as Box<dyn FnOnce(&mut feed::Feed) -> Result<(), Halt> + Send>,
-        Box::new(full),
-    ] {
+    for body in [Box::new(idle) as Script, Box::new(full)] {
         let mut reader = Reader::open(&mut Scripted(Some(body)), None).unwrap();
         super::breathe(5);
         reader.stop();

@@ -385,6 +385,24 @@ fn while_stopping_each_record_is_tried_once() {
 }
 
 #[test]
+fn a_dead_letter_does_not_hold_up_the_stop() {
+    let receiver = Receiver::start(|_, _| Act::Answer(410, "", ""));
+    let letters: Arc<Mutex<Vec<DeadLetter>>> = Arc::default();
+    let into = letters.clone();
+    let way = DeadLetters::new(move |letter| into.lock().unwrap().push(letter));
+    let url = format!("http://{}/", receiver.address);
+    let mut hook = try_open(&url, "  deadLetter: example/dead\n", Some(way)).unwrap();
+    hook.stopping.send_replace(true);
+    // The letter is neither durable nor dropped, as when there is no further epoch.
+    let error = hook.webhook.deliver(1, &numbered(1)).unwrap_err();
+    assert!(
+        error.transient && error.to_string().contains("dead letter"),
+        "{error}"
+    );
+    assert_eq!(letters.lock().unwrap().len(), 1);
+}
+
+#[test]
 fn urls_that_cannot_be_served() {
     let error = |url: &str| match try_open(url, "", None) {
         Err(error) => error.to_string(),

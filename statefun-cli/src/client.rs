@@ -1,0 +1,194 @@
+//! One HTTP request, over TCP or over the socket of a data directory.
+
+use std::fmt::Write as _;
+use std::future::Future;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+use crate::status::Failure;
+
+/// Longest time to get a connection.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// What came back.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) content_type: String,
+    pub(crate) body: Bytes,
+}
+
+/// Why nothing came back.
+#[derive(Debug, Error)]
+pub(crate) enum ClientError {
+    /// Nobody listens.
+    #[error("nobody answers there: {0}")]
+    Connect(io::Error),
+    /// It took too long.
+    #[error("no answer within {}", humantime::format_duration(*.0))]
+    Late(Duration),
+    /// The connection broke, or what is there does not speak HTTP.
+    #[error("the connection broke: {0}")]
+    Broken(String),
+}
+
+#[derive(Deserialize)]
+struct Problem {
+    error: String,
+}
+
+impl Answer {
+    /// What the other side says is wrong.
+    pub(crate) fn problem(&self) -> String {
+        if let Ok(problem) = serde_json::from_slice::<Problem>(&self.body) {
+            return problem.error;
+        }
+        let text = String::from_utf8_lossy(&self.body);
+        let text: String = text
+            .trim()
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(200)
+            .collect();
+        if text.is_empty() {
+            self.status
+                .canonical_reason()
+                .unwrap_or("it says nothing about it")
+                .to_owned()
+        } else {
+            text
+        }
+    }
+}
+
+/// Runs what waits for the network, on this thread.
+pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime =
+        runtime.map_err(|error| Failure::usage(format_args!("cannot use the network: {error}")))?;
+    Ok(runtime.block_on(work))
+}
+
+/// Sends a request to `host:port`.
+pub(crate) async fn over_tcp(
+    authority: &str,
+    request: Request<Full<Bytes>>,
+    patience: Duration,
+) -> Result<Answer, ClientError> {
+    let connecting = tokio::time::timeout(CONNECT, TcpStream::connect(authority));
+    let stream = connecting
+        .await
+        .map_err(|_| ClientError::Late(CONNECT))?
+        .map_err(ClientError::Connect)?;
+    over(stream, request, patience).await
+}
+
+/// Sends a request to the socket of a running application.
+pub(crate) async fn over_socket(
+    path: &Path,
+    request: Request<Full<Bytes>>,
+    patience: Duration,
+) -> Result<Answer, ClientError> {
+    let stream = statefun_core::admin::connect(path)
+        .await
+        .map_err(ClientError::Connect)?;
+    over(stream, request, patience).await
+}
+
+async fn over(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    request: Request<Full<Bytes>>,
+    patience: Duration,
+) -> Result<Answer, ClientError> {
+    let broken = |error: hyper::Error| ClientError::Broken(error.to_string());
+    let exchange = async {
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(broken)?;
+        // The connection ends when the sender is dropped; its errors come to the sender, too.
+        let connection = tokio::spawn(connection);
+        let answer = async {
+            let response = sender.send_request(request).await.map_err(broken)?;
+            let content_type = response.headers().get(http::header::CONTENT_TYPE);
+            let content_type = content_type
+                .and_then(|value| value.to_str().ok())
+                .unwrap_or_default()
+                .to_owned();
+            let status = response.status();
+            let body = response
+                .into_body()
+                .collect()
+                .await
+                .map_err(broken)?
+                .to_bytes();
+            Ok(Answer {
+                status,
+                content_type,
+                body,
+            })
+        }
+        .await;
+        connection.abort();
+        answer
+    };
+    tokio::time::timeout(patience, exchange)
+        .await
+        .map_err(|_| ClientError::Late(patience))?
+}
+
+/// Text as a part of a path or query.
+pub(crate) fn percent_encode(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut out, byte| {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            out.push(char::from(byte));
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(out, "%{byte:02X}");
+        }
+        out
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_a_meaning_in_urls_is_encoded() {
+        assert_eq!(
+            percent_encode("a/b?c&d=é %"),
+            "a%2Fb%3Fc%26d%3D%C3%A9%20%25"
+        );
+        assert_eq!(percent_encode("A-z.0_9~"), "A-z.0_9~");
+    }
+
+    #[test]
+    fn a_problem_is_what_the_other_side_says() {
+        let answer = |body: &'static str| Answer {
+            status: StatusCode::BAD_REQUEST,
+            content_type: String::new(),
+            body: Bytes::from_static(body.as_bytes()),
+        };
+        for (body, expected) in [
+            (r#"{"error": "no such thing", "line": 3}"#, "no such thing"),
+            ("plain\ntext", "plaintext"),
+            ("", "Bad Request"),
+            (r#"{"message": 1}"#, r#"{"message": 1}"#),
+        ] {
+            assert_eq!(answer(body).problem(), expected);
+        }
+    }
+}
