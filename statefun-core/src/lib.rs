@@ -21,11 +21,28 @@ pub mod shape;
 #[cfg(test)]
 mod simulation;
 pub mod state;
+#[doc(hidden)]
+pub mod steps;
 pub mod testing;
 
 pub use app::{App, Exit, main};
 
 /// What an author of functions needs in scope.
+///
+/// Functions and routers register themselves when they are linked into the program. Those of a library crate are linked
+/// in when any name of that crate is used, or the crate itself: a dependency that `Cargo.toml` alone names is left out by
+/// the compiler. So an application whose functions all live in libraries says, in its `main.rs`:
+///
+/// ```ignore
+/// use my_functions as _;
+///
+/// fn main() -> statefun::Exit {
+///     statefun::main()
+/// }
+/// ```
+///
+/// That holds for private functions in private modules too, and for optimised builds with link-time optimisation.
+/// `statefun validate` and the [harness](crate::testing::Harness::new) show what is there.
 pub mod prelude {
     pub use std::time::Duration;
 
@@ -33,6 +50,7 @@ pub mod prelude {
     pub use statefun_macros::{Message, persisted, router, stateful_function};
 
     pub use crate::id::{Address, TypeName};
+    pub use crate::module::description::Expiration;
     pub use crate::sdk::async_result::{AsyncOutcome, AsyncResult};
     pub use crate::sdk::context::Context;
     pub use crate::sdk::egress::EgressId;
@@ -41,7 +59,9 @@ pub mod prelude {
     pub use crate::sdk::message::{Message, TypedValue};
     pub use crate::sdk::module::{Binder, GlobalConfiguration, Module};
     pub use crate::sdk::router::Downstream;
-    pub use crate::sdk::state::{PersistedBuffer, PersistedRegistry, PersistedTable, PersistedValue};
+    pub use crate::sdk::state::{
+        PersistedBuffer, PersistedRegistry, PersistedTable, PersistedValue,
+    };
 }
 
 /// What generated code calls. No part of the public interface.
@@ -52,19 +72,23 @@ pub mod __private {
     pub use serde;
 
     pub use crate::id::{FunctionTypeId, LazyTypeName, MessageTypeId, TypeName};
-    pub use crate::module::description::{EgressUse, Expiration, MessageFormat, StateDescription, StateKind};
+    pub use crate::module::description::{
+        EgressUse, Expiration, MessageFormat, StateDescription, StateKind,
+    };
     pub use crate::sdk::context::Context;
     pub use crate::sdk::egress::EgressId;
     pub use crate::sdk::error::{HandlerResult, RouterResult};
     pub use crate::sdk::function::{
-        Accepts, FunctionDefinition, FunctionLimits, Handle, Handler, RetryPolicy, SendsDynamically, SendsTo,
-        StatefulFunction,
+        Accepts, FunctionDefinition, FunctionLimits, Handle, Handler, RetryPolicy,
+        SendsDynamically, SendsTo, StatefulFunction,
     };
     pub use crate::sdk::message::{CodecError, Message, MessageDefinition, serde_codec};
     pub use crate::sdk::module::Registration;
     pub use crate::sdk::router::{Downstream, RouterDefinition, route_typed};
     pub use crate::sdk::state::{PersistedState, StateVisitor};
-    pub use crate::shape::{Field, OpaqueShape, Shape, ShapeFields, ShapeProbe, ShapeScope, Shaped, Variant};
+    pub use crate::shape::{
+        Field, OpaqueShape, Shape, ShapeFields, ShapeProbe, ShapeScope, Shaped, Variant,
+    };
 
     /// Finds the `Default` of any type, where it has one. Only for generated code, where the type is concrete.
     #[derive(Debug, Clone, Copy, Default)]
@@ -91,3 +115,8 @@ pub mod __private {
 
     impl<T> NoDefault<T> for DefaultProbe<T> {}
 }
+
+/// The code of the project's README is tested.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

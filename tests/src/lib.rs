@@ -2,4 +2,5 @@
 
 pub mod bare;
 pub mod bench;
+pub mod kill;
 pub mod process;

@@ -17,6 +17,7 @@ use crate::id::MessageTypeId;
 use crate::io::egress::{Egress, EgressRecord};
 use crate::log::{LogError, LogReader};
 use crate::sdk::egress::egress_hash;
+use crate::steps::{Step, reached};
 
 /// Bytes that may wait in memory for one sink.
 const FEED_BYTES: usize = 64 << 20;
@@ -108,7 +109,13 @@ pub(crate) struct SinkFeed {
 impl SinkFeed {
     /// A feed whose sink first reads everything from `epoch` on from the log.
     pub(crate) fn reading_from(epoch: u64) -> Self {
-        Self { queue: Mutex::new(Queue { read_from: Some(epoch), ..Queue::default() }), ready: Condvar::new() }
+        Self {
+            queue: Mutex::new(Queue {
+                read_from: Some(epoch),
+                ..Queue::default()
+            }),
+            ready: Condvar::new(),
+        }
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -166,17 +173,27 @@ impl SinkRunner {
     fn deliver_all(&mut self) -> Result<(), EngineError> {
         let hash = egress_hash(&self.id);
         let mut unsafe_bytes = 0;
-        let mut through = self.log.durable_epoch();
+        // What the log says was accepted, until more is.
+        let mut through = self
+            .feed
+            .queue()
+            .read_from
+            .map_or_else(|| self.log.durable_epoch(), |from| from - 1);
         let mut replayed = false;
         loop {
             match self.next(unsafe_bytes > 0) {
                 Next::Epoch(egress) => {
-                    unsafe_bytes += self.deliver(hash, &egress)?;
+                    let Some(bytes) = self.deliver(hash, &egress)? else {
+                        return self.flush(through);
+                    };
+                    unsafe_bytes += bytes;
                     through = egress.epoch;
                 }
                 Next::Log(from) => {
-                    if let Some(last) = self.deliver_from_log(hash, from, &mut unsafe_bytes)? {
-                        through = last;
+                    let (last, more) = self.deliver_from_log(hash, from, &mut unsafe_bytes)?;
+                    through = last.unwrap_or(through);
+                    if !more {
+                        return self.flush(through);
                     }
                     if !replayed && self.feed.queue().read_from.is_none() {
                         replayed = true;
@@ -216,8 +233,11 @@ impl SinkRunner {
             if queue.closed {
                 return Next::Closed;
             }
-            let (back, timeout) =
-                self.feed.ready.wait_timeout(queue, FLUSH_AFTER).unwrap_or_else(PoisonError::into_inner);
+            let (back, timeout) = self
+                .feed
+                .ready
+                .wait_timeout(queue, FLUSH_AFTER)
+                .unwrap_or_else(PoisonError::into_inner);
             queue = back;
             if timeout.timed_out() && (unflushed || self.shared.phase() == Phase::Stopped) {
                 return if unflushed { Next::Quiet } else { Next::Closed };
@@ -225,29 +245,34 @@ impl SinkRunner {
         }
     }
 
-    /// Delivers what the log holds from an epoch on; when it has caught up, the queue is used again.
+    /// Delivers what the log holds from an epoch on; when it has caught up, the queue is used again. Returns the last epoch
+    /// delivered, and false when the engine stops.
     fn deliver_from_log(
         &mut self,
         hash: u64,
         from: u64,
         unsafe_bytes: &mut usize,
-    ) -> Result<Option<u64>, EngineError> {
+    ) -> Result<(Option<u64>, bool), EngineError> {
         let epochs = match self.log.read_from(from, READ_BYTES) {
             Ok(epochs) => epochs,
             // What was let go has been accepted, or held nothing.
             Err(LogError::Released { first, .. }) => {
                 let next = first.unwrap_or(self.log.durable_epoch() + 1).max(from + 1);
                 self.feed.queue().read_from = (next <= self.log.durable_epoch()).then_some(next);
-                return Ok(None);
+                return Ok((None, true));
             }
             Err(error) => return Err(error.into()),
         };
         let mut last = None;
         for epoch in &epochs {
-            *unsafe_bytes += self.deliver(hash, &EpochEgress::of_record(epoch.epoch, &epoch.body)?)?;
+            let egress = EpochEgress::of_record(epoch.epoch, &epoch.body)?;
+            match self.deliver(hash, &egress)? {
+                Some(bytes) => *unsafe_bytes += bytes,
+                None => return Ok((last, false)),
+            }
             last = Some(epoch.epoch);
             if self.shared.phase() == Phase::Stopped {
-                return Ok(last);
+                return Ok((last, false));
             }
         }
         let next = last.map_or(from, |last| last + 1);
@@ -255,25 +280,32 @@ impl SinkRunner {
         // The committer pushes after an epoch is durable, under this lock: nothing falls between.
         queue.read_from = (next <= self.log.durable_epoch()).then_some(next);
         drop(queue);
-        Ok(last)
+        Ok((last, true))
     }
 
-    fn deliver(&mut self, hash: u64, egress: &EpochEgress) -> Result<usize, EngineError> {
+    /// Delivers the records of an epoch, and returns their bytes; none when the engine stops before the sink takes them.
+    fn deliver(&mut self, hash: u64, egress: &EpochEgress) -> Result<Option<usize>, EngineError> {
         let records = egress.records(hash, &*self.names)?;
         if records.is_empty() {
-            return Ok(0);
+            return Ok(Some(0));
         }
         let shared = self.shared.clone();
         let sink = &mut self.egress;
-        patiently(&shared, || sink.deliver(egress.epoch, &records))?;
-        Ok(records.iter().map(|record| record.payload.len() + 1).sum())
+        let delivered = patiently(&shared, || sink.deliver(egress.epoch, &records))?;
+        reached(Step::Delivered);
+        Ok(delivered.map(|()| records.iter().map(|record| record.payload.len() + 1).sum()))
     }
 
     fn flush(&mut self, through_epoch: u64) -> Result<(), EngineError> {
         let shared = self.shared.clone();
         let sink = &mut self.egress;
         if let Some(position) = patiently(&shared, || sink.flush())? {
-            let accepted = SinkPosition { egress: self.id.clone(), through_epoch, position };
+            reached(Step::Flushed);
+            let accepted = SinkPosition {
+                egress: self.id.clone(),
+                through_epoch,
+                position,
+            };
             let _ = self.commit.send(ToCommit::Sink(accepted));
         }
         Ok(())
@@ -294,7 +326,8 @@ fn patiently<T>(
                 // Waiting in small steps, so that a stop is not held up.
                 let mut waited = Duration::ZERO;
                 while waited < pause {
-                    if shared.phase() == Phase::Stopped {
+                    // What a stop leaves undelivered comes again at the next start.
+                    if shared.phase() >= Phase::Frozen {
                         return Ok(None);
                     }
                     let step = FIRST_PAUSE.min(pause.saturating_sub(waited));

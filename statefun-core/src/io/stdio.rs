@@ -31,7 +31,9 @@ pub struct StdioIngress {
 
 impl fmt::Debug for StdioIngress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StdioIngress").field("spec", &self.spec).finish_non_exhaustive()
+        f.debug_struct("StdioIngress")
+            .field("spec", &self.spec)
+            .finish_non_exhaustive()
     }
 }
 
@@ -43,7 +45,11 @@ impl StdioIngress {
 
     /// An ingress that reads from something else.
     pub fn with_input(spec: IngressSpec, input: impl Read + Send + 'static) -> Self {
-        Self { spec, input: Some(Box::new(input)), most_bytes: MOST_BYTES }
+        Self {
+            spec,
+            input: Some(Box::new(input)),
+            most_bytes: MOST_BYTES,
+        }
     }
 
     /// With another bound for the length of a line, in bytes.
@@ -59,7 +65,10 @@ impl Ingress for StdioIngress {
         let pointer = self.spec.id_from.as_ref().map(|key| &key.pointer);
         let format = Format::json(&context.decoder, self.spec.value_type.as_str(), pointer)
             .map_err(|problem| context.error(problem))?;
-        let input = self.input.take().ok_or_else(|| context.error("standard input can be read only once"))?;
+        let input = self
+            .input
+            .take()
+            .ok_or_else(|| context.error("standard input can be read only once"))?;
         let most_bytes = self.most_bytes;
         // The thread may wait for input when the application stops; it ends with the process then.
         let partition = feed::spawn(context, "stdin".to_owned(), None, move |feed| {
@@ -69,7 +78,12 @@ impl Ingress for StdioIngress {
     }
 }
 
-fn read(mut input: impl Read, format: &Format, most_bytes: usize, feed: &mut Feed) -> Result<(), Halt> {
+fn read(
+    mut input: impl Read,
+    format: &Format,
+    most_bytes: usize,
+    feed: &mut Feed,
+) -> Result<(), Halt> {
     let mut frames = Frames::new(Layout::Lines, most_bytes, 0, 1);
     let records = Records::new(format, INPUT.to_owned());
     let clock = WallClock::default();
@@ -77,7 +91,9 @@ fn read(mut input: impl Read, format: &Format, most_bytes: usize, feed: &mut Fee
         feed.go_on()?;
         let count = match frames.fill(|buffer| input.read(buffer)) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            read => read.map_err(|error| Halt::failed(format_args!("cannot read {INPUT}: {error}")))?,
+            read => {
+                read.map_err(|error| Halt::failed(format_args!("cannot read {INPUT}: {error}")))?
+            }
         };
         let now = clock.now();
         while let Some(frame) = frames.next(count == 0) {
@@ -103,7 +119,9 @@ pub struct StdioEgress {
 
 impl fmt::Debug for StdioEgress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StdioEgress").field("spec", &self.spec).finish_non_exhaustive()
+        f.debug_struct("StdioEgress")
+            .field("spec", &self.spec)
+            .finish_non_exhaustive()
     }
 }
 
@@ -115,11 +133,19 @@ impl StdioEgress {
 
     /// An egress that writes to something else.
     pub fn with_output(spec: EgressSpec, output: impl Write + Send + 'static) -> Self {
-        Self { spec, output: Box::new(output), buffer: Vec::new() }
+        Self {
+            spec,
+            output: Box::new(output),
+            buffer: Vec::new(),
+        }
     }
 
     fn error(&self, problem: impl fmt::Display) -> EgressError {
-        EgressError { egress: self.spec.id.to_string(), problem: problem.to_string(), transient: false }
+        EgressError {
+            egress: self.spec.id.to_string(),
+            problem: problem.to_string(),
+            transient: false,
+        }
     }
 
     fn written(&self, outcome: io::Result<()>) -> Result<(), EgressError> {
@@ -143,14 +169,19 @@ impl Egress for StdioEgress {
     fn deliver(&mut self, epoch: u64, records: &[EgressRecord]) -> Result<(), EgressError> {
         self.buffer.clear();
         for record in records {
-            LineEncoder::Json.append(&record.payload, &mut self.buffer).map_err(|problem| {
-                self.error(format_args!(
+            LineEncoder::Json
+                .append(&record.payload, &mut self.buffer)
+                .map_err(|problem| {
+                    self.error(format_args!(
                     "record {} of worker {} in epoch {epoch} (`{}`) cannot be written: {problem}",
                     record.sequence, record.worker, record.typename
                 ))
-            })?;
+                })?;
         }
-        let outcome = self.output.write_all(&self.buffer).and_then(|()| self.output.flush());
+        let outcome = self
+            .output
+            .write_all(&self.buffer)
+            .and_then(|()| self.output.flush());
         self.written(outcome)
     }
 

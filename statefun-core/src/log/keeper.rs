@@ -412,12 +412,14 @@ impl Shared {
     /// Everything up to this epoch is no longer needed.
     pub(super) fn release_through(&self, epoch: u64) {
         let mut state = self.state();
-        // Never the newest: the chain goes on from its last record.
+        // Never the newest: the chain goes on from its last record. Nor the last epoch's, which a start goes on from:
+        // behind it there may be segments with nothing but the records of attempts.
+        let durable = self.durable();
         while state.retained.len() > 1
             && state
                 .retained
                 .front()
-                .is_some_and(|oldest| oldest.last_epoch <= epoch)
+                .is_some_and(|oldest| oldest.last_epoch <= epoch && oldest.last_epoch < durable)
         {
             if let Some(oldest) = state.retained.pop_front() {
                 state.released.push_back(oldest.segment);

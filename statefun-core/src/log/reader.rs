@@ -214,7 +214,8 @@ impl Retention {
         Self { shared }
     }
 
-    /// Gives up every segment whose epochs are all at most `epoch`, except the newest; its file is recycled or removed,
+    /// Gives up every segment whose epochs are all at most `epoch`, except the newest and that of the last epoch; its file is
+    /// recycled or removed,
     /// soon. After a crash some of what was released may be there again, without gaps.
     pub fn release_through(&self, epoch: u64) {
         self.shared.release_through(epoch);

@@ -12,6 +12,7 @@ use super::reader::{LogReader, Retention};
 use super::record::{HEADER_BYTES, Header, Kind, SECTOR, next_offset};
 use super::segment::{RESERVE, Segment};
 use crate::disk::{DiskFile, DiskLock};
+use crate::steps::{Step, reached};
 
 /// Where a record was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -176,6 +177,9 @@ impl EpochLog {
                 self.clear_litter()?;
             }
             return Err(self.refuse(failure));
+        }
+        if kind == Kind::Epoch {
+            reached(Step::Written);
         }
         if let Err(source) = self.file.sync_data() {
             return Err(self.poison(&Failure::new("sync", &self.segment.path)(source)));

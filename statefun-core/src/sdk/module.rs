@@ -29,7 +29,9 @@ impl GlobalConfiguration {
 
     /// All names and values, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+        self.0
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
     }
 }
 
@@ -41,7 +43,7 @@ impl FromIterator<(String, String)> for GlobalConfiguration {
 
 /// A part of an application that binds in code what module.yaml cannot say: functions with factories, routers, connectors.
 pub trait Module: Send + Sync {
-    /// Binds what the module consists of.
+    /// Binds what the module consists of. What it cannot use of the configuration it tells [`Binder::refuse`].
     fn configure(&self, global: &GlobalConfiguration, binder: &mut Binder);
 }
 
@@ -53,6 +55,8 @@ pub struct Binder {
     pub(crate) routers: Vec<RouterDefinition>,
     pub(crate) ingresses: Vec<BoundIngress>,
     pub(crate) egresses: Vec<BoundEgress>,
+    /// What modules refuse to run with.
+    pub(crate) problems: Vec<String>,
 }
 
 /// An ingress bound in code.
@@ -106,7 +110,10 @@ impl Binder {
 
     /// Binds a function type with a factory for its instances; needed where a plain field has no `Default`.
     /// A function that is linked in already only gets the factory.
-    pub fn function<F: StatefulFunction>(&mut self, factory: impl Fn() -> F + Send + Sync + 'static) -> &mut Self {
+    pub fn function<F: StatefulFunction>(
+        &mut self,
+        factory: impl Fn() -> F + Send + Sync + 'static,
+    ) -> &mut Self {
         self.register::<F>();
         self.factories.push((F::type_name(), Factory::of(factory)));
         self
@@ -114,7 +121,11 @@ impl Binder {
 
     /// Adds a function type that is not linked in by itself.
     pub fn register<F: StatefulFunction>(&mut self) -> &mut Self {
-        if !self.functions.iter().any(|known| known.typename == F::type_name()) {
+        if !self
+            .functions
+            .iter()
+            .any(|known| known.typename == F::type_name())
+        {
             self.functions.push(F::definition());
         }
         self
@@ -126,15 +137,28 @@ impl Binder {
         self
     }
 
+    /// Refuses to run: the configuration says something that the module cannot use. All that modules refuse is reported
+    /// together, and nothing is started.
+    pub fn refuse(&mut self, problem: impl std::fmt::Display) -> &mut Self {
+        self.problems.push(problem.to_string());
+        self
+    }
+
     /// Binds an ingress of the application's own under `namespace/name`; routers name it as they name those of module.yaml.
     pub fn ingress(&mut self, id: &str, ingress: impl Ingress + 'static) -> &mut Self {
-        self.ingresses.push(BoundIngress { id: id.to_owned(), ingress: Box::new(ingress) });
+        self.ingresses.push(BoundIngress {
+            id: id.to_owned(),
+            ingress: Box::new(ingress),
+        });
         self
     }
 
     /// Binds an egress of the application's own under `namespace/name`.
     pub fn egress(&mut self, id: &str, egress: impl Egress + 'static) -> &mut Self {
-        self.egresses.push(BoundEgress { id: id.to_owned(), egress: Box::new(egress) });
+        self.egresses.push(BoundEgress {
+            id: id.to_owned(),
+            egress: Box::new(egress),
+        });
         self
     }
 }

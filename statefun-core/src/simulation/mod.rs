@@ -34,7 +34,7 @@ use crate::rand::Random;
 use crate::sdk::function::StatefulFunction;
 use crate::simulation::clients::Clients;
 use crate::simulation::model::Model;
-use crate::simulation::plan::{Kind, MOST_NODES, make_id, mix};
+use crate::simulation::plan::{Kind, Rules, make_id, mix};
 use crate::simulation::process::{Acked, Process};
 use crate::simulation::sink::SimSink;
 use crate::simulation::store::SimStore;
@@ -121,9 +121,11 @@ impl From<EngineError> for Stop {
 #[derive(Debug)]
 struct Shape {
     key_groups: u16,
-    nodes: u64,
+    rules: Rules,
     partitions: u64,
     records: u64,
+    /// Messages that may follow from all records, at most.
+    messages: u64,
     clients: u64,
     cache_bytes: usize,
     steps: u64,
@@ -139,11 +141,17 @@ impl Shape {
         let mut pick = |choices: &[u64]| choices[random.below(choices.len() as u64) as usize];
         Self {
             key_groups: pick(&[1, 3, 8, 64]) as u16,
-            nodes: pick(&[2, 6, 14, 40]).min(MOST_NODES),
+            rules: Rules {
+                nodes: pick(&[2, 6, 14, 40]),
+                fail_every: pick(&[8, 40, 40, 400]),
+                timers: pick(&[1, 2, 2, 6]),
+                burst: pick(&[20, 40, 120]),
+            },
             partitions: pick(&[1, 2, 4]),
-            records: pick(&[4, 12, 24]),
+            records: pick(&[8, 24, 48]),
             clients: pick(&[0, 2, 4]),
             cache_bytes: pick(&[0, 0, 40_000, 10_000_000]) as usize,
+            messages: pick(&[100, 300, 700]),
             steps: pick(&[300, 800, 1_500]),
             crash_every: pick(&[60, 200, 500, 100_000]),
             trouble_every: pick(&[100, 400, 100_000]),
@@ -199,26 +207,20 @@ impl Sim {
         let mut random = Random::seeded(seed);
         let shape = Shape::of(&mut random);
         let registry = Arc::new(registry(KeyGroups::new(shape.key_groups)));
-        let partitions: Vec<Partition> = (0..shape.partitions)
-            .map(|partition| Partition {
-                address: partition_address(RECORDS_INGRESS, &format!("p{partition}")),
-                records: (0..shape.records)
-                    .map(|number| {
-                        let chance = mix(mix(seed, partition), number);
-                        make_id(chance, 1 + chance % 4, Kind::Plain, chance / 7 % shape.nodes)
-                    })
-                    .collect(),
-            })
-            .collect();
+        let partitions = partitions(seed, &shape);
         let clients = Clients::new(seed, &shape);
-        let mut model = Model::new(shape.nodes, registry.clone());
+        let mut model = Model::new(shape.rules, registry.clone());
         for partition in &partitions {
             let key = address_key(Space::Source, registry.key_groups, &partition.address);
             model.sources.insert(key, partition.records.clone());
         }
         model.requests = clients.requests();
         world(|world| {
-            *world = World { nodes: shape.nodes, half_done: mutant == Some(Mutant::HalfDone), ..World::default() };
+            *world = World {
+                rules: shape.rules,
+                half_done: mutant == Some(Mutant::HalfDone),
+                ..World::default()
+            };
         });
         Self {
             mutant,
@@ -304,13 +306,15 @@ impl Sim {
 
     /// Lets everything that is under way come to its end.
     fn drain(&mut self, mut process: Process, hanging: bool) -> Result<Process, String> {
-        for round in 0..400 {
+        for round in 0..1_000 {
             for _ in 0..100 {
                 process = self.guarded(process, Self::step)?;
             }
             self.mend(&mut process)?;
             if self.at_rest(&process) && self.clients.all_answered(&self.model) && round > 1 {
-                let Some(unfinished) = self.model.unfinished(hanging) else { return Ok(process) };
+                let Some(unfinished) = self.model.unfinished(hanging) else {
+                    return Ok(process);
+                };
                 if self.next_due(&process).is_none() {
                     return Err(format!("at rest, but {unfinished}"));
                 }
@@ -320,12 +324,19 @@ impl Sim {
             }
         }
         let unfinished = self.model.unfinished(hanging);
-        Err(format!("it does not come to rest: {}, {unfinished:?}", self.why_busy(&process)))
+        Err(format!(
+            "it does not come to rest: {}, {unfinished:?}",
+            self.why_busy(&process)
+        ))
     }
 
     fn check_end(&self) -> Result<(), String> {
         for partition in &self.partitions {
-            if let Some(id) = partition.records.iter().find(|id| !self.model.is_settled(**id)) {
+            if let Some(id) = partition
+                .records
+                .iter()
+                .find(|id| !self.model.is_settled(**id))
+            {
                 return Err(format!("record {id:#x} had no effect"));
             }
         }
@@ -333,10 +344,52 @@ impl Sim {
     }
 }
 
+/// The partitions and their records, as many as the run has time for.
+fn partitions(seed: u64, shape: &Shape) -> Vec<Partition> {
+    let mut partitions: Vec<Partition> = (0..shape.partitions)
+        .map(|partition| Partition {
+            address: partition_address(RECORDS_INGRESS, &format!("p{partition}")),
+            records: Vec::new(),
+        })
+        .collect();
+    let mut room = shape.messages;
+    for number in 0..shape.records {
+        for (index, partition) in partitions.iter_mut().enumerate() {
+            let chance = mix(mix(seed, index as u64), number);
+            let id = make_id(
+                chance,
+                1 + chance % 4,
+                Kind::Plain,
+                chance / 7 % shape.rules.nodes,
+            );
+            if let Some(left) = room.checked_sub(consequences(id, shape.rules)) {
+                room = left;
+                partition.records.push(id);
+            }
+        }
+    }
+    partitions
+}
+
+/// How many messages there are in all because of one.
+fn consequences(id: u64, rules: Rules) -> u64 {
+    1 + plan::plan(id, rules)
+        .children()
+        .map(|child| consequences(child, rules))
+        .sum::<u64>()
+}
+
 fn registry(key_groups: KeyGroups) -> Registry {
-    let wiring = |id: &str| IngressWiring { id: id.to_owned(), ..IngressWiring::default() };
+    let wiring = |id: &str| IngressWiring {
+        id: id.to_owned(),
+        ..IngressWiring::default()
+    };
     let parts = Parts {
-        functions: vec![Node::definition(), Narrow::definition(), RequestFunction::definition()],
+        functions: vec![
+            Node::definition(),
+            Narrow::definition(),
+            RequestFunction::definition(),
+        ],
         egresses: vec![RECORDS.name().to_owned()],
         ingresses: vec![wiring(RECORDS_INGRESS), wiring(REQUESTS_INGRESS)],
         key_groups,

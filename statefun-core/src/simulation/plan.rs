@@ -7,9 +7,6 @@ use crate::rand::Random;
 use crate::sdk::function::StatefulFunction;
 use crate::simulation::workload::{Narrow, Node};
 
-/// The addresses that a run can have at most.
-pub(super) const MOST_NODES: u64 = 64;
-
 /// What a message of the workload is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -61,7 +58,9 @@ impl Plan {
     /// Ids of all messages that follow from this one.
     pub(super) fn children(&self) -> impl Iterator<Item = u64> {
         let sends = self.sends.iter().map(|(id, _)| *id);
-        sends.chain(self.later.iter().map(|later| later.id)).chain(self.operation)
+        sends
+            .chain(self.later.iter().map(|later| later.id))
+            .chain(self.operation)
     }
 }
 
@@ -110,17 +109,37 @@ pub(super) fn is_narrow(node: u64) -> bool {
     node % 8 == 5
 }
 
-/// What the message of that id brings about, in a run with so many addresses.
-pub(super) fn plan(id: u64, nodes: u64) -> Plan {
+/// What is different from run to run about what messages bring about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Rules {
+    /// How many addresses there are.
+    pub(super) nodes: u64,
+    /// Four of so many messages fail.
+    pub(super) fail_every: u64,
+    /// How many messages are sent later: up to so many by each.
+    pub(super) timers: u64,
+    /// How many messages a burst has.
+    pub(super) burst: u64,
+}
+
+/// What the message of that id brings about.
+pub(super) fn plan(id: u64, rules: Rules) -> Plan {
+    let nodes = rules.nodes;
     let mut random = Random::seeded(mix(id, 0x5EED));
     let mut chance = |of: u64| random.below(of);
-    let failing = match chance(40) {
+    let failing = match chance(rules.fail_every) {
         0..=2 => Failing::Transient(1 + chance(3) as u32),
         3 => Failing::Panics(1 + chance(2) as u32),
         4 if chance(2) == 0 => Failing::UntilMended,
         _ => Failing::Never,
     };
-    let mut plan = Plan { failing, sends: Vec::new(), later: Vec::new(), operation: None, records: 0 };
+    let mut plan = Plan {
+        failing,
+        sends: Vec::new(),
+        later: Vec::new(),
+        operation: None,
+        records: 0,
+    };
     if matches!(kind(id), Kind::Cancel | Kind::Operation) {
         return plan;
     }
@@ -135,14 +154,18 @@ pub(super) fn plan(id: u64, nodes: u64) -> Plan {
         19..=25 => 2,
         26..=29 => 3,
         30 => 6,
-        _ if hops == 1 => 40,
+        _ if hops == 1 => rules.burst,
         _ => 1,
     };
+    // Half of the bursts go to one address.
+    let one = (sends > 6 && chance(2) == 0).then(|| chance(nodes));
     for number in 0..sends {
         let to = if chance(5) == 0 { own } else { chance(nodes) };
-        plan.sends.push((make_id(mix(id, number), hops - 1, Kind::Plain, to), 0));
+        let to = one.unwrap_or(to);
+        plan.sends
+            .push((make_id(mix(id, number), hops - 1, Kind::Plain, to), 0));
     }
-    for number in 0..chance(8).saturating_sub(5) {
+    for number in 0..chance(6 + rules.timers).saturating_sub(5) {
         let delay_ms = match chance(4) {
             0 => 1,
             1 => 1 + chance(50),
@@ -150,11 +173,20 @@ pub(super) fn plan(id: u64, nodes: u64) -> Plan {
             _ => 5_000,
         };
         let cancellable = chance(2) == 0;
-        let to = if cancellable || chance(3) == 0 { own } else { chance(nodes) };
+        let to = if cancellable || chance(3) == 0 {
+            own
+        } else {
+            chance(nodes)
+        };
         let later = make_id(mix(id, 100 + number), hops - 1, Kind::Timer, to);
-        plan.later.push(Later { id: later, delay_ms, cancellable });
+        plan.later.push(Later {
+            id: later,
+            delay_ms,
+            cancellable,
+        });
         if cancellable {
-            plan.sends.push((make_id(mix(id, 200 + number), 0, Kind::Cancel, own), later));
+            plan.sends
+                .push((make_id(mix(id, 200 + number), 0, Kind::Cancel, own), later));
         }
     }
     if chance(6) == 0 {

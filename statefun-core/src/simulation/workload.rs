@@ -16,7 +16,7 @@ use crate::sdk::egress::EgressId;
 use crate::sdk::error::{HandlerError, HandlerResult};
 use crate::sdk::function::{Handle, StatefulFunction};
 use crate::sdk::state::{PersistedBuffer, PersistedRegistry, PersistedTable, PersistedValue};
-use crate::simulation::plan::{self, Failing, Kind};
+use crate::simulation::plan::{self, Failing, Kind, Rules};
 
 /// A message of the workload; all that follows from it is in its id.
 #[derive(Debug, Clone, Serialize, Deserialize, Message)]
@@ -88,7 +88,7 @@ pub(super) const ENTRY_MS: u64 = 3_000;
 /// What lies outside of the application: no crash and no failed invocation takes it back.
 #[derive(Debug, Default)]
 pub(super) struct World {
-    pub(super) nodes: u64,
+    pub(super) rules: Rules,
     /// The start of the process that is running.
     pub(super) attempt: u64,
     /// How often each message's handler was called, as far as it is to fail.
@@ -131,7 +131,9 @@ fn verdict(id: u64, failing: Failing) -> HandlerResult {
         *count
     });
     match failing {
-        Failing::Transient(times) if attempt <= times => Err(HandlerError::new(format_args!("attempt {attempt}"))),
+        Failing::Transient(times) if attempt <= times => {
+            Err(HandlerError::new(format_args!("attempt {attempt}")))
+        }
         Failing::Panics(times) if attempt <= times => {
             // Without the panic hook's message.
             resume_unwind(Box::new(format!("attempt {attempt}")))
@@ -336,7 +338,7 @@ macro_rules! node {
         impl Handle<Token> for $name {
             fn handle(&mut self, token: Token, ctx: &mut Context<'_, Self>) -> HandlerResult {
                 let (id, now) = (token.id, ctx.now().as_ms());
-                let plan = plan::plan(id, world(|world| world.nodes));
+                let plan = plan::plan(id, world(|world| world.rules));
                 let own = plan::address(plan::target(id));
                 must(own == *ctx.address(), || format!("{id:#x} for {own} came to {}", ctx.address()));
                 must(now >= token.due_ms, || format!("{id:#x} due at {} came at {now}", token.due_ms));
@@ -406,7 +408,7 @@ macro_rules! node {
                     }),
                 }
                 self.note(id, 1)?;
-                verdict(id, plan::plan(id, world(|world| world.nodes)).failing)?;
+                verdict(id, plan::plan(id, world(|world| world.rules)).failing)?;
                 self.scratch = 0;
                 Ok(())
             }

@@ -29,6 +29,8 @@ pub(super) struct Settings {
     pub(super) cache_bytes: usize,
     pub(super) message_limit: usize,
     pub(super) operation_timeout: Duration,
+    /// Whether messages that do not survive their encoding fail the test; only the harness' own tests have use for them.
+    pub(super) check_messages: bool,
 }
 
 type Registration = Box<dyn FnOnce(&mut Binder)>;
@@ -65,6 +67,7 @@ impl Default for HarnessBuilder {
                 cache_bytes: 64 << 20,
                 message_limit: 100_000,
                 operation_timeout: Duration::from_secs(10),
+                check_messages: true,
             },
         }
     }
@@ -72,7 +75,10 @@ impl Default for HarnessBuilder {
 
 impl fmt::Debug for HarnessBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HarnessBuilder").field("linked", &self.linked).field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("HarnessBuilder")
+            .field("linked", &self.linked)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
     }
 }
 
@@ -92,7 +98,10 @@ impl HarnessBuilder {
     }
 
     /// Adds one function type, whose instances `make` makes: for plain fields without a `Default`, and for fakes in them.
-    pub fn factory<F: StatefulFunction>(mut self, make: impl Fn() -> F + Send + Sync + 'static) -> Self {
+    pub fn factory<F: StatefulFunction>(
+        mut self,
+        make: impl Fn() -> F + Send + Sync + 'static,
+    ) -> Self {
         self.registrations.push(Box::new(|binder| {
             binder.function(make);
         }));
@@ -187,28 +196,47 @@ impl HarnessBuilder {
     fn ingress(&mut self, id: &str) -> &mut IngressWiring {
         self.ingresses
             .entry(id.to_owned())
-            .or_insert_with(|| IngressWiring { id: id.to_owned(), ..IngressWiring::default() })
+            .or_insert_with(|| IngressWiring {
+                id: id.to_owned(),
+                ..IngressWiring::default()
+            })
     }
 
     /// Builds the harness.
     ///
     /// # Errors
     /// With what would stop the real application at its start: names that are used twice, a function that needs a factory,
-    /// routers and targets that are not there.
+    /// routers and targets that are not there, a configuration that a module refuses.
     pub fn build(mut self) -> Result<Harness, HarnessError> {
-        let mut binder = if self.linked { Binder::linked() } else { Binder::default() };
+        let mut binder = if self.linked {
+            Binder::linked()
+        } else {
+            Binder::default()
+        };
         for register in std::mem::take(&mut self.registrations) {
             register(&mut binder);
         }
-        let global: GlobalConfiguration = std::mem::take(&mut self.configuration).into_iter().collect();
+        let global: GlobalConfiguration = std::mem::take(&mut self.configuration)
+            .into_iter()
+            .collect();
         for module in &self.modules {
             module.configure(&global, &mut binder);
+        }
+        if !binder.problems.is_empty() {
+            return Err(HarnessError::RefusedConfiguration(
+                binder.problems.join("\n"),
+            ));
         }
         self.add_routers(&mut binder)?;
         for name in &self.stubs {
             let typename = TypeName::parse(name)?;
-            binder.functions.retain(|function| function.typename != typename);
-            binder.functions.push(FunctionDefinition { typename, ..Stub::definition() });
+            binder
+                .functions
+                .retain(|function| function.typename != typename);
+            binder.functions.push(FunctionDefinition {
+                typename,
+                ..Stub::definition()
+            });
         }
         for bound in &binder.ingresses {
             self.ingress(&bound.id);
@@ -239,21 +267,37 @@ impl HarnessBuilder {
             let linked = Binder::linked().routers;
             let known = || linked.iter().map(|router| router.name.to_owned()).collect();
             let router = linked.iter().find(|router| router.name == name);
-            let unknown = || HarnessError::UnknownRouter { name: name.clone(), known: known() };
+            let unknown = || HarnessError::UnknownRouter {
+                name: name.clone(),
+                known: known(),
+            };
             binder.routers.push(router.ok_or_else(unknown)?.clone());
         }
         Ok(())
     }
 
     fn all_egresses(&self, binder: &Binder) -> Vec<String> {
-        let declared = binder.functions.iter().flat_map(|function| &function.egress).map(|egress| egress.id.clone());
+        let declared = binder
+            .functions
+            .iter()
+            .flat_map(|function| &function.egress)
+            .map(|egress| egress.id.clone());
         let bound = binder.egresses.iter().map(|bound| bound.id.clone());
-        let dead_letters = self.ingresses.values().filter_map(|wiring| match &wiring.on_error {
-            OnError::DeadLetter(egress) => Some(egress.clone()),
-            OnError::Fail | OnError::Skip => None,
-        });
-        let mut egresses: Vec<String> =
-            self.egresses.iter().cloned().chain(declared).chain(bound).chain(dead_letters).collect();
+        let dead_letters = self
+            .ingresses
+            .values()
+            .filter_map(|wiring| match &wiring.on_error {
+                OnError::DeadLetter(egress) => Some(egress.clone()),
+                OnError::Fail | OnError::Skip => None,
+            });
+        let mut egresses: Vec<String> = self
+            .egresses
+            .iter()
+            .cloned()
+            .chain(declared)
+            .chain(bound)
+            .chain(dead_letters)
+            .collect();
         egresses.sort_unstable();
         egresses.dedup();
         egresses

@@ -11,10 +11,11 @@ use crate::engine::cut::{EpochBody, EpochPart, body_slices, egress_framing, enco
 use crate::engine::envelope::{Envelope, EnvelopeError};
 use crate::engine::registry::Registry;
 use crate::engine::shared::EngineError;
-use crate::engine::worker::{ReadDone, Worker, WorkerError, WorkerSetup};
+use crate::engine::worker::{ReadDone, TraceEvent, Worker, WorkerError, WorkerSetup};
 use crate::id::Address;
 use crate::io::ingress::AckOutcome;
 use crate::log::LoggedEpoch;
+use crate::sdk::message::{AnyMessage, CodecError, Message, TypedValue};
 use crate::state::memory::MemoryStore;
 use crate::state::{StateReader, StateStore};
 use crate::testing::builder::Settings;
@@ -53,8 +54,24 @@ fn make_worker(
     Ok(worker)
 }
 
+/// Whether a message can be written, and read back.
+fn survives(body: &dyn AnyMessage, registry: &Registry) -> Result<(), CodecError> {
+    if body.message_type() == TypedValue::TYPE_ID {
+        return Ok(());
+    }
+    let mut bytes = Vec::new();
+    body.encode_any(&mut bytes)?;
+    registry
+        .message(body.message_type())
+        .map_or(Ok(()), |message| (message.decode)(&bytes).map(drop))
+}
+
 impl Harness {
-    pub(super) fn start(registry: Arc<Registry>, now: Timestamp, settings: Settings) -> Result<Self, HarnessError> {
+    pub(super) fn start(
+        registry: Arc<Registry>,
+        now: Timestamp,
+        settings: Settings,
+    ) -> Result<Self, HarnessError> {
         let store = Arc::new(MemoryStore::default());
         let worker = make_worker(&registry, &store, &settings, Vec::new(), now)?;
         Ok(Self {
@@ -76,19 +93,34 @@ impl Harness {
     pub(super) fn serve(&mut self) -> Result<(), HarnessError> {
         for read in std::mem::take(&mut self.worker.effects.reads) {
             let rows = read.keys.iter().map(|key| self.store.get(key)).collect();
-            self.worker.loaded(ReadDone { address: read.address, rows })?;
+            self.worker.loaded(ReadDone {
+                address: read.address,
+                rows,
+            })?;
         }
         for operation in std::mem::take(&mut self.worker.effects.operations) {
             self.operations.start(operation)?;
         }
-        self.note_trace();
+        self.note_trace()?;
         Ok(())
     }
 
-    pub(super) fn note_trace(&mut self) {
+    /// Takes down what the worker did. Every message is encoded and decoded on the way: in production any message may
+    /// be, when a cut or a waiting queue captures it.
+    pub(super) fn note_trace(&mut self) -> Result<(), HarnessError> {
         for event in self.worker.trace.iter_mut().flat_map(std::mem::take) {
+            if self.settings.check_messages
+                && let TraceEvent::Sent(envelope) = &event
+                && let Err(problem) = survives(&*envelope.body, &self.registry)
+            {
+                return Err(HarnessError::Unencodable {
+                    to: envelope.to.clone(),
+                    problem,
+                });
+            }
             self.trace.note(self.now, event);
         }
+        Ok(())
     }
 
     /// Handles up to `limit` messages; returns how many it took.
@@ -118,7 +150,8 @@ impl Harness {
                 break;
             }
             for operation in ended {
-                self.worker.operation_done(&operation.address, operation.id, operation.result);
+                self.worker
+                    .operation_done(&operation.address, operation.id, operation.result);
             }
         }
         self.commit()
@@ -127,14 +160,20 @@ impl Harness {
     fn endless(&self) -> HarnessError {
         let mut addresses: Vec<(Address, usize)> = Vec::new();
         for delivery in self.trace.deliveries.iter().rev().take(SUSPECTS) {
-            match addresses.iter_mut().find(|(address, _)| *address == delivery.to) {
+            match addresses
+                .iter_mut()
+                .find(|(address, _)| *address == delivery.to)
+            {
                 Some((_, count)) => *count += 1,
                 None => addresses.push((delivery.to.clone(), 1)),
             }
         }
         addresses.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         addresses.truncate(8);
-        HarnessError::Endless { limit: self.settings.message_limit, addresses }
+        HarnessError::Endless {
+            limit: self.settings.message_limit,
+            addresses,
+        }
     }
 
     /// Ends the epoch: all that changed is encoded and goes to the store, egress records and replies leave.
@@ -155,7 +194,10 @@ impl Harness {
         let mut head = Vec::new();
         encode_head(&mut head, self.now, &[], std::slice::from_ref(&part));
         let body = Bytes::from(body_slices(&head, std::slice::from_ref(&part)).concat());
-        let logged = LoggedEpoch { epoch: part.epoch, body: body.clone() };
+        let logged = LoggedEpoch {
+            epoch: part.epoch,
+            body: body.clone(),
+        };
         apply_window(&*self.store, &[logged])?;
         self.worker.applied(part.epoch);
         let malformed = || WorkerError::Row("an epoch of the harness' own");
@@ -183,7 +225,11 @@ impl Harness {
     /// See [`Harness::advance`].
     pub(super) fn pass(&mut self, duration: Duration) -> Result<(), HarnessError> {
         self.settle()?;
-        let end = if duration.is_zero() { self.now } else { self.now.after(duration) };
+        let end = if duration.is_zero() {
+            self.now
+        } else {
+            self.now.after(duration)
+        };
         while let Some(due) = self.worker.next_due().filter(|due| *due <= end) {
             self.set_now(due);
             self.settle()?;
@@ -204,10 +250,17 @@ impl Harness {
         let mut carried = Vec::new();
         let mut bytes = self.carried.clone();
         while !bytes.is_empty() {
-            let decoded: Result<Envelope, EnvelopeError> = Envelope::decode(&mut bytes, &self.registry);
+            let decoded: Result<Envelope, EnvelopeError> =
+                Envelope::decode(&mut bytes, &self.registry);
             carried.push(decoded.map_err(WorkerError::from)?);
         }
-        self.worker = make_worker(&self.registry, &self.store, &self.settings, carried, self.now)?;
+        self.worker = make_worker(
+            &self.registry,
+            &self.store,
+            &self.settings,
+            carried,
+            self.now,
+        )?;
         self.serve()
     }
 }

@@ -22,6 +22,9 @@ pub enum HarnessError {
     /// The parts of the application do not fit together, as they would not at the start of the real one.
     #[error(transparent)]
     Application(#[from] RegistryError),
+    /// A module refuses the configuration.
+    #[error("a module refuses the configuration: {0}")]
+    RefusedConfiguration(String),
     /// A function needs a factory.
     #[error("{0}; in a harness, `.factory(|| …)` binds one as well")]
     MissingFactory(MissingFactory),
@@ -60,7 +63,10 @@ pub enum HarnessError {
         known: Vec<String>,
     },
     /// An egress that no function declares.
-    #[error("no egress `{id}` in this harness: no function lists it under `egress(…)`; `.egress(\"{id}\")` adds it{}", known_are(known))]
+    #[error(
+        "no egress `{id}` in this harness: no function lists it under `egress(…)`; `.egress(\"{id}\")` adds it{}",
+        known_are(known)
+    )]
     UnknownEgress {
         /// What was asked for.
         id: String,
@@ -83,12 +89,12 @@ pub enum HarnessError {
         /// What does not fit.
         problem: CodecError,
     },
-    /// A message that cannot be written.
-    #[error("the message for {to} cannot be encoded: {problem}")]
+    /// A message that cannot be written, or that does not decode from what was written.
+    #[error("the message for {to} cannot be written and read back: {problem}")]
     Unencodable {
         /// The target.
         to: Address,
-        /// What its format cannot hold.
+        /// What its format cannot hold, or what does not come back.
         problem: CodecError,
     },
     /// No router or target took the record; in production the ingress' `onError` decides.
@@ -124,7 +130,10 @@ pub enum HarnessError {
         waited: Duration,
     },
     /// There is no operation to complete.
-    #[error("no operation of {to} is held that was spawned with this metadata and output type{}", held_are(held))]
+    #[error(
+        "no operation of {to} is held that was spawned with this metadata and output type{}",
+        held_are(held)
+    )]
     NoOperation {
         /// Whose was asked for.
         to: Address,
@@ -186,13 +195,20 @@ impl From<WorkerError> for HarnessError {
 impl HarnessError {
     pub(super) fn not_waiting(to: &Address, error: CommandError, waiting: Vec<String>) -> Self {
         match error {
-            CommandError::NotWaiting(_) => Self::NotWaiting { to: to.clone(), waiting },
+            CommandError::NotWaiting(_) => Self::NotWaiting {
+                to: to.clone(),
+                waiting,
+            },
         }
     }
 }
 
 fn known_are(known: &[String]) -> String {
-    if known.is_empty() { " (there is none)".to_owned() } else { format!(" (there are {})", known.join(", ")) }
+    if known.is_empty() {
+        " (there is none)".to_owned()
+    } else {
+        format!(" (there are {})", known.join(", "))
+    }
 }
 
 fn held_are(held: &[Address]) -> String {
@@ -204,11 +220,17 @@ fn held_are(held: &[Address]) -> String {
 }
 
 fn waiting_are(waiting: &[String]) -> String {
-    if waiting.is_empty() { ", nor anywhere else".to_owned() } else { format!("; messages wait at {}", waiting.join(", ")) }
+    if waiting.is_empty() {
+        ", nor anywhere else".to_owned()
+    } else {
+        format!("; messages wait at {}", waiting.join(", "))
+    }
 }
 
 fn each_line(failures: &[String]) -> String {
-    failures.iter().fold(String::new(), |text, failure| text + "\n  " + failure)
+    failures
+        .iter()
+        .fold(String::new(), |text, failure| text + "\n  " + failure)
 }
 
 struct Busy<'a>(&'a [(Address, usize)]);

@@ -39,7 +39,11 @@ impl Harness {
     /// # Panics
     /// When the function is not in this harness, or its state does not decode.
     #[track_caller]
-    pub fn state<F: StatefulFunction, R>(&mut self, target: Target<F>, read: impl FnOnce(&mut F) -> R) -> R {
+    pub fn state<F: StatefulFunction, R>(
+        &mut self,
+        target: Target<F>,
+        read: impl FnOnce(&mut F) -> R,
+    ) -> R {
         or_fail(self.look(&target.into_address(), read))
     }
 
@@ -57,7 +61,10 @@ impl Harness {
                 result = read.take().map(|read| read(function));
             }
         });
-        let unreadable = |problem: String| HarnessError::State { to: to.clone(), problem };
+        let unreadable = |problem: String| HarnessError::State {
+            to: to.clone(),
+            problem,
+        };
         if let Some(result) = result {
             return Ok(result);
         }
@@ -66,7 +73,10 @@ impl Harness {
         }
         let waiting = self.waiting_addresses()?;
         let parked = waiting.into_iter().find(|waiting| is_at(waiting, to));
-        Err(unreadable(parked.map_or_else(|| "it is not in memory".to_owned(), |parked| parked.problem)))
+        Err(unreadable(parked.map_or_else(
+            || "it is not in memory".to_owned(),
+            |parked| parked.problem,
+        )))
     }
 
     /// The records that were written to an egress so far, in order, as far as their epochs have ended. They stay;
@@ -78,15 +88,31 @@ impl Harness {
     pub fn egress<M: Message>(&self, egress: EgressId<M>) -> Vec<M> {
         let hash = or_fail(check_egress(&self.registry, egress.name()));
         let decode = |written: &Written| -> Result<M, HarnessError> {
-            let other = |problem| HarnessError::OtherType { place: format!("egress `{}`", egress.name()), problem };
+            let other = |problem| HarnessError::OtherType {
+                place: format!("egress `{}`", egress.name()),
+                problem,
+            };
             if written.message != M::TYPE_ID {
-                let name = self.registry.message(written.message).map(|message| (message.type_name)());
-                let name = name.map_or_else(|| "of another type".to_owned(), |name| format!("a `{name}`"));
-                return Err(other(format!("a record is {name}, and was asked for as a `{}`", M::type_name())));
+                let name = self
+                    .registry
+                    .message(written.message)
+                    .map(|message| (message.type_name)());
+                let name = name.map_or_else(
+                    || "of another type".to_owned(),
+                    |name| format!("a `{name}`"),
+                );
+                return Err(other(format!(
+                    "a record is {name}, and was asked for as a `{}`",
+                    M::type_name()
+                )));
             }
             M::decode(&written.payload).map_err(|error| other(error.to_string()))
         };
-        self.egress.iter().filter(|written| written.egress == hash).map(|written| or_fail(decode(written))).collect()
+        self.egress
+            .iter()
+            .filter(|written| written.egress == hash)
+            .map(|written| or_fail(decode(written)))
+            .collect()
     }
 
     /// As [`egress`](Self::egress), and takes the records away, so that the next call has only what came after them.
@@ -96,7 +122,8 @@ impl Harness {
     #[track_caller]
     pub fn take_egress<M: Message>(&mut self, egress: EgressId<M>) -> Vec<M> {
         let records = self.egress(egress);
-        self.egress.retain(|written| written.egress != egress.hash());
+        self.egress
+            .retain(|written| written.egress != egress.hash());
         records
     }
 
@@ -107,7 +134,11 @@ impl Harness {
     #[track_caller]
     pub fn egress_bytes(&self, id: &str) -> Vec<Bytes> {
         let hash = or_fail(check_egress(&self.registry, id));
-        self.egress.iter().filter(|written| written.egress == hash).map(|written| written.payload.clone()).collect()
+        self.egress
+            .iter()
+            .filter(|written| written.egress == hash)
+            .map(|written| written.payload.clone())
+            .collect()
     }
 
     /// All messages that were put on their way so far, in order, by whomever.
@@ -118,7 +149,12 @@ impl Harness {
     /// The messages of type `M` that were sent to an address so far, in order: `app.sent_to::<Email>(Mailer::at("bob"))`.
     pub fn sent_to<M: Message>(&self, target: impl Into<Address>) -> Vec<M> {
         let to = target.into();
-        self.trace.sent.iter().filter(|sent| sent.to == to).filter_map(|sent| sent.message.get()).collect()
+        self.trace
+            .sent
+            .iter()
+            .filter(|sent| sent.to == to)
+            .filter_map(|sent| sent.message.get())
+            .collect()
     }
 
     /// All deliveries so far, in order: one for each attempt to handle a message.
@@ -128,7 +164,11 @@ impl Harness {
 
     /// The deliveries so far that failed, in order.
     pub fn failures(&self) -> Vec<&Delivery> {
-        self.trace.deliveries.iter().filter(|delivery| delivery.problem().is_some()).collect()
+        self.trace
+            .deliveries
+            .iter()
+            .filter(|delivery| delivery.problem().is_some())
+            .collect()
     }
 
     /// Makes failures fail the test.
@@ -138,7 +178,11 @@ impl Harness {
     #[track_caller]
     pub fn assert_no_failures(&self) -> &Self {
         let failures: Vec<String> = self.failures().iter().map(ToString::to_string).collect();
-        or_fail(if failures.is_empty() { Ok(self) } else { Err(HarnessError::Failures { failures }) })
+        or_fail(if failures.is_empty() {
+            Ok(self)
+        } else {
+            Err(HarnessError::Failures { failures })
+        })
     }
 
     /// Forgets what was sent, delivered and written so far.
@@ -182,7 +226,10 @@ impl Harness {
     /// When nothing waits there.
     #[track_caller]
     pub fn queued(&mut self, target: impl Into<Address>) -> Vec<QueuedMessage> {
-        match or_fail(self.command(target, |address| Command::Show { address, messages: usize::MAX })) {
+        match or_fail(self.command(target, |address| Command::Show {
+            address,
+            messages: usize::MAX,
+        })) {
             CommandResult::Shown(_, messages) => messages,
             _ => Vec::new(),
         }
@@ -230,7 +277,10 @@ impl Harness {
             Ok(result) => Ok(result),
             Err(error) => {
                 let waiting = self.waiting_addresses()?;
-                let waiting = waiting.iter().map(|waiting| format!("{}/{}", waiting.function, waiting.id)).collect();
+                let waiting = waiting
+                    .iter()
+                    .map(|waiting| format!("{}/{}", waiting.function, waiting.id))
+                    .collect();
                 Err(HarnessError::not_waiting(&to, error, waiting))
             }
         }
@@ -246,5 +296,8 @@ fn check_egress(registry: &Registry, id: &str) -> Result<u64, HarnessError> {
     if registry.has_egress(hash) {
         return Ok(hash);
     }
-    Err(HarnessError::UnknownEgress { id: id.to_owned(), known: registry.egress_ids().map(str::to_owned).collect() })
+    Err(HarnessError::UnknownEgress {
+        id: id.to_owned(),
+        known: registry.egress_ids().map(str::to_owned).collect(),
+    })
 }

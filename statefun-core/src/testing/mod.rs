@@ -31,7 +31,7 @@
 //!     fn handle(&mut self, request: GreetRequest, ctx: &mut Context<'_, Self>) -> HandlerResult {
 //!         *self.seen_count += 1;
 //!         ctx.egress(GREETINGS, &Greeting(format!("Hello {} ({})", request.first_name, *self.seen_count)));
-//!         ctx.send_after(Duration::from_secs(60), Greeter::at(ctx.id()), Remind {}).with_token("remind");
+//!         ctx.send_after(Duration::from_mins(1), Greeter::at(ctx.id()), Remind {}).with_token("remind");
 //!         Ok(())
 //!     }
 //! }
@@ -49,7 +49,7 @@
 //! assert_eq!(app.state(Greeter::at("bob"), |greeter| *greeter.seen_count), 1);
 //!
 //! app.restart(); // everything is written, and read back
-//! app.advance(Duration::from_secs(60));
+//! app.advance(Duration::from_mins(1));
 //! assert_eq!(app.take_egress(GREETINGS), [Greeting("Where are you, bob?".into())]);
 //! app.assert_no_failures();
 //! # Ok::<(), statefun_core::testing::HarnessError>(())
@@ -65,6 +65,9 @@
 //! Time stands still until [`Harness::advance`] moves it, and moves through everything that is due on the way: delayed
 //! messages, retries. Expiration follows the same time. Operations are the exception: they run in real time.
 //!
+//! Every message is encoded and decoded once, though between functions of a process it moves as it is: in production any
+//! message may be, when an epoch ends while it is on its way. One that its format cannot hold fails the test.
+//!
 //! A handler that fails does not fail the test: it is retried in virtual time, and its address is parked in the end.
 //! [`Harness::failures`] tells, and [`Harness::assert_no_failures`] makes it fail the test.
 //!
@@ -79,6 +82,8 @@ mod error;
 mod inspect;
 mod operations;
 mod send;
+#[cfg(test)]
+mod tests;
 mod trace;
 
 use std::collections::HashMap;
@@ -129,7 +134,10 @@ struct Written {
 
 impl std::fmt::Debug for Harness {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Harness").field("now", &self.now).field("registry", &self.registry).finish_non_exhaustive()
+        f.debug_struct("Harness")
+            .field("now", &self.now)
+            .field("registry", &self.registry)
+            .finish_non_exhaustive()
     }
 }
 
@@ -164,7 +172,10 @@ impl Harness {
     ///
     /// # Panics
     /// With what would stop the real application at its start; see [`HarnessBuilder::build`].
-    #[expect(clippy::new_without_default, reason = "it depends on what is linked in, and can fail")]
+    #[expect(
+        clippy::new_without_default,
+        reason = "it depends on what is linked in, and can fail"
+    )]
     #[track_caller]
     pub fn new() -> Self {
         or_fail(Self::builder().linked().build())
@@ -253,6 +264,15 @@ impl Harness {
     pub fn advance(&mut self, duration: Duration) -> &mut Self {
         or_fail(self.pass(duration));
         self
+    }
+
+    /// As [`advance`](Self::advance), for tests of what it panics with; the time stays where it was then.
+    ///
+    /// # Errors
+    /// See there.
+    pub fn try_advance(&mut self, duration: Duration) -> Result<&mut Self, HarnessError> {
+        self.pass(duration)?;
+        Ok(self)
     }
 
     /// Ends the process and starts it again: all states, messages and timers are encoded, everything in memory is

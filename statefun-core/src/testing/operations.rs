@@ -54,15 +54,28 @@ impl Operations {
         }
         let runtime = match &mut self.runtime {
             Some(runtime) => runtime,
-            none => none.insert(Builder::new_current_thread().enable_all().build().map_err(|error| {
-                EngineError::Thread(format!("cannot start a runtime for operations: {error}"))
-            })?),
+            none => none.insert(Builder::new_current_thread().enable_all().build().map_err(
+                |error| {
+                    EngineError::Thread(format!("cannot start a runtime for operations: {error}"))
+                },
+            )?),
         };
-        let StartOperation { address, id, operation, unknown } = operation;
+        let StartOperation {
+            address,
+            id,
+            operation,
+            unknown,
+        } = operation;
         self.addresses.insert(id, address.clone());
         // As in production: a future that panics leaves its end unknown.
         let operation = runtime.spawn(operation);
-        let run = async move { Ended { address, id, result: operation.await.unwrap_or(unknown) } };
+        let run = async move {
+            Ended {
+                address,
+                id,
+                result: operation.await.unwrap_or(unknown),
+            }
+        };
         self.running.spawn_on(run, runtime.handle());
         Ok(())
     }
@@ -70,7 +83,9 @@ impl Operations {
     /// Starts what was held, and holds no more.
     pub(super) fn release(&mut self) -> Result<(), HarnessError> {
         self.hold = false;
-        std::mem::take(&mut self.held).into_iter().try_for_each(|operation| self.start(operation))
+        std::mem::take(&mut self.held)
+            .into_iter()
+            .try_for_each(|operation| self.start(operation))
     }
 
     /// Whose operations have not ended, in the order of their start.
@@ -82,7 +97,9 @@ impl Operations {
 
     /// Waits until an operation ends, and takes all that have ended then; none when nothing runs.
     pub(super) fn wait(&mut self, timeout: Duration) -> Result<Vec<Ended>, HarnessError> {
-        let Some(runtime) = self.runtime.as_ref().filter(|_| !self.running.is_empty()) else { return Ok(Vec::new()) };
+        let Some(runtime) = self.runtime.as_ref().filter(|_| !self.running.is_empty()) else {
+            return Ok(Vec::new());
+        };
         let running = &mut self.running;
         let waiting = async {
             let first = tokio::time::timeout(timeout, running.join_next()).await;
@@ -108,7 +125,10 @@ impl Operations {
 }
 
 /// Blocks also where the test itself runs on a runtime, which allows it on other threads only.
-fn block_on<T: Send>(runtime: &Runtime, future: impl Future<Output = T> + Send) -> Result<T, HarnessError> {
+fn block_on<T: Send>(
+    runtime: &Runtime,
+    future: impl Future<Output = T> + Send,
+) -> Result<T, HarnessError> {
     if Handle::try_current().is_err() {
         return Ok(runtime.block_on(future));
     }
@@ -116,7 +136,10 @@ fn block_on<T: Send>(runtime: &Runtime, future: impl Future<Output = T> + Send) 
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("harness operations".to_owned());
         let thread = thread.spawn_scoped(scope, || runtime.block_on(future));
-        let thread = thread.map_err(|error| problem(format!("cannot start a thread for operations: {error}")))?;
-        thread.join().map_err(|_| problem("the thread of the operations panicked".to_owned()))
+        let thread = thread
+            .map_err(|error| problem(format!("cannot start a thread for operations: {error}")))?;
+        thread
+            .join()
+            .map_err(|_| problem("the thread of the operations panicked".to_owned()))
     })
 }

@@ -70,7 +70,11 @@ impl Harness {
     ///
     /// # Errors
     /// See there.
-    pub fn try_send_to(&mut self, target: Address, value: TypedValue) -> Result<&mut Self, HarnessError> {
+    pub fn try_send_to(
+        &mut self,
+        target: Address,
+        value: TypedValue,
+    ) -> Result<&mut Self, HarnessError> {
         self.check_value(&target, &value)?;
         self.post(target, None, Box::new(value))?;
         Ok(self)
@@ -83,7 +87,11 @@ impl Harness {
     #[track_caller]
     pub fn address(&self, typename: &str, id: &str) -> Address {
         let address = TypeName::parse(typename).map(|typename| Address::new(typename, id));
-        or_fail(address.map_err(HarnessError::from).and_then(|address| self.check_function(&address).map(|()| address)))
+        or_fail(
+            address
+                .map_err(HarnessError::from)
+                .and_then(|address| self.check_function(&address).map(|()| address)),
+        )
     }
 
     /// Takes in a record, as the ingress of that id would: its routers and targets get it. A record without a timestamp
@@ -116,16 +124,32 @@ impl Harness {
     ///
     /// # Errors
     /// See there.
-    pub fn try_ingest(&mut self, ingress: &str, mut record: Record) -> Result<&mut Self, HarnessError> {
-        let known = || self.registry.ingress_ids().filter(|id| *id != HARNESS_INGRESS).map(str::to_owned).collect();
-        let unknown = || HarnessError::UnknownIngress { id: ingress.to_owned(), known: known() };
+    pub fn try_ingest(
+        &mut self,
+        ingress: &str,
+        mut record: Record,
+    ) -> Result<&mut Self, HarnessError> {
+        let known = || {
+            self.registry
+                .ingress_ids()
+                .filter(|id| *id != HARNESS_INGRESS)
+                .map(str::to_owned)
+                .collect()
+        };
+        let unknown = || HarnessError::UnknownIngress {
+            id: ingress.to_owned(),
+            known: known(),
+        };
         let index = self.registry.ingress_index(ingress).ok_or_else(unknown)?;
         if record.timestamp == Timestamp::default() {
             record.timestamp = self.now;
         }
         // Whoever waits for the record is told of a refusal, instead of the process stopping.
         let refused = Arc::new(Mutex::new(None));
-        let fails = self.registry.ingress(index).is_some_and(|wiring| wiring.on_error == OnError::Fail);
+        let fails = self
+            .registry
+            .ingress(index)
+            .is_some_and(|wiring| wiring.on_error == OnError::Fail);
         if fails && record.ack.is_none() {
             let refused = refused.clone();
             record.ack = Some(Ack::new(move |outcome| {
@@ -135,9 +159,16 @@ impl Harness {
             }));
         }
         self.worker.admit(index, None, record)?;
-        self.note_trace();
-        match refused.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some(problem) => Err(HarnessError::Refused { ingress: ingress.to_owned(), problem }),
+        self.note_trace()?;
+        match refused
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
+            Some(problem) => Err(HarnessError::Refused {
+                ingress: ingress.to_owned(),
+                problem,
+            }),
             None => Ok(self),
         }
     }
@@ -146,7 +177,10 @@ impl Harness {
     pub fn record(&self, typename: &str, bytes: impl Into<Bytes>) -> Record {
         let bytes = bytes.into();
         let value = self.registry.decoder().decode(typename, bytes.clone());
-        Record::of(value.map_err(|error| BadRecord { bytes, problem: error.to_string() }))
+        Record::of(value.map_err(|error| BadRecord {
+            bytes,
+            problem: error.to_string(),
+        }))
     }
 
     /// Sends a request as an outside client that waits for the reply; [`reply`](Self::reply) has it when the function
@@ -155,10 +189,17 @@ impl Harness {
     /// # Panics
     /// When the function is not in this harness, or the message cannot be encoded.
     #[track_caller]
-    pub fn request<F: Accepts<M>, M: Message>(&mut self, target: Target<F>, message: M) -> PendingReply {
+    pub fn request<F: Accepts<M>, M: Message>(
+        &mut self,
+        target: Target<F>,
+        message: M,
+    ) -> PendingReply {
         let target = target.into_address();
         let value = TypedValue::from_message(&message);
-        let value = value.map_err(|problem| HarnessError::Unencodable { to: target.clone(), problem });
+        let value = value.map_err(|problem| HarnessError::Unencodable {
+            to: target.clone(),
+            problem,
+        });
         or_fail(value.and_then(|value| self.ask(target, value)))
     }
 
@@ -175,7 +216,10 @@ impl Harness {
     fn ask(&mut self, target: Address, value: TypedValue) -> Result<PendingReply, HarnessError> {
         self.check_function(&target)?;
         self.requests += 1;
-        let id = CompactString::from(format!("{HARNESS_INGRESS}\u{1f}{target}\u{1f}{}", self.requests));
+        let id = CompactString::from(format!(
+            "{HARNESS_INGRESS}\u{1f}{target}\u{1f}{}",
+            self.requests
+        ));
         let request = Request {
             ingress: HARNESS_INGRESS.to_owned(),
             connection: self.requests,
@@ -200,11 +244,20 @@ impl Harness {
     #[track_caller]
     pub fn reply<R: Message>(&self, request: &PendingReply) -> Option<R> {
         let place = || format!("the reply of {}", request.target);
-        let other = |problem: String| Err(HarnessError::OtherType { place: place(), problem });
+        let other = |problem: String| {
+            Err(HarnessError::OtherType {
+                place: place(),
+                problem,
+            })
+        };
         let reply = match self.replies.get(&request.id)? {
-            Answer::Reply(value) => value.to_message::<R>().or_else(|error| other(error.to_string())),
+            Answer::Reply(value) => value
+                .to_message::<R>()
+                .or_else(|error| other(error.to_string())),
             Answer::Refused(problem) => other(problem.clone()),
-            Answer::Accepted | Answer::KeyReused => other("the request was not answered".to_owned()),
+            Answer::Accepted | Answer::KeyReused => {
+                other("the request was not answered".to_owned())
+            }
         };
         Some(or_fail(reply))
     }
@@ -214,12 +267,19 @@ impl Harness {
     /// # Panics
     /// When there is no reply then, or it is of another type.
     #[track_caller]
-    pub fn call<F: Accepts<M>, M: Message, R: Message>(&mut self, target: Target<F>, message: M) -> R {
+    pub fn call<F: Accepts<M>, M: Message, R: Message>(
+        &mut self,
+        target: Target<F>,
+        message: M,
+    ) -> R {
         let request = self.request(target, message);
         self.run_until_idle();
         let reply = self.reply(&request);
         let failures = || self.failures().iter().map(ToString::to_string).collect();
-        or_fail(reply.ok_or_else(|| HarnessError::NoReply { to: request.target.clone(), failures: failures() }))
+        or_fail(reply.ok_or_else(|| HarnessError::NoReply {
+            to: request.target.clone(),
+            failures: failures(),
+        }))
     }
 
     /// From now on, operations that `ctx.spawn` starts are held: [`complete`](Self::complete) ends them by hand, and
@@ -279,7 +339,11 @@ impl Harness {
     /// # Panics
     /// When none is held that was spawned with metadata `M` and output `O`.
     #[track_caller]
-    pub fn complete<F, M, O>(&mut self, target: Target<F>, end: impl FnOnce(M) -> AsyncOutcome<O>) -> &mut Self
+    pub fn complete<F, M, O>(
+        &mut self,
+        target: Target<F>,
+        end: impl FnOnce(M) -> AsyncOutcome<O>,
+    ) -> &mut Self
     where
         F: Accepts<AsyncResult<M, O>>,
         M: Message,
@@ -289,52 +353,98 @@ impl Harness {
         let (index, id, metadata) = or_fail(self.find_held::<M, O>(&to));
         self.operations.held.remove(index);
         let outcome = end(metadata.clone());
-        self.worker.operation_done(&to, id, Box::new(AsyncResult { metadata, outcome }));
-        self.note_trace();
+        self.worker
+            .operation_done(&to, id, Box::new(AsyncResult { metadata, outcome }));
+        or_fail(self.note_trace());
         self
     }
 
-    fn find_held<M: Message, O: Message>(&mut self, to: &Address) -> Result<(usize, u64, M), HarnessError> {
+    fn find_held<M: Message, O: Message>(
+        &mut self,
+        to: &Address,
+    ) -> Result<(usize, u64, M), HarnessError> {
         self.serve()?;
-        for (index, held) in self.operations.held.iter().enumerate().filter(|(_, held)| held.address == *to) {
-            if let Some(unknown) = held.unknown.as_any().downcast_ref::<AsyncResult<M, O>>() {
-                return Ok((index, held.id, unknown.metadata.clone()));
+        for (index, held) in self
+            .operations
+            .held
+            .iter()
+            .enumerate()
+            .filter(|(_, held)| held.address == *to)
+        {
+            let unknown = held.unknown.as_any().downcast_ref::<TypedValue>();
+            let unknown = unknown.map(TypedValue::to_message::<AsyncResult<M, O>>);
+            if let Some(Ok(unknown)) = unknown {
+                return Ok((index, held.id, unknown.metadata));
             }
         }
-        let held = self.operations.held.iter().map(|held| held.address.clone()).collect();
-        Err(HarnessError::NoOperation { to: to.clone(), held })
+        let held = self
+            .operations
+            .held
+            .iter()
+            .map(|held| held.address.clone())
+            .collect();
+        Err(HarnessError::NoOperation {
+            to: to.clone(),
+            held,
+        })
     }
 
     pub(super) fn check_function(&self, address: &Address) -> Result<(), HarnessError> {
         if self.registry.function_index(address.function()).is_some() {
             return Ok(());
         }
-        let known = self.registry.functions().iter().map(|function| function.typename.to_string());
-        let known = known.filter(|name| !name.starts_with("io.statefun/")).collect();
-        Err(HarnessError::UnknownFunction { name: address.function(), known })
+        let known = self
+            .registry
+            .functions()
+            .iter()
+            .map(|function| function.typename.to_string());
+        let known = known
+            .filter(|name| !name.starts_with("io.statefun/"))
+            .collect();
+        Err(HarnessError::UnknownFunction {
+            name: address.function(),
+            known,
+        })
     }
 
     fn check_value(&self, to: &Address, value: &TypedValue) -> Result<(), HarnessError> {
         self.check_function(to)?;
-        let problem = |problem| HarnessError::Send { to: to.clone(), problem };
+        let problem = |problem| HarnessError::Send {
+            to: to.clone(),
+            problem,
+        };
         self.registry.check_accepts(to, value).map_err(problem)?;
         // A function that takes any value takes it as it is.
         let index = self.registry.function_index(to.function());
-        let accepts = index.and_then(|index| self.registry.functions().get(index)).map(|function| &function.accepts);
-        let message = accepts.and_then(|accepts| accepts.iter().find(|message| message.type_id == value.type_id()));
+        let accepts = index
+            .and_then(|index| self.registry.functions().get(index))
+            .map(|function| &function.accepts);
+        let message = accepts.and_then(|accepts| {
+            accepts
+                .iter()
+                .find(|message| message.type_id == value.type_id())
+        });
         match message.map(|message| (message.decode)(&value.value)) {
-            Some(Err(problem)) => Err(HarnessError::Undecodable { to: to.clone(), problem }),
+            Some(Err(problem)) => Err(HarnessError::Undecodable {
+                to: to.clone(),
+                problem,
+            }),
             Some(Ok(_)) | None => Ok(()),
         }
     }
 
-    fn post(&mut self, to: Address, from: Option<Address>, body: Box<dyn AnyMessage>) -> Result<(), HarnessError> {
+    fn post(
+        &mut self,
+        to: Address,
+        from: Option<Address>,
+        body: Box<dyn AnyMessage>,
+    ) -> Result<(), HarnessError> {
         self.check_function(&to)?;
         let envelope = Envelope { to, from, body };
         if let Some(trace) = &mut self.worker.trace {
             trace.push(TraceEvent::Sent(envelope.clone()));
         }
-        self.note_trace();
+        self.note_trace()?;
         self.worker.receive(self.worker.epoch(), vec![envelope])?;
         Ok(())
     }

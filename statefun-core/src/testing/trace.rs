@@ -6,8 +6,8 @@ use std::fmt;
 use bytes::Bytes;
 
 use crate::clock::Timestamp;
-use crate::engine::worker::{TraceEvent, TraceOutcome};
 use crate::engine::request::RequestFunction;
+use crate::engine::worker::{TraceEvent, TraceOutcome};
 use crate::id::Address;
 use crate::sdk::function::StatefulFunction;
 use crate::sdk::message::{AnyMessage, Message, TypedValue};
@@ -64,7 +64,8 @@ impl Delivery {
     pub fn problem(&self) -> Option<&str> {
         match &self.outcome {
             DeliveryOutcome::Handled => None,
-            DeliveryOutcome::Failed { problem, .. } | DeliveryOutcome::Undeliverable { problem } => Some(problem),
+            DeliveryOutcome::Failed { problem, .. }
+            | DeliveryOutcome::Undeliverable { problem } => Some(problem),
         }
     }
 }
@@ -109,7 +110,10 @@ impl SentValue {
         }
         let mut value = Vec::new();
         self.0.encode_any(&mut value).ok()?;
-        Some(TypedValue { typename: self.0.message_type_name().into(), value: Bytes::from(value) })
+        Some(TypedValue {
+            typename: self.0.message_type_name().into(),
+            value: Bytes::from(value),
+        })
     }
 }
 
@@ -123,7 +127,9 @@ impl fmt::Debug for SentValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.type_name())?;
         let dynamic = self.dynamic();
-        let text = dynamic.as_ref().and_then(|value| std::str::from_utf8(&value.value).ok());
+        let text = dynamic
+            .as_ref()
+            .and_then(|value| std::str::from_utf8(&value.value).ok());
         match text.filter(|text| !text.contains(char::is_control)) {
             Some(text) => write!(f, " {text}"),
             None => Ok(()),
@@ -145,17 +151,32 @@ impl Trace {
         match event {
             TraceEvent::Sent(envelope) if envelope.to.function() != own => {
                 let from = envelope.from.filter(|from| from.function() != own);
-                self.sent.push(Sent { at, from, to: envelope.to, message: SentValue(envelope.body) });
+                self.sent.push(Sent {
+                    at,
+                    from,
+                    to: envelope.to,
+                    message: SentValue(envelope.body),
+                });
             }
             TraceEvent::Delivered(envelope, outcome) if envelope.to.function() != own => {
                 let outcome = match outcome {
                     TraceOutcome::Handled => DeliveryOutcome::Handled,
-                    TraceOutcome::Failed { problem, permanent } => DeliveryOutcome::Failed { problem, permanent },
-                    TraceOutcome::Undeliverable { problem } => DeliveryOutcome::Undeliverable { problem },
+                    TraceOutcome::Failed { problem, permanent } => {
+                        DeliveryOutcome::Failed { problem, permanent }
+                    }
+                    TraceOutcome::Undeliverable { problem } => {
+                        DeliveryOutcome::Undeliverable { problem }
+                    }
                 };
                 let from = envelope.from.filter(|from| from.function() != own);
                 let message = SentValue(envelope.body);
-                self.deliveries.push(Delivery { at, from, to: envelope.to, message, outcome });
+                self.deliveries.push(Delivery {
+                    at,
+                    from,
+                    to: envelope.to,
+                    message,
+                    outcome,
+                });
             }
             TraceEvent::Sent(_) | TraceEvent::Delivered(..) => {}
         }

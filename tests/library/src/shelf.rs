@@ -10,9 +10,9 @@ struct Shelf {
 }
 
 impl Handle<String> for Shelf {
-    fn handle(&mut self, title: String, ctx: &mut Context<'_, Self>) -> HandlerResult {
+    fn handle(&mut self, title: String, _: &mut Context<'_, Self>) -> HandlerResult {
         self.titles.append(title);
-        Ok(ctx.reply(self.titles.len() as i64)?)
+        Ok(())
     }
 }
 

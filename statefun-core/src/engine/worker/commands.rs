@@ -9,7 +9,7 @@ use crate::engine::waiting::{WaitKind, WaitRow, WaitingAddress, queue_key, waiti
 use crate::engine::worker::{Worker, WorkerError};
 use crate::id::{Address, TypeName};
 use crate::sdk::message::TypedValue;
-use crate::state::keys::{Space, address_key, group_key, parse_address_key, prefix_end};
+use crate::state::keys::{Space, group_key, parse_address_key, prefix_end};
 
 /// An operator's question or order. Orders go to the worker that owns the address, lists to all workers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,11 +103,13 @@ impl Worker {
             start.clone_from(last);
             start.push(0);
             for (key, value) in chunk {
-                let (Some(key), Some(row)) = (parse_address_key(&key), WaitRow::decode(&value)) else {
+                let (Some(key), Some(row)) = (parse_address_key(&key), WaitRow::decode(&value))
+                else {
                     return Err(WorkerError::Row("a waiting address"));
                 };
                 let name = self.registry.function_name(key.function);
-                if matches!(row.kind, WaitKind::Retrying | WaitKind::Parked) && found.len() < limit {
+                if matches!(row.kind, WaitKind::Retrying | WaitKind::Parked) && found.len() < limit
+                {
                     found.push(describe(name, key.id, row));
                 }
             }
@@ -117,7 +119,8 @@ impl Worker {
 
     fn wait_row(&self, address: &Address) -> Result<Option<WaitRow>, WorkerError> {
         let row = self.rows.borrow().get(&waiting_key(self.groups, address))?;
-        row.map(|row| WaitRow::decode(&row).ok_or(WorkerError::Row("a waiting address"))).transpose()
+        row.map(|row| WaitRow::decode(&row).ok_or(WorkerError::Row("a waiting address")))
+            .transpose()
     }
 
     fn show(
@@ -133,7 +136,9 @@ impl Worker {
         let mut shown = Vec::new();
         for (_, value) in self.rows.borrow().scan(&start, &end, messages)? {
             let envelope = Envelope::decode(&mut Bytes::from(value), &self.registry)?;
-            let Some(body) = envelope.body.as_any().downcast_ref::<TypedValue>() else { continue };
+            let Some(body) = envelope.body.as_any().downcast_ref::<TypedValue>() else {
+                continue;
+            };
             shown.push(QueuedMessage {
                 typename: body.typename.to_string(),
                 from: envelope.from.map(|from| from.to_string()),
@@ -153,9 +158,17 @@ impl Worker {
         let Some(row) = self.wait_row(address)?.filter(|row| row.head < row.next) else {
             return Ok(Err(CommandError::NotWaiting(address.to_string())));
         };
-        if self.moving.contains_key(address) {
-            // It is being loaded or goes on already.
-            return Ok(Ok(CommandResult::Done { messages: 0 }));
+        let mut arrived = None;
+        if let Some(wait) = self.moving.get(address) {
+            if wait.loaded
+                || wait.stored
+                || !matches!(row.kind, WaitKind::Retrying | WaitKind::Parked)
+            {
+                // It goes on already.
+                return Ok(Ok(CommandResult::Done { messages: 0 }));
+            }
+            // Its state is being read, since a message came for it or the process has just started.
+            arrived = self.moving.remove(address).map(|wait| wait.memory);
         }
         let queued = row.next - row.head;
         if !self.held.contains_key(address) {
@@ -168,23 +181,31 @@ impl Worker {
             self.held.insert(address.clone(), row.into_wait());
         }
         let messages = change(self, queued)?;
-        if let Some(wait) = self.held.get_mut(address) {
+        if let Some(mut wait) = self.held.remove(address) {
             wait.attempt = 0;
+            for envelope in arrived.iter().flatten() {
+                self.push_row(&mut wait, envelope)?;
+            }
+            self.held.insert(address.clone(), wait);
         }
-        self.resume(address);
+        self.resume(address, arrived.is_some());
         Ok(Ok(CommandResult::Done { messages }))
     }
 
     /// Drops the first messages that wait at a held address.
     fn drop_messages(&mut self, address: &Address, count: u64) -> Result<(), WorkerError> {
-        let Some(wait) = self.held.get_mut(address) else { return Ok(()) };
+        let Some(wait) = self.held.get_mut(address) else {
+            return Ok(());
+        };
         let until = wait.next.min(wait.head.saturating_add(count));
         let mut start = queue_key(self.groups, address, wait.head);
         let end = queue_key(self.groups, address, until);
         wait.head = until;
         loop {
             let chunk = self.rows.borrow().scan(&start, &end, 1024)?;
-            let Some((last, _)) = chunk.last() else { return Ok(()) };
+            let Some((last, _)) = chunk.last() else {
+                return Ok(());
+            };
             start.clone_from(last);
             let mut rows = self.rows.borrow_mut();
             for (key, _) in chunk {
@@ -193,9 +214,11 @@ impl Worker {
         }
     }
 
-    /// The positions of the partitions that this worker keeps, as their rows have them.
+    /// The position that this worker keeps of a partition.
+    #[cfg(test)]
     pub(crate) fn position(&self, partition: &Address) -> Result<Option<Vec<u8>>, WorkerError> {
-        Ok(self.rows.borrow().get(&address_key(Space::Source, self.groups, partition))?)
+        let key = crate::state::keys::address_key(Space::Source, self.groups, partition);
+        Ok(self.rows.borrow().get(&key)?)
     }
 }
 
@@ -213,7 +236,9 @@ fn describe(function: Option<TypeName>, id: String, row: WaitRow) -> WaitingAddr
 
 fn readable(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
-        Ok(text) if !text.contains(|c: char| c.is_control() && !c.is_whitespace()) => text.to_owned(),
+        Ok(text) if !text.contains(|c: char| c.is_control() && !c.is_whitespace()) => {
+            text.to_owned()
+        }
         _ => bytes.iter().fold(String::new(), |mut text, byte| {
             use std::fmt::Write as _;
             let _ = write!(text, "{byte:02x}");

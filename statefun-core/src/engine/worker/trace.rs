@@ -30,24 +30,33 @@ impl Worker {
         let Some(trace) = &mut self.trace else { return };
         let outcome = match invoked {
             Invoked::Done => TraceOutcome::Handled,
-            Invoked::Failed(error) => {
-                TraceOutcome::Failed { problem: error.to_string(), permanent: error.is_permanent() }
-            }
+            Invoked::Failed(error) => TraceOutcome::Failed {
+                problem: error.to_string(),
+                permanent: error.is_permanent(),
+            },
         };
         trace.push(TraceEvent::Delivered(envelope.clone(), outcome));
     }
 
     pub(super) fn trace_dead_letter(&mut self, envelope: &Envelope, problem: &str) {
         if let Some(trace) = &mut self.trace {
-            let outcome = TraceOutcome::Undeliverable { problem: problem.to_owned() };
+            let outcome = TraceOutcome::Undeliverable {
+                problem: problem.to_owned(),
+            };
             trace.push(TraceEvent::Delivered(envelope.clone(), outcome));
         }
     }
 
     /// Has an instance brought into memory, if it is not there.
     pub(crate) fn fetch(&mut self, address: &Address) -> Result<(), WorkerError> {
-        let Some(function) = self.registry.function_index(address.function()) else { return Ok(()) };
-        let Some(table) = self.tables.get_mut(function).filter(|table| table.find(address).is_none()) else {
+        let Some(function) = self.registry.function_index(address.function()) else {
+            return Ok(());
+        };
+        let Some(table) = self
+            .tables
+            .get_mut(function)
+            .filter(|table| table.find(address).is_none())
+        else {
             return Ok(());
         };
         if self.store_is_empty {
@@ -59,9 +68,17 @@ impl Worker {
     }
 
     /// Shows an instance that is in memory, as its Rust type; false when it is not there.
-    pub(crate) fn inspect(&mut self, address: &Address, visit: &mut dyn FnMut(&mut dyn std::any::Any)) -> bool {
+    pub(crate) fn inspect(
+        &mut self,
+        address: &Address,
+        visit: &mut dyn FnMut(&mut dyn std::any::Any),
+    ) -> bool {
         let function = self.registry.function_index(address.function());
-        let Some(table) = function.and_then(|function| self.tables.get_mut(function)) else { return false };
-        table.find(address).is_some_and(|slot| table.inspect(slot, self.now, visit))
+        let Some(table) = function.and_then(|function| self.tables.get_mut(function)) else {
+            return false;
+        };
+        table
+            .find(address)
+            .is_some_and(|slot| table.inspect(slot, self.now, visit))
     }
 }

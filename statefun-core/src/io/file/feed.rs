@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::io::ingress::{
-    IngressContext, IngressError, Partition, Record, RecordSender, Source, SourceStatus, TrySendError, Waker, channel,
+    IngressContext, IngressError, Partition, Record, RecordSender, Source, SourceStatus,
+    TrySendError, Waker, channel,
 };
 
 /// Records that wait between the thread and the worker.
@@ -44,12 +45,18 @@ pub(crate) struct Feed {
 impl Feed {
     /// Fails when the application is stopping.
     pub(crate) fn go_on(&self) -> Result<(), Halt> {
-        if *self.stopping.borrow() { Err(Halt::Stopping) } else { Ok(()) }
+        if *self.stopping.borrow() {
+            Err(Halt::Stopping)
+        } else {
+            Ok(())
+        }
     }
 
     /// Hands over a record; waits while the worker is behind.
     pub(crate) fn send(&mut self, record: Record) -> Result<(), Halt> {
-        let Some(sender) = &self.sender else { return Err(Halt::Stopping) };
+        let Some(sender) = &self.sender else {
+            return Err(Halt::Stopping);
+        };
         let record = match sender.try_send(record) {
             Ok(()) => return Ok(()),
             Err(TrySendError::Stopping) => return Err(Halt::Stopping),
@@ -79,7 +86,10 @@ impl Feed {
     fn end(&self, outcome: Result<(), Halt>) {
         let outcome = match outcome {
             Ok(()) | Err(Halt::Stopping) => Ok(()),
-            Err(Halt::Failed(problem)) => Err(IngressError { ingress: self.id.clone(), problem }),
+            Err(Halt::Failed(problem)) => Err(IngressError {
+                ingress: self.id.clone(),
+                problem,
+            }),
         };
         *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
     }
@@ -119,8 +129,17 @@ pub(crate) fn spawn(
             feed.end(outcome);
         })
         .map_err(|error| context.error(format_args!("its thread cannot be started: {error}")))?;
-    let source = FeedSource { id: context.id.clone(), receiver, outcome, ended: false };
-    Ok(Partition { name, worker, source: Box::new(source) })
+    let source = FeedSource {
+        id: context.id.clone(),
+        receiver,
+        outcome,
+        ended: false,
+    };
+    Ok(Partition {
+        name,
+        worker,
+        source: Box::new(source),
+    })
 }
 
 struct FeedSource<S> {
@@ -131,7 +150,11 @@ struct FeedSource<S> {
 }
 
 impl<S: Source> Source for FeedSource<S> {
-    fn poll(&mut self, limit: usize, batch: &mut Vec<Record>) -> Result<SourceStatus, IngressError> {
+    fn poll(
+        &mut self,
+        limit: usize,
+        batch: &mut Vec<Record>,
+    ) -> Result<SourceStatus, IngressError> {
         if self.ended {
             return Ok(SourceStatus::Finished);
         }

@@ -1,6 +1,6 @@
 //! Bytes as lines and rows, however they arrive.
 
-use super::rows::RowEnd;
+use super::csv::RowEnd;
 
 /// Bytes read at once.
 pub(crate) const READ_BYTES: usize = 1 << 18;
@@ -25,6 +25,8 @@ pub(crate) struct Frames {
     layout: Layout,
     most_bytes: usize,
     buffer: Vec<u8>,
+    /// How much of the buffer holds bytes.
+    filled: usize,
     /// Where in the buffer the next record begins.
     start: usize,
     /// How many bytes from there on have no record's end among them.
@@ -83,6 +85,7 @@ impl Frames {
             layout,
             most_bytes,
             buffer: Vec::new(),
+            filled: 0,
             start: 0,
             scanned: 0,
             offset,
@@ -93,9 +96,15 @@ impl Frames {
         }
     }
 
+    /// With these as the last bytes before the place.
+    pub(crate) fn behind(mut self, recent: Vec<u8>) -> Self {
+        self.recent = recent;
+        self
+    }
+
     /// Where in the file the bytes go on that were not given yet.
     pub(crate) fn read_offset(&self) -> u64 {
-        self.offset + (self.buffer.len() - self.start) as u64
+        self.offset + (self.filled - self.start) as u64
     }
 
     /// The last bytes before [`read_offset`](Self::read_offset), as far as they are still known.
@@ -104,23 +113,31 @@ impl Frames {
     }
 
     /// Takes the bytes that follow: `read` fills the buffer that it is given, and says how much of it.
-    pub(crate) fn fill<E>(&mut self, read: impl FnOnce(&mut [u8]) -> Result<usize, E>) -> Result<usize, E> {
-        if self.start > READ_BYTES || self.start == self.buffer.len() {
-            self.buffer.drain(..self.start);
+    pub(crate) fn fill<E>(
+        &mut self,
+        read: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<usize, E> {
+        if self.start > READ_BYTES || self.start == self.filled {
+            self.buffer.copy_within(self.start..self.filled, 0);
+            self.filled -= self.start;
             self.start = 0;
-            if self.buffer.is_empty() && self.buffer.capacity() > 4 * READ_BYTES {
+            if self.filled == 0 && self.buffer.len() > 8 * READ_BYTES {
                 self.buffer = Vec::new();
             }
         }
-        let length = self.buffer.len();
-        self.buffer.resize(length + READ_BYTES, 0);
-        let outcome = read(&mut self.buffer[length..]);
+        if self.buffer.len() < self.filled + READ_BYTES {
+            // A long record needs few steps, a short one little room.
+            self.buffer.resize((2 * self.filled).max(2 * READ_BYTES), 0);
+        }
+        let begin = self.filled;
+        let outcome = read(&mut self.buffer[begin..begin + READ_BYTES]);
         let count = outcome.as_ref().map_or(0, |count| (*count).min(READ_BYTES));
-        self.buffer.truncate(length + count);
+        self.filled += count;
         if count > 0 {
-            let last = length.max(self.buffer.len().saturating_sub(RECENT_BYTES));
+            let last = begin.max(self.filled.saturating_sub(RECENT_BYTES));
             self.recent.clear();
-            self.recent.extend_from_slice(&self.buffer[last..]);
+            self.recent
+                .extend_from_slice(&self.buffer[last..self.filled]);
         }
         outcome
     }
@@ -129,8 +146,19 @@ impl Frames {
     pub(crate) fn next(&mut self, at_end: bool) -> Option<Frame<'_>> {
         let Cut { begin, line, flaw } = self.next_cut(at_end)?;
         let raw = &self.buffer[begin..self.start];
-        let bytes = if flaw == Some(Flaw::LineTooLong) { &self.excerpt } else { without_line_end(raw) };
-        Some(Frame { bytes, raw, line, end: self.offset, next_line: self.line, flaw })
+        let bytes = if flaw == Some(Flaw::LineTooLong) {
+            &self.excerpt
+        } else {
+            without_line_end(raw)
+        };
+        Some(Frame {
+            bytes,
+            raw,
+            line,
+            end: self.offset,
+            next_line: self.line,
+            flaw,
+        })
     }
 
     fn next_cut(&mut self, at_end: bool) -> Option<Cut> {
@@ -141,7 +169,7 @@ impl Frames {
             if self.too_long {
                 return self.pass_long_line(at_end);
             }
-            let pending = &self.buffer[self.start..];
+            let pending = &self.buffer[self.start..self.filled];
             let found = match &mut self.layout {
                 Layout::Lines => line_end(&pending[self.scanned..]),
                 Layout::Rows(end) => end.find(&pending[self.scanned..]),
@@ -156,7 +184,8 @@ impl Frames {
                     return Some(self.cut(first, Some(Flaw::RowTooLong)));
                 }
                 self.excerpt.clear();
-                self.excerpt.extend_from_slice(&pending[..self.most_bytes.min(EXCERPT_BYTES)]);
+                self.excerpt
+                    .extend_from_slice(&pending[..self.most_bytes.min(EXCERPT_BYTES)]);
                 self.too_long = true;
                 continue;
             }
@@ -164,7 +193,9 @@ impl Frames {
                 self.scanned = length;
                 return None;
             }
-            if found.is_none() && matches!(&self.layout, Layout::Rows(end) if end.is_within_quotes()) {
+            if found.is_none()
+                && matches!(&self.layout, Layout::Rows(end) if end.is_within_quotes())
+            {
                 let first = line_end(pending).unwrap_or(length);
                 return Some(self.cut(first, Some(Flaw::OpenQuote)));
             }
@@ -181,7 +212,7 @@ impl Frames {
 
     /// Reads over a byte order mark at the beginning of the file; false while that may be still to come.
     fn skip_bom(&mut self, at_end: bool) -> bool {
-        let pending = &self.buffer[self.start..];
+        let pending = &self.buffer[self.start..self.filled];
         if self.offset > 0 || pending.is_empty() {
             return true;
         }
@@ -194,7 +225,7 @@ impl Frames {
     }
 
     fn pass_long_line(&mut self, at_end: bool) -> Option<Cut> {
-        let pending = &self.buffer[self.start..];
+        let pending = &self.buffer[self.start..self.filled];
         let end = line_end(pending);
         let length = end.unwrap_or(pending.len());
         if end.is_some() || at_end {
@@ -217,7 +248,7 @@ impl Frames {
             Layout::Lines => 1,
             Layout::Rows(end) => {
                 end.restart();
-                bytes.iter().filter(|byte| **byte == b'\n').count() as u64
+                bytes.split(|byte| *byte == b'\n').count() as u64 - 1
             }
         };
         Cut { begin, line, flaw }
@@ -226,7 +257,10 @@ impl Frames {
 
 /// How many bytes the first line has, its end included.
 fn line_end(bytes: &[u8]) -> Option<usize> {
-    bytes.iter().position(|byte| *byte == b'\n').map(|at| at + 1)
+    bytes
+        .iter()
+        .position(|byte| *byte == b'\n')
+        .map(|at| at + 1)
 }
 
 fn without_line_end(bytes: &[u8]) -> &[u8] {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::feed::{self, Feed, Halt};
 use super::frames::{Frames, Layout};
-use super::mark::{Marker, Position};
+use super::mark::{self, Marker, Position, Seen};
 use super::records::{Format, Records};
 use super::rotation::{self, Opened};
 use crate::clock::WallClock;
@@ -20,6 +20,8 @@ use crate::module::model::{FileIngress as Spec, StartupPosition};
 pub(crate) const MOST_BYTES: usize = 16 << 20;
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(64);
+/// While a renamed file has no successor at the path, the directory is listed only so often: it may be long.
+const LOOKS_PER_LISTING: u32 = 16;
 
 /// `io.statefun.file.v1/ingress`: reads the records of a file, and goes on when it grows.
 ///
@@ -57,14 +59,19 @@ pub struct FileIngress {
 
 impl fmt::Debug for FileIngress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FileIngress").field("spec", &self.spec).finish_non_exhaustive()
+        f.debug_struct("FileIngress")
+            .field("spec", &self.spec)
+            .finish_non_exhaustive()
     }
 }
 
 impl FileIngress {
     /// An ingress as module.yaml describes it.
     pub fn new(spec: Spec) -> Self {
-        Self { spec, most_bytes: MOST_BYTES }
+        Self {
+            spec,
+            most_bytes: MOST_BYTES,
+        }
     }
 
     /// With another bound for the length of a line or row, in bytes.
@@ -79,7 +86,8 @@ impl Ingress for FileIngress {
     fn open(&mut self, context: &IngressContext) -> Result<Vec<Partition>, IngressError> {
         let spec = &self.spec;
         let name = spec.path.display().to_string();
-        let format = Format::new(spec, &context.decoder).map_err(|problem| context.error(problem))?;
+        let format =
+            Format::new(spec, &context.decoder).map_err(|problem| context.error(problem))?;
         let position = match context.positions.get(&name) {
             None => None,
             Some(bytes) => Some(serde_json::from_slice::<Position>(bytes).map_err(|error| {
@@ -88,15 +96,27 @@ impl Ingress for FileIngress {
                 ))
             })?),
         };
-        let start = locate(&context.id, &spec.path, position.as_ref())
+        let mut start = locate(&context.id, &spec.path, position.as_ref())
             .map_err(|error| context.error(read_error(&spec.path, &error)))?;
+        if let Some(start) = &mut start
+            && position.is_none()
+            && spec.startup_position == StartupPosition::Latest
+        {
+            let length = start.opened.file.metadata().map(|found| found.len());
+            start.unwanted =
+                length.map_err(|error| context.error(read_error(&spec.path, &error)))?;
+        }
         if start.is_none() {
             if !spec.follow {
                 return Err(context.error(format_args!(
                     "{name} is missing; create it, correct `path`, or write `follow: true` to wait for it"
                 )));
             }
-            tracing::info!(ingress = context.id, path = name, "the file is not there yet; waiting for it");
+            tracing::info!(
+                ingress = context.id,
+                path = name,
+                "the file is not there yet; waiting for it"
+            );
         }
         let follower = Follower {
             id: context.id.clone(),
@@ -106,10 +126,13 @@ impl Ingress for FileIngress {
             format,
             clock: WallClock::default(),
         };
-        let latest = position.is_none() && spec.startup_position == StartupPosition::Latest;
-        let thread = format!("file {}", spec.path.file_name().unwrap_or_default().display());
-        let partition =
-            feed::spawn(context, thread, Some(name), move |feed| follower.run(start, latest, feed))?;
+        let thread = format!(
+            "file {}",
+            spec.path.file_name().unwrap_or_default().display()
+        );
+        let partition = feed::spawn(context, thread, Some(name), move |feed| {
+            follower.run(start, feed)
+        })?;
         Ok(vec![partition])
     }
 }
@@ -119,51 +142,72 @@ struct Start {
     opened: Opened,
     offset: u64,
     line: u64,
+    /// What was found before the place.
+    seen: Seen,
+    /// Records that end before were there at the first start, and are not wanted.
+    unwanted: u64,
 }
 
 impl Start {
     fn beginning(opened: Opened) -> Self {
-        Self { opened, offset: 0, line: 1 }
+        Self {
+            opened,
+            offset: 0,
+            line: 1,
+            seen: Seen::default(),
+            unwanted: 0,
+        }
+    }
+
+    fn behind(opened: Opened, position: &Position, seen: Seen) -> Self {
+        Self {
+            opened,
+            offset: position.offset,
+            line: position.line,
+            seen,
+            unwanted: 0,
+        }
     }
 }
 
 /// Finds where to go on; none while the file is missing.
 fn locate(ingress: &str, path: &Path, position: Option<&Position>) -> io::Result<Option<Start>> {
     let current = rotation::open_regular(path)?;
-    let Some(position) = position else { return Ok(current.map(Start::beginning)) };
-    let at = |opened| Some(Start { opened, offset: position.offset, line: position.line });
+    let Some(position) = position else {
+        return Ok(current.map(Start::beginning));
+    };
     let name = path.display();
-    if let Some(current) = current {
-        let same_inode = current.inode == position.inode;
-        let same_content = position.is_in(&current.file)?;
-        if same_inode && same_content {
-            return Ok(at(current));
+    let Some(current) = current else {
+        let found = renamed(path, position)?;
+        if found.is_none() {
+            tracing::warn!(ingress, path = %name, "the file that was being read is not there any more");
         }
-        if let Some(renamed) = renamed(path, position)? {
-            tracing::info!(ingress, path = %renamed.path.display(), "the file was renamed; finishing it first");
-            return Ok(at(renamed));
-        }
-        if same_content {
-            tracing::info!(ingress, path = %name, "the file is another one of the same content; going on in it");
-            return Ok(at(current));
-        }
-        let what = if same_inode {
-            "the file was cut or written anew"
-        } else {
-            "the file that was being read is not there any more, and its name is another file's"
-        };
-        tracing::warn!(ingress, path = %name, read_bytes = position.offset, "{what}; reading from its beginning");
-        return Ok(Some(Start::beginning(current)));
+        return Ok(found);
+    };
+    let same_inode = current.inode == position.inode;
+    let seen = position.found_in(&current.file)?;
+    if same_inode && let Some(seen) = seen {
+        return Ok(Some(Start::behind(current, position, seen)));
     }
-    let found = renamed(path, position)?;
-    if found.is_none() {
-        tracing::warn!(ingress, path = %name, "the file that was being read is not there any more");
+    if let Some(found) = renamed(path, position)? {
+        tracing::info!(ingress, path = %found.opened.path.display(), "the file was renamed; finishing it first");
+        return Ok(Some(found));
     }
-    Ok(found.and_then(at))
+    if let Some(seen) = seen {
+        tracing::info!(ingress, path = %name, "the file is another one of the same content; going on in it");
+        return Ok(Some(Start::behind(current, position, seen)));
+    }
+    let what = if same_inode {
+        "the file was cut or written anew"
+    } else {
+        "the file that was being read is not there any more, and its name is another file's"
+    };
+    tracing::warn!(ingress, path = %name, read_bytes = position.offset, "{what}; reading from its beginning");
+    Ok(Some(Start::beginning(current)))
 }
 
 /// The file that was being read, under another name.
-fn renamed(path: &Path, position: &Position) -> io::Result<Option<Opened>> {
+fn renamed(path: &Path, position: &Position) -> io::Result<Option<Start>> {
     let candidates = match rotation::with_inode(path, position.inode) {
         // No directory, no file.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -171,9 +215,9 @@ fn renamed(path: &Path, position: &Position) -> io::Result<Option<Opened>> {
     };
     for candidate in candidates {
         if let Some(opened) = Opened::open(&candidate)?
-            && position.is_in(&opened.file)?
+            && let Some(seen) = position.found_in(&opened.file)?
         {
-            return Ok(Some(opened));
+            return Ok(Some(Start::behind(opened, position, seen)));
         }
     }
     Ok(None)
@@ -181,7 +225,9 @@ fn renamed(path: &Path, position: &Position) -> io::Result<Option<Opened>> {
 
 fn read_error(path: &Path, error: &io::Error) -> String {
     let help = match error.kind() {
-        io::ErrorKind::PermissionDenied => "; give the user that runs the application the right to read it",
+        io::ErrorKind::PermissionDenied => {
+            "; give the user that runs the application the right to read it"
+        }
         io::ErrorKind::IsADirectory => "; name a file in it",
         _ => "",
     };
@@ -210,6 +256,16 @@ enum AtEnd {
     Next(Opened),
 }
 
+/// What was read.
+enum Filled {
+    /// Something.
+    Some,
+    /// Something, and the last of it: the file has been cut or written anew since.
+    Last,
+    /// Nothing.
+    Nothing,
+}
+
 /// How reading a file ended.
 enum Ended {
     /// There is nothing more to read.
@@ -221,14 +277,13 @@ enum Ended {
 }
 
 impl Follower {
-    fn run(self, start: Option<Start>, latest: bool, feed: &mut Feed) -> Result<(), Halt> {
-        let (mut start, mut latest) = match start {
-            Some(start) => (start, latest),
-            // Whatever will be in it is new.
-            None => (Start::beginning(self.wait_for_file(feed)?), false),
+    fn run(self, start: Option<Start>, feed: &mut Feed) -> Result<(), Halt> {
+        let mut start = match start {
+            Some(start) => start,
+            None => Start::beginning(self.wait_for_file(feed)?),
         };
         loop {
-            let opened = match self.read(&start, latest, feed)? {
+            let opened = match self.read(&start, feed)? {
                 Ended::Finished => return Ok(()),
                 Ended::Anew => {
                     tracing::warn!(
@@ -246,7 +301,6 @@ impl Follower {
                 }
             };
             start = Start::beginning(opened);
-            latest = false;
         }
     }
 
@@ -254,7 +308,9 @@ impl Follower {
         let mut pause = FIRST_PAUSE;
         loop {
             feed.go_on()?;
-            if let Some(opened) = rotation::open_regular(&self.path).map_err(|error| self.failed(&error))? {
+            if let Some(opened) =
+                rotation::open_regular(&self.path).map_err(|error| self.failed(&error))?
+            {
                 return Ok(opened);
             }
             feed.pause(pause)?;
@@ -262,23 +318,35 @@ impl Follower {
         }
     }
 
-    fn read(&self, start: &Start, latest: bool, feed: &mut Feed) -> Result<Ended, Halt> {
-        let mut reading = Reading::new(self, start, latest, feed)?;
+    fn read(&self, start: &Start, feed: &mut Feed) -> Result<Ended, Halt> {
+        let Some(mut reading) = Reading::new(self, start, feed)? else {
+            return Ok(Ended::Anew);
+        };
         let mut pause = FIRST_PAUSE;
         let mut next = None;
         loop {
             feed.go_on()?;
-            if reading.fill().map_err(|error| self.failed(&error))? > 0 {
-                reading.send_all(false, feed)?;
-                pause = FIRST_PAUSE;
-                continue;
+            match reading.fill().map_err(|error| self.failed(&error))? {
+                Filled::Some => {
+                    reading.send_all(false, feed)?;
+                    pause = FIRST_PAUSE;
+                    continue;
+                }
+                Filled::Last => {
+                    reading.send_all(false, feed)?;
+                    return Ok(Ended::Anew);
+                }
+                Filled::Nothing => {}
             }
             // What the file's name says is looked at before its end is read for the last time.
             if let Some(next) = next {
                 reading.send_all(true, feed)?;
                 return Ok(Ended::Next(next));
             }
-            match self.at_end(&reading).map_err(|error| self.failed(&error))? {
+            match self
+                .at_end(&mut reading)
+                .map_err(|error| self.failed(&error))?
+            {
                 AtEnd::More => {}
                 AtEnd::Anew => return Ok(Ended::Anew),
                 AtEnd::Next(opened) => next = Some(opened),
@@ -289,30 +357,32 @@ impl Follower {
                 AtEnd::Nothing => {
                     feed.pause(pause)?;
                     pause = (pause * 2).min(LONGEST_PAUSE);
-                    // It may have been cut and have grown again since.
-                    if reading.is_anew().map_err(|error| self.failed(&error))? {
-                        return Ok(Ended::Anew);
-                    }
                 }
             }
         }
     }
 
-    fn at_end(&self, reading: &Reading<'_>) -> io::Result<AtEnd> {
+    fn at_end(&self, reading: &mut Reading<'_>) -> io::Result<AtEnd> {
         let opened = reading.opened;
-        let length = opened.file.metadata()?.len();
-        if length != reading.frames.read_offset() {
-            return Ok(if reading.is_anew()? { AtEnd::Anew } else { AtEnd::More });
+        if reading.is_anew()? {
+            return Ok(AtEnd::Anew);
+        }
+        if opened.file.metadata()?.len() > reading.frames.read_offset() {
+            return Ok(AtEnd::More);
         }
         let found = rotation::metadata(&self.path)?;
         if found.as_ref().is_some_and(|found| opened.is(found)) {
             return Ok(AtEnd::Nothing);
         }
         // A writer that follows the rename has something to write; until then it may still write to the old file.
-        if self.follow && found.is_none_or(|found| found.len() == 0) {
+        let waiting = self.follow && found.is_none_or(|found| found.len() == 0);
+        reading.looks += 1;
+        if waiting && reading.looks % LOOKS_PER_LISTING != 1 {
             return Ok(AtEnd::Nothing);
         }
-        Ok(rotation::successor(&self.path, opened)?.map_or(AtEnd::Nothing, AtEnd::Next))
+        let next = rotation::successor(&self.path, opened)?
+            .filter(|next| !waiting || next.path != self.path);
+        Ok(next.map_or(AtEnd::Nothing, AtEnd::Next))
     }
 
     fn failed(&self, error: &io::Error) -> Halt {
@@ -327,65 +397,81 @@ struct Reading<'f> {
     marker: Marker,
     records: Records<'f>,
     clock: &'f WallClock,
-    /// Records that end before were there at the first start, and are not wanted.
+    /// How often something was looked for behind the end, while it has another name.
+    looks: u32,
     unwanted: u64,
 }
 
 impl<'f> Reading<'f> {
-    fn new(follower: &'f Follower, start: &'f Start, latest: bool, feed: &mut Feed) -> Result<Self, Halt> {
-        let failed = |error: io::Error| follower.failed(&error);
-        let Start { opened, offset, line } = start;
+    /// Begins to read; none when the file has been cut since the place was found.
+    fn new(follower: &'f Follower, start: &'f Start, feed: &Feed) -> Result<Option<Self>, Halt> {
+        let opened = &start.opened;
         let layout = follower.format.layout();
         let mut records = Records::new(&follower.format, opened.path.display().to_string());
-        if *offset > 0 && records.needs_header() {
+        if start.offset > 0 && records.needs_header() {
             let mut header = Frames::new(layout.clone(), follower.most_bytes, 0, 1);
-            read_header(&opened.file, &mut header, &mut records, feed)?.map_err(failed)?;
+            let found = read_header(&opened.file, &mut header, &mut records, feed)?;
+            if !found.map_err(|error| follower.failed(&error))? {
+                return Ok(None);
+            }
         }
-        let mut marker = Marker::new(opened.device, opened.inode);
-        marker.read_head(&opened.file, *offset).map_err(failed)?;
-        Ok(Self {
+        let Seen { head, tail } = start.seen.clone();
+        Ok(Some(Self {
             opened,
-            frames: Frames::new(layout, follower.most_bytes, *offset, *line),
-            marker,
+            frames: Frames::new(layout, follower.most_bytes, start.offset, start.line).behind(tail),
+            marker: Marker::new(opened.device, opened.inode, head),
             records,
             clock: &follower.clock,
-            unwanted: if latest { opened.file.metadata().map_err(failed)?.len() } else { 0 },
-        })
+            looks: 0,
+            unwanted: start.unwanted,
+        }))
     }
 
-    /// Reads what follows; 0 at the end.
-    fn fill(&mut self) -> io::Result<usize> {
+    /// Reads what follows.
+    fn fill(&mut self) -> io::Result<Filled> {
         let offset = self.frames.read_offset();
         let file = &self.opened.file;
-        let count = self.frames.fill(|buffer| read_at(file, buffer, offset))?;
-        if count > 0 {
-            self.marker.read_head(file, offset + count as u64).or_else(|error| match error.kind() {
-                // Cut in this very moment; that is seen at the end.
-                io::ErrorKind::UnexpectedEof => Ok(()),
-                _ => Err(error),
-            })?;
+        let marker = &self.marker;
+        let before = self.frames.recent().to_vec();
+        let mut anew = false;
+        let count = self.frames.fill(|buffer| {
+            let count = read_at(file, buffer, offset)?;
+            // Whoever cuts a file and writes it again does not wait until that was noticed.
+            if count > 0 && is_anew(file, marker, offset, &before)? {
+                anew = true;
+                let still = mark::read_up_to(file, offset, count as u64)?;
+                if still == buffer[..count] {
+                    // It stands in the new file, and is read as a part of that.
+                    return Ok(0);
+                }
+            }
+            Ok::<_, io::Error>(count)
+        })?;
+        if count == 0 {
+            return Ok(Filled::Nothing);
         }
-        Ok(count)
+        if anew {
+            return Ok(Filled::Last);
+        }
+        self.marker.read_head(file, offset + count as u64)?;
+        Ok(Filled::Some)
     }
 
     /// Whether the file is not the one any more that was read so far.
     fn is_anew(&self) -> io::Result<bool> {
-        let offset = self.frames.read_offset();
-        let recent = self.frames.recent();
-        if self.opened.file.metadata()?.len() < offset || !self.marker.is_head_of(&self.opened.file)? {
-            return Ok(true);
-        }
-        match super::mark::read_exact(&self.opened.file, offset - recent.len() as u64, recent.len() as u64) {
-            Ok(found) => Ok(found != recent),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(true),
-            Err(error) => Err(error),
-        }
+        is_anew(
+            &self.opened.file,
+            &self.marker,
+            self.frames.read_offset(),
+            self.frames.recent(),
+        )
     }
 
     fn send_all(&mut self, at_end: bool, feed: &mut Feed) -> Result<(), Halt> {
         let now = self.clock.now();
         while let Some(frame) = self.frames.next(at_end) {
-            if self.records.take_header(&frame).map_err(Halt::Failed)? || frame.end <= self.unwanted {
+            if self.records.take_header(&frame).map_err(Halt::Failed)? || frame.end <= self.unwanted
+            {
                 continue;
             }
             let position = self.marker.position(frame.raw, frame.end, frame.next_line);
@@ -397,13 +483,13 @@ impl<'f> Reading<'f> {
     }
 }
 
-/// Reads the header of a file that is not read from its beginning.
+/// Reads the header of a file that is not read from its beginning; false when there is none any more.
 fn read_header(
     file: &File,
     frames: &mut Frames,
     records: &mut Records<'_>,
     feed: &Feed,
-) -> Result<io::Result<()>, Halt> {
+) -> Result<io::Result<bool>, Halt> {
     loop {
         feed.go_on()?;
         let offset = frames.read_offset();
@@ -413,12 +499,20 @@ fn read_header(
         };
         if let Some(frame) = frames.next(count == 0) {
             records.take_header(&frame).map_err(Halt::Failed)?;
-            return Ok(Ok(()));
+            return Ok(Ok(true));
         }
         if count == 0 {
-            return Ok(Err(io::Error::other("its first line is gone")));
+            return Ok(Ok(false));
         }
     }
+}
+
+/// Whether a file is not the one any more of which so many bytes were read, `recent` the last of them.
+fn is_anew(file: &File, marker: &Marker, read_bytes: u64, recent: &[u8]) -> io::Result<bool> {
+    let length = recent.len() as u64;
+    Ok(file.metadata()?.len() < read_bytes
+        || !marker.is_head_of(file)?
+        || mark::read_up_to(file, read_bytes - length, length)? != recent)
 }
 
 /// Reads once; interruptions do not count.
@@ -435,7 +529,7 @@ impl Format {
     fn layout(&self) -> Layout {
         match self.delimiter() {
             None => Layout::Lines,
-            Some(delimiter) => Layout::Rows(super::rows::RowEnd::new(delimiter)),
+            Some(delimiter) => Layout::Rows(super::csv::RowEnd::new(delimiter)),
         }
     }
 }

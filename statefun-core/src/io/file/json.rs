@@ -26,18 +26,26 @@ pub(crate) struct JsonFault {
 
 impl JsonFault {
     fn whole(problem: impl Into<String>) -> Self {
-        Self { problem: problem.into(), bytes: None }
+        Self {
+            problem: problem.into(),
+            bytes: None,
+        }
     }
 
     /// Takes the place out of a message of serde_json, which has it in words at its end.
     pub(crate) fn of_message(message: &str) -> Self {
-        let place = message.rsplit_once(" at line ").and_then(|(problem, place)| {
-            let (line, column) = place.split_once(" column ")?;
-            let (line, column): (u64, usize) = (line.parse().ok()?, column.parse().ok()?);
-            Some((problem, (line == 1 && column > 0).then_some(column)))
-        });
+        let place = message
+            .rsplit_once(" at line ")
+            .and_then(|(problem, place)| {
+                let (line, column) = place.split_once(" column ")?;
+                let (line, column): (u64, usize) = (line.parse().ok()?, column.parse().ok()?);
+                Some((problem, (line == 1 && column > 0).then_some(column)))
+            });
         match place {
-            Some((problem, bytes)) => Self { problem: problem.to_owned(), bytes },
+            Some((problem, bytes)) => Self {
+                problem: problem.to_owned(),
+                bytes,
+            },
             None => Self::whole(message),
         }
     }
@@ -52,7 +60,10 @@ pub(crate) struct KeyPointer {
 
 impl KeyPointer {
     pub(crate) fn new(pointer: &JsonPointer) -> Self {
-        Self { written: pointer.as_str().to_owned(), steps: pointer.steps().collect() }
+        Self {
+            written: pointer.as_str().to_owned(),
+            steps: pointer.steps().collect(),
+        }
     }
 
     fn find(&self, json: &str) -> Result<CompactString, JsonFault> {
@@ -61,15 +72,21 @@ impl KeyPointer {
             .deserialize(&mut deserializer)
             .map_err(|error| JsonFault::of_message(&error.to_string()))?;
         let Some(value) = found else {
-            return Err(JsonFault::whole(format!("nothing stands at `{}`, where `idFrom` expects the id", self.written)));
+            return Err(JsonFault::whole(format!(
+                "nothing stands at `{}`, where `idFrom` expects the id",
+                self.written
+            )));
         };
         let json = value.get();
         match json.as_bytes().first() {
             Some(b'"') => {
-                let text: Text<'_> =
-                    serde_json::from_str(json).map_err(|error| JsonFault::whole(error.to_string()))?;
+                let text: Text<'_> = serde_json::from_str(json)
+                    .map_err(|error| JsonFault::whole(error.to_string()))?;
                 if text.0.is_empty() {
-                    return Err(JsonFault::whole(format!("the id at `{}` is empty", self.written)));
+                    return Err(JsonFault::whole(format!(
+                        "the id at `{}` is empty",
+                        self.written
+                    )));
                 }
                 Ok(text.0.as_ref().into())
             }
@@ -109,7 +126,9 @@ impl<'de> Visitor<'de> for Step<'_> {
         while let Some(name) = map.next_key::<Text<'de>>()? {
             match self.0 {
                 // Of a name that stands there twice the last counts, as for most readers.
-                [first, rest @ ..] if *first == name.0 => found = map.next_value_seed(Step(rest))?,
+                [first, rest @ ..] if *first == name.0 => {
+                    found = map.next_value_seed(Step(rest))?;
+                }
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                 }
@@ -159,7 +178,8 @@ impl<'de> Visitor<'de> for Step<'_> {
 
 /// A step as an index into an array (RFC 6901: no leading zeros).
 fn index(step: &str) -> Option<usize> {
-    let plain = step == "0" || (!step.starts_with('0') && step.bytes().all(|byte| byte.is_ascii_digit()));
+    let plain =
+        step == "0" || (!step.starts_with('0') && step.bytes().all(|byte| byte.is_ascii_digit()));
     plain.then(|| step.parse().ok()).flatten()
 }
 
@@ -181,7 +201,10 @@ impl JsonValues {
                 "values of `{typename}` are not JSON in this application; declare it with `format = \"json\"`, or name another `valueType`"
             ));
         }
-        Ok(Self { typename: typename.into(), definition })
+        Ok(Self {
+            typename: typename.into(),
+            definition,
+        })
     }
 
     /// The type's structure, if Rust code declares it.
@@ -200,12 +223,16 @@ impl JsonValues {
             bytes: Some(error.valid_up_to() + 1),
         })?;
         let value = if let Some(definition) = &self.definition {
-            let value = (definition.decode)(json).map_err(|error| JsonFault::of_message(error.problem()))?;
+            let value = (definition.decode)(json)
+                .map_err(|error| JsonFault::of_message(error.problem()))?;
             RecordValue(value)
         } else {
-            let _: IgnoredAny =
-                serde_json::from_str(text).map_err(|error| JsonFault::of_message(&error.to_string()))?;
-            let value = TypedValue { typename: self.typename.clone(), value: Bytes::copy_from_slice(json) };
+            let _: IgnoredAny = serde_json::from_str(text)
+                .map_err(|error| JsonFault::of_message(&error.to_string()))?;
+            let value = TypedValue {
+                typename: self.typename.clone(),
+                value: Bytes::copy_from_slice(json),
+            };
             RecordValue(Box::new(value))
         };
         let key = key.map(|key| key.find(text)).transpose()?;
@@ -219,7 +246,10 @@ mod tests {
 
     fn key(pointer: &str, json: &str) -> Result<String, String> {
         let pointer: JsonPointer = serde_json::from_value(pointer.into()).unwrap();
-        KeyPointer::new(&pointer).find(json).map(Into::into).map_err(|fault| fault.problem)
+        KeyPointer::new(&pointer)
+            .find(json)
+            .map(Into::into)
+            .map_err(|fault| fault.problem)
     }
 
     #[test]
@@ -228,7 +258,11 @@ mod tests {
             ("/id", r#"{"id":"a","x":{"id":"b"}}"#, "a"),
             ("/x/id", r#"{"id":"a","x":{"id":"b"}}"#, "b"),
             ("/id", r#"{"id":1.10}"#, "1.10"),
-            ("/id", r#"{"id": 123456789012345678901234567890 }"#, "123456789012345678901234567890"),
+            (
+                "/id",
+                r#"{"id": 123456789012345678901234567890 }"#,
+                "123456789012345678901234567890",
+            ),
             ("/id", r#"{"id":true}"#, "true"),
             ("/\u{e9}~1~0", r#"{"\u00e9/~":"\u00e9\n"}"#, "é\n"),
             ("", "17", "17"),
@@ -237,7 +271,11 @@ mod tests {
             ("/a", r#"{"a":1,"a":2}"#, "2"),
             ("/a/b", r#"{"a":{"b":1},"a":{"b":2}}"#, "2"),
         ] {
-            assert_eq!(key(pointer, json).as_deref(), Ok(expected), "{pointer} in {json}");
+            assert_eq!(
+                key(pointer, json).as_deref(),
+                Ok(expected),
+                "{pointer} in {json}"
+            );
         }
         for (pointer, json) in [
             ("/id", "{}"),
@@ -251,7 +289,12 @@ mod tests {
             ("/99999999999999999999999", "[1]"),
             ("/a/b", r#"{"a":{"b":1},"a":{}}"#),
         ] {
-            assert!(key(pointer, json).unwrap_err().contains("nothing stands at"), "{pointer} in {json}");
+            assert!(
+                key(pointer, json)
+                    .unwrap_err()
+                    .contains("nothing stands at"),
+                "{pointer} in {json}"
+            );
         }
         for bad in ["null", "{}", "[]", "\"\""] {
             assert!(key("/id", &format!("{{\"id\":{bad}}}")).is_err());

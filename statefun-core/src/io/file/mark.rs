@@ -35,15 +35,26 @@ pub(super) struct Position {
 }
 
 impl Position {
-    /// Whether a file's content is, as far as the hashes tell, the one that was read up to here.
-    pub(super) fn is_in(&self, file: &File) -> io::Result<bool> {
-        if file.metadata()?.len() < self.offset || self.head_bytes.max(self.tail_bytes) > self.offset {
-            return Ok(false);
+    /// What tells that a file's content is the one that was read up to here; none when it is not.
+    pub(super) fn found_in(&self, file: &File) -> io::Result<Option<Seen>> {
+        if self.head_bytes.max(self.tail_bytes) > self.offset
+            || file.metadata()?.len() < self.offset
+        {
+            return Ok(None);
         }
-        let head = read_exact(file, 0, self.head_bytes)?;
-        let tail = read_exact(file, self.offset - self.tail_bytes, self.tail_bytes)?;
-        Ok(hash(&head) == self.head && hash(&tail) == self.tail)
+        let head = read_up_to(file, 0, self.head_bytes)?;
+        let tail = read_up_to(file, self.offset - self.tail_bytes, self.tail_bytes)?;
+        Ok((hash(&head) == self.head && hash(&tail) == self.tail).then_some(Seen { head, tail }))
     }
+}
+
+/// Bytes of a file that tell it from others.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Seen {
+    /// Its first ones.
+    pub(super) head: Vec<u8>,
+    /// The last ones before a position.
+    pub(super) tail: Vec<u8>,
 }
 
 /// Makes the positions in one file.
@@ -60,31 +71,36 @@ pub(super) struct Marker {
 }
 
 impl Marker {
-    pub(super) fn new(device: u64, inode: u64) -> Self {
-        Self { device, inode, head: Vec::new(), told: usize::MAX, beginning: Vec::new() }
+    pub(super) fn new(device: u64, inode: u64, head: Vec<u8>) -> Self {
+        Self {
+            device,
+            inode,
+            head,
+            told: usize::MAX,
+            beginning: Vec::new(),
+        }
     }
 
     /// Reads as much of the file's head as is known to belong to it.
     pub(super) fn read_head(&mut self, file: &File, read_bytes: u64) -> io::Result<()> {
         let known = read_bytes.min(HEAD_BYTES as u64);
         if self.head.len() < known as usize {
-            self.head = read_exact(file, 0, known)?;
+            self.head = read_up_to(file, 0, known)?;
         }
         Ok(())
     }
 
     /// Whether the file still begins with what was read.
     pub(super) fn is_head_of(&self, file: &File) -> io::Result<bool> {
-        match read_exact(file, 0, self.head.len() as u64) {
-            Ok(head) => Ok(head == self.head),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
-            Err(error) => Err(error),
-        }
+        Ok(read_up_to(file, 0, self.head.len() as u64)? == self.head)
     }
 
     /// The position behind a record whose bytes end with `raw`.
     pub(super) fn position(&mut self, raw: &[u8], offset: u64, line: u64) -> Bytes {
-        let head_bytes = self.head.len().min(usize::try_from(offset).unwrap_or(usize::MAX));
+        let head_bytes = self
+            .head
+            .len()
+            .min(usize::try_from(offset).unwrap_or(usize::MAX));
         if self.told != head_bytes {
             self.told = head_bytes;
             self.beginning.clear();
@@ -109,10 +125,19 @@ impl Marker {
     }
 }
 
-/// Reads so many bytes; an error of kind `UnexpectedEof` when the file ends before.
-pub(super) fn read_exact(file: &File, offset: u64, bytes: u64) -> io::Result<Vec<u8>> {
+/// Reads so many bytes, or as many as there are.
+pub(super) fn read_up_to(file: &File, offset: u64, bytes: u64) -> io::Result<Vec<u8>> {
     let mut found = vec![0; bytes as usize];
-    file.read_exact_at(&mut found, offset)?;
+    let mut filled = 0;
+    while filled < found.len() {
+        match file.read_at(&mut found[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    found.truncate(filled);
     Ok(found)
 }
 
@@ -128,25 +153,45 @@ mod tests {
     fn positions_are_json_and_know_their_file() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(&[b'x'; 3_000]).unwrap();
-        let mut marker = Marker::new(7, 8);
+        let mut marker = Marker::new(7, 8, Vec::new());
         for offset in [1, 5, 900, 1_024, 1_025, 3_000] {
             marker.read_head(file.as_file(), 2_000).unwrap();
             let raw = vec![b'x'; (offset as usize).min(300)];
             let bytes = marker.position(&raw, offset, 3);
             let position: Position = serde_json::from_slice(&bytes).unwrap();
-            assert_eq!((position.device, position.inode, position.offset, position.line), (7, 8, offset, 3));
-            assert_eq!(serde_json::to_string(&position).unwrap().as_bytes(), bytes, "written as serde would");
-            assert!(position.is_in(file.as_file()).unwrap());
+            assert_eq!(
+                (
+                    position.device,
+                    position.inode,
+                    position.offset,
+                    position.line
+                ),
+                (7, 8, offset, 3)
+            );
+            assert_eq!(
+                serde_json::to_string(&position).unwrap().as_bytes(),
+                bytes,
+                "written as serde would"
+            );
+            assert!(position.found_in(file.as_file()).unwrap().is_some());
             for changed in [0, offset - 1] {
                 file.as_file().write_all_at(b"y", changed).unwrap();
-                assert!(!position.is_in(file.as_file()).unwrap(), "{offset} {changed}");
+                assert!(
+                    position.found_in(file.as_file()).unwrap().is_none(),
+                    "{offset} {changed}"
+                );
                 file.as_file().write_all_at(b"x", changed).unwrap();
             }
             let shorter = tempfile::tempfile().unwrap();
-            shorter.write_all_at(&vec![b'x'; offset as usize - 1], 0).unwrap();
-            assert!(!position.is_in(&shorter).unwrap());
+            shorter
+                .write_all_at(&vec![b'x'; offset as usize - 1], 0)
+                .unwrap();
+            assert!(position.found_in(&shorter).unwrap().is_none());
         }
-        let nonsense = Position { head_bytes: u64::MAX, ..serde_json::from_slice(&marker.position(b"x", 5, 1)).unwrap() };
-        assert!(!nonsense.is_in(file.as_file()).unwrap());
+        let nonsense = Position {
+            head_bytes: u64::MAX,
+            ..serde_json::from_slice(&marker.position(b"x", 5, 1)).unwrap()
+        };
+        assert!(nonsense.found_in(file.as_file()).unwrap().is_none());
     }
 }

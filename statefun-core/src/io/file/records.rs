@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 
+use super::csv::RowFault;
 use super::frames::{Flaw, Frame};
 use super::json::{JsonValues, KeyPointer};
-use super::rows::{Columns, RowFault};
+use super::rows::Columns;
 use crate::io::ingress::{BadRecord, Decoder, Record};
 use crate::module::model::{FileFormat, FileIngress as Spec, JsonPointer, RecordKey};
 use crate::shape::Shape;
@@ -35,7 +36,11 @@ impl Format {
         key: Option<&JsonPointer>,
     ) -> Result<Self, String> {
         let values = JsonValues::new(decoder, value_type)?;
-        Ok(Self { values, pointer: key.map(KeyPointer::new), rows: None })
+        Ok(Self {
+            values,
+            pointer: key.map(KeyPointer::new),
+            rows: None,
+        })
     }
 
     /// As a file's spec says.
@@ -54,7 +59,9 @@ impl Format {
         let mut read = Self::json(decoder, spec.value_type.as_str(), pointer)?;
         match format {
             FileFormat::Json if column.is_some() => {
-                return Err("a JSON file has no columns; write `idFrom: {pointer: /name}`".to_owned());
+                return Err(
+                    "a JSON file has no columns; write `idFrom: {pointer: /name}`".to_owned(),
+                );
             }
             FileFormat::Json => {}
             FileFormat::Csv => {
@@ -67,10 +74,16 @@ impl Format {
                 } else if spec.csv.columns.is_empty() {
                     return Err("nothing names the columns; list them, as in `csv: {columns: [id, amount]}`".to_owned());
                 } else {
-                    let columns = Columns::new(spec.csv.columns.clone(), delimiter, shape.as_ref())?;
+                    let columns =
+                        Columns::new(spec.csv.columns.clone(), delimiter, shape.as_ref())?;
                     Some(Table::new(columns, column.as_deref())?)
                 };
-                read.rows = Some(RowFormat { delimiter, table, key: column, shape });
+                read.rows = Some(RowFormat {
+                    delimiter,
+                    table,
+                    key: column,
+                    shape,
+                });
             }
         }
         Ok(read)
@@ -102,16 +115,25 @@ impl Table {
     fn new(columns: Columns, key: Option<&str>) -> Result<Self, String> {
         let key = key.map(|name| {
             let known = columns.names();
-            columns.index(name).ok_or_else(|| format!("`idFrom` names the column `{name}`, which is not among {known}"))
+            columns.index(name).ok_or_else(|| {
+                format!("`idFrom` names the column `{name}`, which is not among {known}")
+            })
         });
-        Ok(Self { key: key.transpose()?, columns })
+        Ok(Self {
+            key: key.transpose()?,
+            columns,
+        })
     }
 }
 
 impl<'f> Records<'f> {
     pub(crate) fn new(format: &'f Format, name: String) -> Self {
         let table = format.rows.as_ref().and_then(|rows| rows.table.clone());
-        Self { format, name, table }
+        Self {
+            format,
+            name,
+            table,
+        }
     }
 
     /// Whether the first row names the columns, and was not read yet.
@@ -121,13 +143,16 @@ impl<'f> Records<'f> {
 
     /// Reads the header, if this is it.
     pub(super) fn take_header(&mut self, frame: &Frame<'_>) -> Result<bool, String> {
-        let Some(rows) = self.format.rows.as_ref().filter(|_| self.table.is_none()) else { return Ok(false) };
+        let Some(rows) = self.format.rows.as_ref().filter(|_| self.table.is_none()) else {
+            return Ok(false);
+        };
         let table = match frame.flaw {
             Some(_) => Err("it is too long, or a quote in it does not end".to_owned()),
             None => Columns::of_header(frame.bytes, rows.delimiter, rows.shape.as_ref())
                 .and_then(|columns| Table::new(columns, rows.key.as_deref())),
         };
-        let table = table.map_err(|problem| format!("{}:{}: the header: {problem}", self.name, frame.line))?;
+        let table = table
+            .map_err(|problem| format!("{}:{}: the header: {problem}", self.name, frame.line))?;
         self.table = Some(table);
         Ok(true)
     }
@@ -142,7 +167,11 @@ impl<'f> Records<'f> {
     }
 
     fn read_line(&self, frame: &Frame<'_>) -> Record {
-        match self.format.values.read(frame.bytes, self.format.pointer.as_ref()) {
+        match self
+            .format
+            .values
+            .read(frame.bytes, self.format.pointer.as_ref())
+        {
             Ok((value, key)) => {
                 let mut record = Record::of(Ok(value));
                 record.key = key;
@@ -152,7 +181,11 @@ impl<'f> Records<'f> {
                 Some(bytes) => {
                     // The column as an editor shows it: in characters.
                     let before = &frame.bytes[..bytes.min(frame.bytes.len())];
-                    let column = before.iter().filter(|byte| (**byte as i8) >= -0x40).count().max(1);
+                    let column = before
+                        .iter()
+                        .filter(|byte| (**byte as i8) >= -0x40)
+                        .count()
+                        .max(1);
                     self.bad(frame, format!("{column}: {}", fault.problem))
                 }
                 None => self.bad(frame, format!(" {}", fault.problem)),
@@ -161,16 +194,19 @@ impl<'f> Records<'f> {
     }
 
     fn read_row(&self, table: &Table, frame: &Frame<'_>) -> Record {
-        let outcome = table.columns.object(frame.bytes, table.key).and_then(|object| {
-            let (value, key) = self
-                .format
-                .values
-                .read(&object.json, self.format.pointer.as_ref())
-                .map_err(|fault| object.fault(fault))?;
-            let mut record = Record::of(Ok(value));
-            record.key = object.key.or(key);
-            Ok(record)
-        });
+        let outcome = table
+            .columns
+            .object(frame.bytes, table.key)
+            .and_then(|object| {
+                let (value, key) = self
+                    .format
+                    .values
+                    .read(&object.json, self.format.pointer.as_ref())
+                    .map_err(|fault| object.fault(fault))?;
+                let mut record = Record::of(Ok(value));
+                record.key = object.key.or(key);
+                Ok(record)
+            });
         outcome.unwrap_or_else(|RowFault { problem, column }| match column {
             Some(column) => {
                 let name = table.columns.name(column);
@@ -182,7 +218,10 @@ impl<'f> Records<'f> {
 
     fn bad(&self, frame: &Frame<'_>, problem: String) -> Record {
         let problem = format!("{}:{}:{problem}", self.name, frame.line);
-        Record::of(Err(BadRecord { bytes: Bytes::copy_from_slice(frame.bytes), problem }))
+        Record::of(Err(BadRecord {
+            bytes: Bytes::copy_from_slice(frame.bytes),
+            problem,
+        }))
     }
 }
 

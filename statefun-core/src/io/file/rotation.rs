@@ -26,7 +26,12 @@ impl Opened {
         if !metadata.is_file() {
             return Err(io::Error::other("it is not a file that can be read again"));
         }
-        Ok(Some(Self { file, path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() }))
+        Ok(Some(Self {
+            file,
+            path: path.to_owned(),
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        }))
     }
 
     pub(super) fn is(&self, metadata: &Metadata) -> bool {
@@ -47,7 +52,9 @@ pub(super) fn with_inode(path: &Path, inode: u64) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in siblings(path)? {
         let entry = entry?;
-        let Ok(metadata) = entry.metadata() else { continue };
+        let Ok(metadata) = entry.metadata() else {
+            continue;
+        };
         if metadata.is_file() && metadata.ino() == inode {
             found.push(path.with_file_name(entry.file_name()));
         }
@@ -59,12 +66,17 @@ pub(super) fn with_inode(path: &Path, inode: u64) -> io::Result<Vec<PathBuf>> {
 /// The file that was begun after the one of that device and inode was given another name.
 ///
 /// Rotated logs are named `log.1`, `log.2`, … (the higher the older), or `log-20240131`, `log.2024-01-31T12` and the like
-/// (the later the newer). Where nothing like that stands between, it is the file at `path` itself.
+/// (the later the newer). Where nothing like that stands between, it is the file at `path` itself. Those without content are
+/// passed over.
 pub(super) fn successor(path: &Path, of: &Opened) -> io::Result<Option<Opened>> {
     // Names may change while they are looked at.
     for _ in 0..10 {
-        let Some(next) = successor_name(path, of)? else { return Ok(None) };
-        let Some(opened) = open_regular(&next)? else { continue };
+        let Some(next) = successor_name(path, of)? else {
+            return Ok(None);
+        };
+        let Some(opened) = open_regular(&next)? else {
+            continue;
+        };
         if successor_name(path, of)?.as_ref() == Some(&next)
             && metadata(&next)?.is_some_and(|metadata| opened.is(&metadata))
         {
@@ -79,43 +91,61 @@ pub(super) fn open_regular(path: &Path) -> io::Result<Option<Opened>> {
     match metadata(path)? {
         None => Ok(None),
         Some(metadata) if metadata.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
-        Some(metadata) if !metadata.is_file() => {
-            Err(io::Error::other("it is not a file that can be read again; use `io.statefun.stdio.v1/ingress` for a pipe"))
-        }
+        Some(metadata) if !metadata.is_file() => Err(io::Error::other(
+            "it is not a file that can be read again; use `io.statefun.stdio.v1/ingress` for a pipe",
+        )),
         Some(_) => Opened::open(path),
     }
 }
 
 fn successor_name(path: &Path, of: &Opened) -> io::Result<Option<PathBuf>> {
-    let base = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let base = path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     let mut ours = None;
     let mut suffixes = Vec::new();
     for entry in siblings(path)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        let Some(suffix) = name.strip_prefix(&base).filter(|suffix| !suffix.is_empty()) else { continue };
-        let Ok(metadata) = entry.metadata() else { continue };
+        let Some(suffix) = name.strip_prefix(&base).filter(|suffix| !suffix.is_empty()) else {
+            continue;
+        };
+        let Ok(metadata) = entry.metadata() else {
+            continue;
+        };
         if of.is(&metadata) {
             ours = Some(suffix.to_owned());
-        } else if metadata.is_file() {
+        } else if metadata.is_file() && metadata.len() > 0 {
             suffixes.push(suffix.to_owned());
         }
     }
     let between = ours.and_then(|ours| {
         if let Some(number) = rotation_number(&ours) {
             // The next newer one that is there.
-            let newer = suffixes.into_iter().filter_map(|suffix| Some((rotation_number(&suffix)?, suffix)));
-            newer.filter(|(other, _)| *other < number).max().map(|(_, suffix)| suffix)
+            let newer = suffixes
+                .into_iter()
+                .filter_map(|suffix| Some((rotation_number(&suffix)?, suffix)));
+            newer
+                .filter(|(other, _)| *other < number)
+                .max()
+                .map(|(_, suffix)| suffix)
         } else if is_rotation_date(&ours) {
             let same_kind = |other: &String| other.len() == ours.len() && is_rotation_date(other);
-            suffixes.into_iter().filter(|other| same_kind(other) && *other > ours).min()
+            suffixes
+                .into_iter()
+                .filter(|other| same_kind(other) && *other > ours)
+                .min()
         } else {
             None
         }
     });
     match between {
         Some(suffix) => Ok(Some(path.with_file_name(format!("{base}{suffix}")))),
-        None => Ok(metadata(path)?.filter(|metadata| !of.is(metadata)).map(|_| path.to_owned())),
+        None => Ok(metadata(path)?
+            .filter(|metadata| !of.is(metadata))
+            .map(|_| path.to_owned())),
     }
 }
 
@@ -134,9 +164,9 @@ fn rotation_number(suffix: &str) -> Option<u32> {
 /// `-20240131`, `.2024-01-31T12:00:00Z`, …: digits and what stands between them.
 fn is_rotation_date(suffix: &str) -> bool {
     let digits = suffix.bytes().filter(u8::is_ascii_digit).count();
-    let plain = suffix
-        .bytes()
-        .all(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b'_' | b'.' | b':' | b'T' | b'Z' | b'+'));
+    let plain = suffix.bytes().all(|byte| {
+        byte.is_ascii_digit() || matches!(byte, b'-' | b'_' | b'.' | b':' | b'T' | b'Z' | b'+')
+    });
     plain && digits >= 6
 }
 
@@ -148,7 +178,11 @@ mod tests {
     fn next(names: &[&str]) -> Option<String> {
         let dir = tempfile::tempdir().unwrap();
         for name in names {
-            fs::write(dir.path().join(name), "").unwrap();
+            fs::write(
+                dir.path().join(name),
+                if name.ends_with('5') { "" } else { "1" },
+            )
+            .unwrap();
         }
         let of = Opened::open(&dir.path().join(names[0])).unwrap().unwrap();
         let path = dir.path().join("log");
@@ -164,11 +198,24 @@ mod tests {
             (&["log.1", "log"], Some("log")),
             (&["log.2", "log.1", "log"], Some("log.1")),
             (&["log.2", "log.1"], Some("log.1")),
-            (&["log.10", "log.9", "log.1", "log.11", "log"], Some("log.9")),
+            (
+                &["log.10", "log.9", "log.1", "log.11", "log"],
+                Some("log.9"),
+            ),
             (&["log.3", "log.1", "log.2.gz", "log"], Some("log.1")),
-            (&["log-20240131", "log-20240201", "log-20240202", "log"], Some("log-20240201")),
-            (&["log-20240131", "log-20240130", "log-20240201.gz", "log"], Some("log")),
-            (&["log.2024-01-31T12", "log.2024-01-31T13", "log"], Some("log.2024-01-31T13")),
+            (
+                &["log-20240131", "log-20240201", "log-20240202", "log"],
+                Some("log-20240201"),
+            ),
+            (
+                &["log-20240131", "log-20240130", "log-20240201.gz", "log"],
+                Some("log"),
+            ),
+            (
+                &["log.2024-01-31T12", "log.2024-01-31T13", "log"],
+                Some("log.2024-01-31T13"),
+            ),
+            (&["log.6", "log.5", "log.4", "log"], Some("log.4")),
             (&["log.old", "log.1", "log.older", "log"], Some("log")),
             (&["elsewhere", "log.1", "log"], Some("log")),
         ] {

@@ -5,105 +5,9 @@ use std::ops::Range;
 
 use compact_str::CompactString;
 
+use super::csv::{RowFault, cells};
 use super::json::JsonFault;
 use crate::shape::{Field, Shape};
-
-/// Finds the end of a row: a line end that is not within quotes (RFC 4180).
-///
-/// A quote begins a quoted cell only as its first character; anywhere else it stands for itself.
-#[derive(Debug, Clone)]
-pub(crate) struct RowEnd {
-    delimiter: u8,
-    state: State,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    CellStart,
-    Plain,
-    Quoted,
-    /// Behind a quote within quotes: the other half of a quote that stands for itself, or the end.
-    Quote,
-}
-
-impl State {
-    fn next(self, byte: u8, delimiter: u8) -> Self {
-        match (self, byte) {
-            (Self::Quoted, b'"') => Self::Quote,
-            (Self::Quoted, _) => Self::Quoted,
-            (Self::Quote | Self::CellStart, b'"') => Self::Quoted,
-            _ if byte == delimiter => Self::CellStart,
-            _ => Self::Plain,
-        }
-    }
-}
-
-impl RowEnd {
-    pub(crate) fn new(delimiter: u8) -> Self {
-        Self { delimiter, state: State::CellStart }
-    }
-
-    /// How many of the bytes that follow belong to the row, its line end included; none when it does not end there.
-    pub(crate) fn find(&mut self, bytes: &[u8]) -> Option<usize> {
-        for (at, byte) in bytes.iter().enumerate() {
-            if *byte == b'\n' && self.state != State::Quoted {
-                self.restart();
-                return Some(at + 1);
-            }
-            self.state = self.state.next(*byte, self.delimiter);
-        }
-        None
-    }
-
-    pub(crate) fn is_within_quotes(&self) -> bool {
-        self.state == State::Quoted
-    }
-
-    /// A row begins.
-    pub(crate) fn restart(&mut self) {
-        self.state = State::CellStart;
-    }
-}
-
-/// A row that cannot be read: what is wrong, and with which column (counted from 0), if with one.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct RowFault {
-    pub(crate) problem: String,
-    pub(crate) column: Option<usize>,
-}
-
-/// The cells of a row without its line end.
-fn cells(row: &[u8], delimiter: u8) -> Result<Vec<Cow<'_, str>>, RowFault> {
-    let mut cells = Vec::new();
-    let mut begin = 0;
-    let mut state = State::CellStart;
-    let fault = |problem: &str, column| RowFault { problem: problem.to_owned(), column: Some(column) };
-    for at in 0..=row.len() {
-        let byte = row.get(at).copied();
-        let ends = byte.is_none_or(|byte| byte == delimiter) && state != State::Quoted;
-        if ends {
-            let text = std::str::from_utf8(&row[begin..at]).map_err(|_| fault("not UTF-8", cells.len()))?;
-            cells.push(match text.strip_prefix('"').filter(|_| state == State::Quote) {
-                Some(quoted) => {
-                    let inner = quoted.strip_suffix('"').unwrap_or(quoted);
-                    if inner.contains('"') { Cow::Owned(inner.replace("\"\"", "\"")) } else { Cow::Borrowed(inner) }
-                }
-                None => Cow::Borrowed(text),
-            });
-            begin = at + 1;
-            state = State::CellStart;
-        } else if let Some(byte) = byte {
-            if state == State::Quote && byte != b'"' {
-                return Err(fault("something stands behind the closing quote", cells.len()));
-            }
-            state = state.next(byte, delimiter);
-        }
-    }
-    if state == State::Quoted {
-        return Err(fault("the quote does not end", cells.len()));
-    }
-    Ok(cells)
-}
 
 /// What a column's cells become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,7 +54,11 @@ pub(crate) struct RowObject {
 
 impl Columns {
     /// Columns of these names, for records of that shape, if it is known.
-    pub(crate) fn new(names: Vec<String>, delimiter: u8, shape: Option<&Shape>) -> Result<Self, String> {
+    pub(crate) fn new(
+        names: Vec<String>,
+        delimiter: u8,
+        shape: Option<&Shape>,
+    ) -> Result<Self, String> {
         for (at, name) in names.iter().enumerate() {
             if name.is_empty() {
                 return Err(format!("column {} has no name", at + 1));
@@ -159,17 +67,28 @@ impl Columns {
                 return Err(format!("two columns have the name `{name}`"));
             }
         }
-        let columns = names.into_iter().map(|name| Column::new(name, shape)).collect();
+        let columns = names
+            .into_iter()
+            .map(|name| Column::new(name, shape))
+            .collect();
         Ok(Self { delimiter, columns })
     }
 
     /// Columns whose names stand in the file's first row.
-    pub(crate) fn of_header(row: &[u8], delimiter: u8, shape: Option<&Shape>) -> Result<Self, String> {
+    pub(crate) fn of_header(
+        row: &[u8],
+        delimiter: u8,
+        shape: Option<&Shape>,
+    ) -> Result<Self, String> {
         let names = cells(row, delimiter).map_err(|fault| match fault.column {
             Some(column) => format!("the name of column {}: {}", column + 1, fault.problem),
             None => fault.problem,
         })?;
-        Self::new(names.into_iter().map(Cow::into_owned).collect(), delimiter, shape)
+        Self::new(
+            names.into_iter().map(Cow::into_owned).collect(),
+            delimiter,
+            shape,
+        )
     }
 
     /// The number of a column, counted from 0.
@@ -179,12 +98,18 @@ impl Columns {
 
     /// The name of a column, counted from 0; its number when there is no such column.
     pub(crate) fn name(&self, column: usize) -> String {
-        self.columns.get(column).map_or_else(|| (column + 1).to_string(), |column| column.name.clone())
+        self.columns
+            .get(column)
+            .map_or_else(|| (column + 1).to_string(), |column| column.name.clone())
     }
 
     /// The names, for messages.
     pub(crate) fn names(&self) -> String {
-        let names: Vec<&str> = self.columns.iter().map(|column| column.name.as_str()).collect();
+        let names: Vec<&str> = self
+            .columns
+            .iter()
+            .map(|column| column.name.as_str())
+            .collect();
         names.join(", ")
     }
 
@@ -193,8 +118,15 @@ impl Columns {
         let cells = cells(row, self.delimiter)?;
         if cells.len() != self.columns.len() {
             let (found, known) = (cells.len(), self.columns.len());
-            let problem = format!("the row has {}, not {known} ({})", counted(found), self.names());
-            return Err(RowFault { problem, column: None });
+            let problem = format!(
+                "the row has {}, not {known} ({})",
+                counted(found),
+                self.names()
+            );
+            return Err(RowFault {
+                problem,
+                column: None,
+            });
         }
         let mut json = Vec::with_capacity(row.len() * 2);
         let mut places = Vec::with_capacity(cells.len());
@@ -214,7 +146,10 @@ impl Columns {
         json.push(b'}');
         let key = match key.and_then(|column| Some((column, cells.get(column)?))) {
             Some((column, cell)) if cell.is_empty() => {
-                return Err(RowFault { problem: "the id is empty".to_owned(), column: Some(column) });
+                return Err(RowFault {
+                    problem: "the id is empty".to_owned(),
+                    column: Some(column),
+                });
             }
             key => key.map(|(_, cell)| cell.as_ref().into()),
         };
@@ -225,22 +160,41 @@ impl Columns {
 impl RowObject {
     /// What is wrong with the row, when this is wrong with its object.
     pub(crate) fn fault(&self, fault: JsonFault) -> RowFault {
-        let column = fault.bytes.and_then(|bytes| self.places.iter().position(|place| place.contains(&(bytes - 1))));
-        RowFault { problem: fault.problem, column }
+        let column = fault.bytes.and_then(|bytes| {
+            self.places
+                .iter()
+                .position(|place| place.contains(&(bytes - 1)))
+        });
+        RowFault {
+            problem: fault.problem,
+            column,
+        }
     }
 }
 
 impl Column {
     fn new(name: String, shape: Option<&Shape>) -> Self {
-        let guess = |name| Self { name, kind: Kind::Guess, nullable: false, defaulted: false };
+        let guess = |name| Self {
+            name,
+            kind: Kind::Guess,
+            nullable: false,
+            defaulted: false,
+        };
         match shape {
-            Some(Shape::Struct { fields, .. }) => match fields.iter().find(|field| field.name == name) {
-                Some(field) => Self::of_field(name, field),
-                None => guess(name),
-            },
+            Some(Shape::Struct { fields, .. }) => {
+                match fields.iter().find(|field| field.name == name) {
+                    Some(field) => Self::of_field(name, field),
+                    None => guess(name),
+                }
+            }
             Some(Shape::Map(_, value)) => {
                 let (kind, nullable) = kind(value);
-                Self { name, kind, nullable, defaulted: false }
+                Self {
+                    name,
+                    kind,
+                    nullable,
+                    defaulted: false,
+                }
             }
             _ => guess(name),
         }
@@ -250,7 +204,12 @@ impl Column {
         let (kind, nullable) = kind(&field.shape);
         // An empty text is a text; an empty number is none.
         let defaulted = field.optional && !nullable && kind != Kind::Text;
-        Self { name, kind, nullable, defaulted }
+        Self {
+            name,
+            kind,
+            nullable,
+            defaulted,
+        }
     }
 
     fn append(&self, cell: &str, out: &mut Vec<u8>) {
@@ -281,7 +240,9 @@ fn kind(shape: &Shape) -> (Kind, bool) {
         Shape::Int(_) | Shape::Uint(_) | Shape::Float(_) => Kind::Number,
         Shape::Char | Shape::String => Kind::Text,
         // Bytes are a list in JSON.
-        Shape::Bytes | Shape::Seq(_) | Shape::Map(..) | Shape::Tuple(_) | Shape::Struct { .. } => Kind::Json,
+        Shape::Bytes | Shape::Seq(_) | Shape::Map(..) | Shape::Tuple(_) | Shape::Struct { .. } => {
+            Kind::Json
+        }
         Shape::Recursive(_) => Kind::Json,
         // A variant is its name, or an object of its name when it carries something.
         Shape::Enum { .. } => Kind::Json,
@@ -311,23 +272,35 @@ fn number(cell: &str) -> Option<Cow<'_, str>> {
         Some(b'+') => ("", &cell[1..]),
         _ => ("", cell),
     };
-    let (whole, rest) = digits.split_at(digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len()));
+    let (whole, rest) = digits.split_at(
+        digits
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(digits.len()),
+    );
+    let fraction = rest.strip_prefix('.');
+    if whole.is_empty()
+        && !fraction.is_some_and(|fraction| fraction.starts_with(|c: char| c.is_ascii_digit()))
+    {
+        return None;
+    }
+    let rest = if fraction == Some("") { "" } else { rest };
     let significant = whole.trim_start_matches('0');
-    let rest = if let Some(fraction) = rest.strip_prefix('.') {
-        if whole.is_empty() && fraction.is_empty() {
-            return None;
+    let written = format!(
+        "{sign}{}{rest}",
+        if significant.is_empty() {
+            "0"
+        } else {
+            significant
         }
-        if fraction.is_empty() { "" } else { rest }
-    } else {
-        rest
-    };
-    let written = format!("{sign}{}{rest}", if significant.is_empty() { "0" } else { significant });
-    let digits_only = !(whole.is_empty() && rest.is_empty());
-    (digits_only && is_json_number(&written)).then_some(Cow::Owned(written))
+    );
+    is_json_number(&written).then_some(Cow::Owned(written))
 }
 
 fn is_json_number(text: &str) -> bool {
-    let number = text.as_bytes().first().is_some_and(|byte| byte.is_ascii_digit() || *byte == b'-');
+    let number = text
+        .as_bytes()
+        .first()
+        .is_some_and(|byte| byte.is_ascii_digit() || *byte == b'-');
     let ends = text.as_bytes().last().is_some_and(u8::is_ascii_digit);
     number && ends && is_valid(text)
 }
@@ -347,7 +320,9 @@ fn guess(cell: &str) -> bool {
         return true;
     }
     let digits = cell.bytes().filter(u8::is_ascii_digit).count();
-    let plain = cell.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b'.'));
+    let plain = cell
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b'.'));
     plain && digits <= 15 && is_json_number(cell)
 }
 
@@ -370,7 +345,11 @@ fn append_text(text: &str, out: &mut Vec<u8>) {
 }
 
 fn counted(cells: usize) -> String {
-    if cells == 1 { "1 column".to_owned() } else { format!("{cells} columns") }
+    if cells == 1 {
+        "1 column".to_owned()
+    } else {
+        format!("{cells} columns")
+    }
 }
 
 #[cfg(test)]
@@ -379,54 +358,59 @@ mod tests {
 
     use super::*;
 
-    fn text(row: &str) -> Result<Vec<String>, RowFault> {
-        Ok(cells(row.as_bytes(), b',')?.into_iter().map(Cow::into_owned).collect())
-    }
-
-    #[test]
-    fn cells_of_a_row() {
-        for (row, expected) in [
-            ("", &[""][..]),
-            ("a", &["a"]),
-            ("a,b", &["a", "b"]),
-            (",", &["", ""]),
-            ("\"a,b\",\"\"", &["a,b", ""]),
-            ("\"say \"\"hi\"\"\",x", &["say \"hi\"", "x"]),
-            ("\"\"\"\",\"\"\"\"\"\"", &["\"", "\"\""]),
-            ("\"a\nb\r\",c", &["a\nb\r", "c"]),
-            ("5\" pipe,3\"", &["5\" pipe", "3\""]),
-            (" \"a\" ,é", &[" \"a\" ", "é"]),
-        ] {
-            assert_eq!(text(row).unwrap(), expected, "{row:?}");
-        }
-        for (row, column) in [("a,\"b\"c", 1), ("\"a\" ,b", 0), ("a,b,\"c", 2)] {
-            assert_eq!(text(row).unwrap_err().column, Some(column), "{row:?}");
-        }
-        assert_eq!(cells(b"a,\xff,c", b',').unwrap_err().column, Some(1));
-    }
-
     fn object(columns: &Columns, row: &str) -> Result<String, RowFault> {
-        columns.object(row.as_bytes(), None).map(|object| String::from_utf8(object.json).unwrap())
+        columns
+            .object(row.as_bytes(), None)
+            .map(|object| String::from_utf8(object.json).unwrap())
     }
 
     #[test]
     fn cells_of_unknown_types_are_what_they_look_like() {
         let columns = Columns::of_header(b"a", b';', None).unwrap();
         for plain in ["0", "-1", "1.50", "123456789012345", "true", "false"] {
-            assert_eq!(object(&columns, plain).unwrap(), format!("{{\"a\":{plain}}}"));
+            assert_eq!(
+                object(&columns, plain).unwrap(),
+                format!("{{\"a\":{plain}}}")
+            );
         }
         for quoted in [
-            "", "x", "007", "1e5", "12E4", "1234567890123456", "-", "1.", ".5", "+1", "TRUE", "null", "[1]", "NaN",
-            " 1", "1-2", "2024-01-01", "1.2.3",
+            "",
+            "x",
+            "007",
+            "1e5",
+            "12E4",
+            "1234567890123456",
+            "-",
+            "1.",
+            ".5",
+            "+1",
+            "TRUE",
+            "null",
+            "[1]",
+            "NaN",
+            " 1",
+            "1-2",
+            "2024-01-01",
+            "1.2.3",
         ] {
-            assert_eq!(object(&columns, quoted).unwrap(), format!("{{\"a\":\"{quoted}\"}}"));
+            assert_eq!(
+                object(&columns, quoted).unwrap(),
+                format!("{{\"a\":\"{quoted}\"}}")
+            );
         }
-        assert_eq!(object(&columns, "\"a\\\"\"\u{1}\t\"").unwrap(), "{\"a\":\"a\\\\\\\"\\u0001\\u0009\"}");
+        assert_eq!(
+            object(&columns, "\"a\\\"\"\u{1}\t\"").unwrap(),
+            "{\"a\":\"a\\\\\\\"\\u0001\\u0009\"}"
+        );
     }
 
     #[test]
     fn cells_of_known_types_are_what_the_type_says() {
-        let field = |name: &str, shape, optional| Field { name: name.to_owned(), shape, optional };
+        let field = |name: &str, shape, optional| Field {
+            name: name.to_owned(),
+            shape,
+            optional,
+        };
         let option = |shape| Shape::Option(Box::new(shape));
         let shape = Shape::Struct {
             name: "Order".to_owned(),
@@ -463,19 +447,33 @@ mod tests {
             assert_eq!(object(&columns, row).unwrap(), expected, "{row:?}");
         }
         let fault = object(&columns, "1,2").unwrap_err();
-        assert!(fault.problem.starts_with("the row has 2 columns, not 8 (text, "), "{fault:?}");
+        assert!(
+            fault
+                .problem
+                .starts_with("the row has 2 columns, not 8 (text, "),
+            "{fault:?}"
+        );
     }
 
     #[test]
     fn headers() {
         for bad in ["a,a", "", "a,", ",a", "a,\"b", "\"a\"b"] {
-            assert!(Columns::of_header(bad.as_bytes(), b',', None).is_err(), "{bad:?}");
+            assert!(
+                Columns::of_header(bad.as_bytes(), b',', None).is_err(),
+                "{bad:?}"
+            );
         }
         let columns = Columns::of_header("id,\"a \"\"b\"\"\",é".as_bytes(), b',', None).unwrap();
         assert_eq!((columns.index("é"), columns.index("x")), (Some(2), None));
         assert_eq!(columns.names(), "id, a \"b\", é");
-        assert_eq!(columns.object(b"7,x,y", Some(0)).unwrap().key.as_deref(), Some("7"));
-        assert_eq!(columns.object(b",x,y", Some(0)).unwrap_err().column, Some(0));
+        assert_eq!(
+            columns.object(b"7,x,y", Some(0)).unwrap().key.as_deref(),
+            Some("7")
+        );
+        assert_eq!(
+            columns.object(b",x,y", Some(0)).unwrap_err().column,
+            Some(0)
+        );
     }
 
     proptest! {
@@ -492,27 +490,10 @@ mod tests {
         #[test]
         fn a_number_is_a_json_number(text in "[-+.0-9eE]{0,8}") {
             if let Some(written) = number(&text) {
-                match serde_json::from_str::<f64>(&written) {
-                    Ok(ours) => prop_assert_eq!(ours, text.parse::<f64>().unwrap()),
-                    Err(error) => prop_assert!(error.to_string().contains("out of range"), "{}: {}", text, error),
-                }
-            } else if let Ok(known) = text.parse::<f64>() {
-                prop_assert!(serde_json::from_str::<f64>(&text).is_err(), "{}: {}", text, known);
-            }
-        }
-
-        #[test]
-        fn what_is_quoted_comes_back(texts in proptest::collection::vec("[a\",\r\n é]{0,6}", 1..4)) {
-            let row: Vec<String> = texts.iter().map(|text| format!("\"{}\"", text.replace('"', "\"\""))).collect();
-            let row = row.join(",");
-            prop_assert_eq!(text(&row).unwrap(), texts);
-            // Whatever the pieces in which it arrives, it ends where it ends.
-            let whole = format!("{row}\nnext");
-            for cut in 0..whole.len() {
-                let mut end = RowEnd::new(b',');
-                let (first, second) = whole.as_bytes().split_at(cut);
-                let found = end.find(first).or_else(|| end.find(second).map(|count| cut + count));
-                prop_assert_eq!(found, Some(row.len() + 1));
+                prop_assert!(is_json_number(&written));
+                prop_assert_eq!(written.parse::<f64>().map(f64::to_bits), text.parse::<f64>().map(f64::to_bits));
+            } else {
+                prop_assert!(serde_json::from_str::<f64>(&text).is_err(), "{}", text);
             }
         }
     }

@@ -16,7 +16,7 @@ use crate::module::units::ByteSize;
 /// Longest pause within a body.
 const PAUSE: Duration = Duration::from_secs(30);
 /// Longest time for a whole body.
-const WHOLE: Duration = Duration::from_secs(300);
+const WHOLE: Duration = Duration::from_mins(5);
 /// How much of a body that is too large is read and thrown away, so that the client sees the answer and no reset.
 const DRAINED_BYTES: usize = 8 << 20;
 /// Longest time for that.

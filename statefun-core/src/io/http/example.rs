@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::parts::Part;
 use super::route::percent_encode;
+use super::server::Example;
 use crate::io::ingress::Decoder;
 use crate::module::description::MessageFormat;
 use crate::module::model::{HttpIngress, PathSegment, RequestPart};
@@ -37,13 +38,10 @@ fn opaque_values() -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// Builds the command, given the URL up to the path.
-pub(super) fn of(
-    spec: &HttpIngress,
-    decoder: Decoder,
-) -> Box<dyn Fn(&str) -> Option<String> + Send + Sync> {
+/// A command that sends a message to the ingress of that spec.
+pub(super) fn of(spec: &HttpIngress, decoder: Decoder) -> Example {
     let spec = spec.clone();
-    Box::new(move |base| command(base, &spec, &decoder))
+    Example::new(move |base| command(base, &spec, &decoder))
 }
 
 fn command(base: &str, spec: &HttpIngress, decoder: &Decoder) -> Option<String> {
@@ -72,7 +70,7 @@ fn command(base: &str, spec: &HttpIngress, decoder: &Decoder) -> Option<String> 
     for (part, text, placeholder) in named {
         match part {
             Some(RequestPart::Header(name)) => {
-                command += &format!(" -H {}", quoted(&format!("{name}: {text}")))
+                command = format!("{command} -H {}", quoted(&format!("{name}: {text}")));
             }
             Some(RequestPart::Pointer(pointer)) => {
                 let must_be = (placeholder == PathSegment::Type).then_some(typename);

@@ -17,6 +17,11 @@
 //! | 503 | the application is stopping |
 //! | 504 | no reply, or not durable, in time |
 
+#![expect(
+    clippy::result_large_err,
+    reason = "the error is the answer to a request: made once, and moved as it is"
+)]
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -447,16 +452,14 @@ impl fmt::Debug for Front {
 
 /// The id of a request's address. A key comes from a header, and so holds none of the control characters.
 fn request_id(ingress: &str, target: &str, key: Option<&str>) -> CompactString {
-    match key {
-        Some(key) => format_compact!("{ingress}\u{1f}{target}\u{1f}{key}"),
-        None => {
-            let (high, low) = (
-                Random::from_system().next_u64(),
-                Random::from_system().next_u64(),
-            );
-            format_compact!("{ingress}\u{1f}{target}\u{1f}\u{1e}{high:016x}{low:016x}")
-        }
+    if let Some(key) = key {
+        return format_compact!("{ingress}\u{1f}{target}\u{1f}{key}");
     }
+    let (high, low) = (
+        Random::from_system().next_u64(),
+        Random::from_system().next_u64(),
+    );
+    format_compact!("{ingress}\u{1f}{target}\u{1f}\u{1e}{high:016x}{low:016x}")
 }
 
 fn fingerprint(parts: &[&[u8]]) -> u64 {

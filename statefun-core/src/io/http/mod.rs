@@ -27,7 +27,7 @@ pub(in crate::io) use answer::{Reply, problem, with_type};
 pub(in crate::io) use body::Budget;
 pub(in crate::io) use route::Segment;
 pub(crate) use route::percent_decode;
-pub(in crate::io) use server::{Answering, Endpoint, Opening, Route};
+pub(in crate::io) use server::{Answering, Endpoint, Example, Opening, Route};
 pub(in crate::io) use submit::{CHANNEL, durable};
 
 use crate::module::description::MessageFormat;

@@ -237,8 +237,8 @@ mod tests {
             ("wait=", Wait::Longest),
             ("a=b&wait=5", Wait::For(Duration::from_secs(5))),
             ("wait=500ms&x", Wait::For(Duration::from_millis(500))),
-            ("wait=1+min", Wait::For(Duration::from_secs(60))),
-            ("wait=1%20min", Wait::For(Duration::from_secs(60))),
+            ("wait=1+min", Wait::For(Duration::from_mins(1))),
+            ("wait=1%20min", Wait::For(Duration::from_mins(1))),
             ("wait=0", Wait::No),
             ("wait=0s", Wait::No),
         ] {

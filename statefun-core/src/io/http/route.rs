@@ -79,15 +79,14 @@ pub(crate) fn percent_decode(text: &str) -> Result<String, PathError> {
 
 /// Percent-encodes everything but what a path segment may hold anywhere.
 pub(super) fn percent_encode(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
+    text.bytes()
+        .fold(String::with_capacity(text.len()), |out, byte| {
+            if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+                out + char::from(byte).encode_utf8(&mut [0; 4])
+            } else {
+                out + &format!("%{byte:02X}")
+            }
+        })
 }
 
 /// The decoded segments of a request's path; none when it is no absolute path. The path `/` has no segments.

@@ -9,7 +9,7 @@ use std::future::Future;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener as StdListener, ToSocketAddrs as _};
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use http::header::ALLOW;
@@ -51,9 +51,32 @@ pub(in crate::io) struct Route {
     pub(in crate::io) component: String,
     pub(in crate::io) methods: &'static [Method],
     pub(in crate::io) path: Vec<Segment>,
-    /// A command that calls it, given where it listens.
-    pub(in crate::io) example: Box<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    pub(in crate::io) example: Example,
     pub(in crate::io) endpoint: Arc<dyn Endpoint>,
+}
+
+type Make = dyn Fn(&str) -> Option<String> + Send + Sync;
+
+/// A command that calls a route. It is made up when it is first asked for.
+pub(in crate::io) struct Example {
+    make: Box<Make>,
+    made: OnceLock<Option<String>>,
+}
+
+impl Example {
+    /// `make` makes it up, given the URL up to the path.
+    pub(in crate::io) fn new(
+        make: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            make: Box::new(make),
+            made: OnceLock::new(),
+        }
+    }
+
+    fn at(&self, base: &str) -> Option<String> {
+        self.made.get_or_init(|| (self.make)(base)).clone()
+    }
 }
 
 /// What a server is opened with.
@@ -320,7 +343,7 @@ impl Server {
                 .map(Method::to_string)
                 .unwrap_or_default(),
             path: route::show(&route.path),
-            example: (route.example)(&base),
+            example: route.example.at(&base),
         });
         listening.collect()
     }
@@ -351,7 +374,7 @@ impl Server {
                     .unwrap_or_else(PoisonError::into_inner) = Some(accepting);
             }
             Err(error) => {
-                tracing::error!(address = %self.local, %error, "the server cannot accept connections")
+                tracing::error!(address = %self.local, %error, "the server cannot accept connections");
             }
         }
     }

@@ -1,5 +1,10 @@
 //! From a connection to a worker, and what became of the record.
 
+#![expect(
+    clippy::result_large_err,
+    reason = "the error is the answer to a request: made once, and moved as it is"
+)]
+
 use std::time::Duration;
 
 use http::StatusCode;

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::HOST;
 use crate::io::egress::{Egress, EgressContext, EgressError, EgressRecord};
 use crate::io::http::{
-    Answering, Endpoint, HttpServers, Opening, Reply, Route, Segment, problem, with_type,
+    Answering, Endpoint, Example, HttpServers, Opening, Reply, Route, Segment, problem, with_type,
 };
 use crate::module::model::{self, PLAYGROUND_EGRESS_RECORD};
 
@@ -56,7 +56,7 @@ impl Egress for PlaygroundEgress {
             component: context.id.clone(),
             methods: &[Method::GET],
             path: vec![Segment::Rest("topic")],
-            example: Box::new(move |base| {
+            example: Example::new(move |base| {
                 first.as_ref().map(|topic| format!("curl {base}/{topic}"))
             }),
             endpoint: self.topics.clone(),

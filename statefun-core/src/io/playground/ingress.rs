@@ -12,8 +12,8 @@ use super::HOST;
 use crate::clock::WallClock;
 use crate::id::{Address, KeyGroups, TypeName};
 use crate::io::http::{
-    Answering, Budget, CHANNEL, Endpoint, HttpServers, Opening, Reply, Route, Segment, durable,
-    problem,
+    Answering, Budget, CHANNEL, Endpoint, Example, HttpServers, Opening, Reply, Route, Segment,
+    durable, problem,
 };
 use crate::io::ingress::{
     Decoder, Ingress, IngressContext, IngressError, Partition, Record, RecordSender, channel,
@@ -69,7 +69,7 @@ impl Ingress for PlaygroundIngress {
             // StateFun's takes any method; its documentation uses PUT.
             methods: &[Method::PUT, Method::POST],
             path: ["namespace", "name", "id"].map(Segment::Any).into(),
-            example: Box::new(|_| None),
+            example: Example::new(|_| None),
             endpoint: Arc::new(front),
         };
         let opening = Opening {

@@ -1,13 +1,13 @@
 //! `PersistedRegistry`: states whose names are known only at run time.
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::clock::Timestamp;
 use crate::module::description::{Expiration, StateKind};
 use crate::sdk::state::{
-    Flush, PersistedState, PersistedValue, RowBytes, RowValue, StateSite, StateValue, TableKey, push_row_header,
-    schema_id,
+    Flush, PersistedState, PersistedValue, RowBytes, RowValue, StateSite, StateValue, TableKey,
+    push_row_header, schema_id,
 };
 use crate::shape::Shaped;
 use crate::state::StateError;
@@ -112,7 +112,9 @@ impl PersistedRegistry {
         S::Value: Shaped,
     {
         let Some(site) = &self.site else {
-            return Err(StateError::Store("a registry is used outside of an invocation".to_owned()));
+            return Err(StateError::Store(
+                "a registry is used outside of an invocation".to_owned(),
+            ));
         };
         if !self.states.contains_key(name) {
             let slot = register::<S>(site, name, expiration, self.now)?;
@@ -120,25 +122,35 @@ impl PersistedRegistry {
             self.new.push(name.to_owned());
         }
         let site = site.clone();
-        let state = self.states.get_mut(name).and_then(|state| state.as_any().downcast_mut::<S>());
+        let state = self
+            .states
+            .get_mut(name)
+            .and_then(|state| state.as_any().downcast_mut::<S>());
         state.ok_or_else(|| {
-            site.decode_error(format_args!("`{name}` is registered as another type than {}", std::any::type_name::<S>()))
+            site.decode_error(format_args!(
+                "`{name}` is registered as another type than {}",
+                std::any::type_name::<S>()
+            ))
         })
     }
 
     /// The names registered at this address, in order.
     pub fn names(&self) -> Result<Vec<String>, StateError> {
-        let Some(site) = &self.site else { return Ok(Vec::new()) };
+        let Some(site) = &self.site else {
+            return Ok(Vec::new());
+        };
         let start = site.entry_key(|out| out.push(NAMES));
         let end = site.entry_key(|out| out.push(STATES));
         let rows = site.rows.borrow().scan(&start, &end, usize::MAX)?;
-        rows.iter()
-            .map(|(key, _)| {
-                key.get(start.len()..)
-                    .and_then(|mut rest| String::decode_key(&mut rest))
-                    .ok_or_else(|| site.decode_error("a registered name is malformed"))
-            })
-            .collect()
+        // A name has no row before the cut that follows its registration.
+        let mut names: BTreeSet<String> = self.states.keys().cloned().collect();
+        for (key, _) in rows {
+            let name = key
+                .get(start.len()..)
+                .and_then(|mut rest| String::decode_key(&mut rest));
+            names.insert(name.ok_or_else(|| site.decode_error("a registered name is malformed"))?);
+        }
+        Ok(names.into_iter().collect())
     }
 }
 
@@ -190,17 +202,28 @@ where
         name: name.into(),
         address: site.address.clone(),
     };
-    let row = if S::HAS_ROW { site.rows.borrow().get(&own.key)? } else { None };
+    let row = if S::HAS_ROW {
+        site.rows.borrow().get(&own.key)?
+    } else {
+        None
+    };
     let row = match row.as_deref().map(RowValue::parse) {
         Some(None) => return Err(own.decode_error("the row is too short")),
         Some(Some(row)) => Some(RowBytes(row)),
         None => None,
     };
     let mut state = S::absent();
-    state.load(row, Some(own.clone())).map_err(|problem| own.decode_error(problem))?;
+    state
+        .load(row, Some(own.clone()))
+        .map_err(|problem| own.decode_error(problem))?;
     state.expire(now);
     let dirty = name_row.is_some();
-    Ok(Slot { state, site: own, dirty, name_row })
+    Ok(Slot {
+        state,
+        site: own,
+        dirty,
+        name_row,
+    })
 }
 
 impl PersistedState for PersistedRegistry {
@@ -221,12 +244,16 @@ impl PersistedState for PersistedRegistry {
 
     fn expire(&mut self, now: Timestamp) -> bool {
         self.now = now;
-        self.states.values_mut().fold(false, |gone, state| state.expire(now) | gone)
+        self.states
+            .values_mut()
+            .fold(false, |gone, state| state.expire(now) | gone)
     }
 
     fn commit(&mut self, now: Timestamp, _expiration: Expiration) -> bool {
         self.new.clear();
-        self.states.values_mut().fold(false, |dirty, state| state.commit(now) | dirty)
+        self.states
+            .values_mut()
+            .fold(false, |dirty, state| state.commit(now) | dirty)
     }
 
     fn rollback(&mut self) {
@@ -243,6 +270,58 @@ impl PersistedState for PersistedRegistry {
     }
 
     fn heap_bytes(&self) -> usize {
-        self.states.iter().map(|(name, state)| name.len() + state.heap_bytes() + 64).sum()
+        self.states
+            .iter()
+            .map(|(name, state)| name.len() + state.heap_bytes() + 64)
+            .sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::prelude::*;
+    use crate::testing::Harness;
+
+    #[stateful_function(typename = "example/gauges", accepts(String))]
+    struct Gauges {
+        #[persisted]
+        gauges: PersistedRegistry,
+    }
+
+    impl Handle<String> for Gauges {
+        fn handle(&mut self, name: String, _: &mut Context<'_, Self>) -> HandlerResult {
+            **self.gauges.value::<u32>(&name)? += 1;
+            if name == "wrong" {
+                Err(HandlerError::permanent("wrong"))
+            } else {
+                Ok(())
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_those_that_are_registered_by_now() {
+        let mut app = Harness::builder().function::<Gauges>().build().unwrap();
+        let at = || Gauges::at("one");
+        let names = |app: &mut Harness| app.state(at(), |gauges| gauges.gauges.names()).unwrap();
+        app.send(at(), "b".to_owned()).run_until_idle();
+        assert_eq!(names(&mut app), ["b"]);
+        // In an epoch that has not ended.
+        app.send(at(), "a".to_owned()).run(1);
+        assert_eq!(names(&mut app), ["a", "b"]);
+        app.restart();
+        assert_eq!(names(&mut app), ["a", "b"]);
+        let twice = app.state(at(), |gauges| {
+            gauges.gauges.value::<u32>("c").unwrap();
+            gauges.gauges.names()
+        });
+        assert_eq!(twice.unwrap(), ["a", "b", "c"]);
+        assert_eq!(
+            names(&mut app),
+            ["a", "b"],
+            "what was only looked at is taken back"
+        );
+        app.send(at(), "wrong".to_owned()).run_until_idle();
+        assert_eq!(names(&mut app), ["a", "b"]);
     }
 }

@@ -1,12 +1,14 @@
 //! Frames and records from bytes alone: whatever they are, and in whatever pieces they come.
 
+use std::fmt::Write as _;
+
 use proptest::prelude::*;
 use serde_json::json;
 
 use super::{ORDER, Read, decoder, shown};
+use crate::io::file::csv::RowEnd;
 use crate::io::file::frames::{Flaw, Frames, Layout};
 use crate::io::file::records::{Format, Records};
-use crate::io::file::rows::RowEnd;
 use crate::module::model::FileIngress as Spec;
 
 fn spec(format: &str, value_type: &str, id_from: serde_json::Value, columns: &[&str]) -> Spec {
@@ -20,31 +22,41 @@ fn spec(format: &str, value_type: &str, id_from: serde_json::Value, columns: &[&
 }
 
 fn layout(format: &str) -> Layout {
-    if format == "csv" { Layout::Rows(RowEnd::new(b',')) } else { Layout::Lines }
+    if format == "csv" {
+        Layout::Rows(RowEnd::new(b','))
+    } else {
+        Layout::Lines
+    }
 }
+
+/// An offset and the number of the line there.
+type Place = (u64, u64);
 
 /// Everything in `bytes` from a place on, and the place behind each; `pieces` is how much is read at a time.
 fn read(
     format: &Format,
     layout: Layout,
     bytes: &[u8],
-    (offset, line): (u64, u64),
+    (offset, line): Place,
     most_bytes: usize,
     pieces: &[usize],
-) -> Result<Vec<(Read, (u64, u64))>, String> {
+) -> Result<Vec<(Read, Place)>, String> {
     let mut records = Records::new(format, "in".to_owned());
     let mut all = Vec::new();
     if records.needs_header() && offset > 0 {
         let mut header = Frames::new(layout.clone(), most_bytes, 0, 1);
-        header.fill(|buffer| copy(bytes, buffer, usize::MAX)).unwrap();
+        header
+            .fill(|buffer| copy(bytes, buffer, usize::MAX))
+            .unwrap();
         records.take_header(&header.next(true).unwrap())?;
     }
     let mut frames = Frames::new(layout, most_bytes, offset, line);
     let mut pieces = pieces.iter().copied().cycle();
     loop {
         let from = usize::try_from(frames.read_offset()).unwrap();
-        let count =
-            frames.fill(|buffer| copy(&bytes[from..], buffer, pieces.next().unwrap_or(usize::MAX))).unwrap();
+        let count = frames
+            .fill(|buffer| copy(&bytes[from..], buffer, pieces.next().unwrap_or(usize::MAX)))
+            .unwrap();
         assert!(bytes[..from + count].ends_with(frames.recent()));
         while let Some(frame) = frames.next(count == 0) {
             assert!(frame.bytes.len() <= most_bytes);
@@ -102,7 +114,7 @@ proptest! {
             prop_assert_eq!(&rest[..], &whole[at + 1..], "from {:?}", place);
             // The line is the one an editor shows.
             let before = &bytes[..usize::try_from(place.0).unwrap()];
-            let lines = before.iter().filter(|byte| **byte == b'\n').count() as u64;
+            let lines = before.split(|byte| *byte == b'\n').count() as u64 - 1;
             let unended = u64::from(!csv && !before.ends_with(b"\n"));
             prop_assert_eq!(place.1, 1 + lines + unended);
         }
@@ -111,7 +123,7 @@ proptest! {
     /// Whatever is put into a valid line where it cannot be: the message names that place.
     #[test]
     fn the_line_and_column_of_an_error(
-        names in proptest::collection::vec("[a-zé€😀]{0,5}", 1..8),
+        names in proptest::collection::vec("[a-zé€😀]{1,5}", 1..8),
         bad_line: prop::sample::Index,
         crlf: bool,
     ) {
@@ -119,7 +131,7 @@ proptest! {
         let mut bytes = String::new();
         for (at, name) in names.iter().enumerate() {
             let fault = if at == bad_line { "#" } else { "" };
-            bytes.push_str(&format!("{{\"id\":\"{name}\",{fault}\"amount\":7}}{}", if crlf { "\r\n" } else { "\n" }));
+            write!(bytes, "{{\"id\":\"{name}\",{fault}\"amount\":7}}{}", if crlf { "\r\n" } else { "\n" }).unwrap();
         }
         let column = 10 + names[bad_line].chars().count();
         for value_type in [ORDER, "example/Other"] {
@@ -141,11 +153,27 @@ proptest! {
 }
 
 /// What comes out of a whole file: values, or problems.
-fn check(format: &str, value_type: &str, id_from: serde_json::Value, bytes: &[u8], expected: &[Result<&str, &str>]) {
+fn check(
+    format: &str,
+    value_type: &str,
+    id_from: serde_json::Value,
+    bytes: &[u8],
+    expected: &[Result<&str, &str>],
+) {
     let format_of = Format::new(&spec(format, value_type, id_from, &[]), &decoder()).unwrap();
-    let found = read(&format_of, layout(format), bytes, (0, 1), 1_000, &[usize::MAX]).unwrap();
-    let found: Vec<Result<&str, &str>> =
-        found.iter().map(|((_, value), _)| value.as_deref().map_err(String::as_str)).collect();
+    let found = read(
+        &format_of,
+        layout(format),
+        bytes,
+        (0, 1),
+        1_000,
+        &[usize::MAX],
+    )
+    .unwrap();
+    let found: Vec<Result<&str, &str>> = found
+        .iter()
+        .map(|((_, value), _)| value.as_deref().map_err(String::as_str))
+        .collect();
     assert_eq!(found, expected);
 }
 
@@ -193,7 +221,7 @@ fn rows() {
         "csv",
         ORDER,
         json!({"column": "id"}),
-        b"id,amount,note\r\na,1,\r\n\n\"b\nb\",2,\"x\"\"y\"\n3,x,\n4\n5,5,\"a\"b\n,6,\n7,\xff,\n8,-1,\n9,99999999999999999999,\na,1,\"\n,",
+        b"id,amount,note\r\na,1,\r\n\n\"b\nb\",2,\"x\"\"y\"\n3,x,\n4\n5,5,\"a\"b\n,6,\n7,\xff,\n8,-1,\n9,1.5,\na,1,\"\n,",
         &[
             Ok(r#"{"id":"a","amount":1,"note":null}"#),
             Ok(r#"{"id":"b\nb","amount":2,"note":"x\"y"}"#),
@@ -203,29 +231,51 @@ fn rows() {
             Err("in:9: column `id`: the id is empty"),
             Err("in:10: column `amount`: not UTF-8"),
             Err("in:11: column `amount`: invalid value: integer `-1`, expected u64"),
-            Err("in:12: column `amount`: invalid type: floating point `1e20`, expected u64"),
+            Err("in:12: column `amount`: invalid type: floating point `1.5`, expected u64"),
             Err("in:13: a quote in the row that begins here does not end before the file does"),
             Err("in:14: the row has 2 columns, not 3 (id, amount, note)"),
         ],
     );
-    check("csv", ORDER, json!({"pointer": "/id"}), b"id,note\na,b\n", &[Err("in:2: missing field `amount`")]);
+    check(
+        "csv",
+        ORDER,
+        json!({"pointer": "/id"}),
+        b"id,note\na,b\n",
+        &[Err("in:2: missing field `amount`")],
+    );
     check(
         "csv",
         "example/Other",
         json!({"pointer": "/n"}),
         b"n,s\n7,x\n\"\",y\n",
-        &[Ok(r#"{"n":7,"s":"x"}"#), Err("in:3: the id at `/n` is empty")],
+        &[
+            Ok(r#"{"n":7,"s":"x"}"#),
+            Err("in:3: the id at `/n` is empty"),
+        ],
     );
 }
 
 #[test]
 fn headers_that_name_no_columns_are_errors() {
     for (bytes, problem) in [
-        (&b"id,id\n"[..], "in:1: the header: two columns have the name `id`"),
-        (b"\n\na,b\n", "in:3: the header: `idFrom` names the column `id`, which is not among a, b"),
-        (b"id,\"", "in:1: the header: it is too long, or a quote in it does not end"),
+        (
+            &b"id,id\n"[..],
+            "in:1: the header: two columns have the name `id`",
+        ),
+        (
+            b"\n\na,b\n",
+            "in:3: the header: `idFrom` names the column `id`, which is not among a, b",
+        ),
+        (
+            b"id,\"",
+            "in:1: the header: it is too long, or a quote in it does not end",
+        ),
     ] {
-        let format = Format::new(&spec("csv", ORDER, json!({"column": "id"}), &[]), &decoder()).unwrap();
+        let format = Format::new(
+            &spec("csv", ORDER, json!({"column": "id"}), &[]),
+            &decoder(),
+        )
+        .unwrap();
         let found = read(&format, layout("csv"), bytes, (0, 1), 1_000, &[1]);
         assert_eq!(found.unwrap_err(), problem);
     }
@@ -245,16 +295,22 @@ fn what_is_too_long_is_bounded_and_passed() {
         let mut all = Vec::new();
         loop {
             let from = usize::try_from(frames.read_offset()).unwrap();
-            let count = frames.fill(|buffer| copy(&bytes[from..], buffer, pieces)).unwrap();
+            let count = frames
+                .fill(|buffer| copy(&bytes[from..], buffer, pieces))
+                .unwrap();
             while let Some(frame) = frames.next(count == 0) {
-                all.push((String::from_utf8(frame.bytes.to_vec()).unwrap(), frame.line, frame.flaw));
+                all.push((
+                    String::from_utf8(frame.bytes.to_vec()).unwrap(),
+                    frame.line,
+                    frame.flaw,
+                ));
             }
             if count == 0 {
                 return all;
             }
         }
     };
-    let long = "x".repeat(1_000_000);
+    let long = "x".repeat(40_000);
     let text = format!("1234567890\r\n12345678901\n{long}\nok\n{long}");
     let rows = format!("a,\"b\n{}\nc,d\n", "e\n".repeat(10));
     for pieces in [1, 7, usize::MAX] {

@@ -10,12 +10,14 @@ use serde::{Deserialize, Serialize};
 use crate::id::{KeyGroups, MessageTypeId};
 use crate::io::clients::Clients;
 use crate::io::ingress::{
-    Decoder, Ingress, IngressContext, IngressError, Record, RecordValue, Source, SourceStatus, Waker,
+    Decoder, Ingress, IngressContext, IngressError, Record, RecordValue, Source, SourceStatus,
+    Waker,
 };
 use crate::module::description::MessageFormat;
 use crate::sdk::message::{CodecError, Message, MessageDefinition, TypedValue, serde_codec};
 use crate::shape::{Field, Shape};
 
+mod foreign;
 mod framing;
 mod input;
 mod output;
@@ -35,7 +37,11 @@ impl Drop for Case {
 
 /// The seeds of a test: `STATEFUN_SEEDS` times as many when that is set, or the one in `STATEFUN_SEED`, to replay a failure.
 fn seeds(count: u64) -> std::ops::Range<u64> {
-    let number = |name| std::env::var(name).ok().and_then(|value| value.parse().ok());
+    let number = |name| {
+        std::env::var(name)
+            .ok()
+            .and_then(|value| value.parse().ok())
+    };
     match number("STATEFUN_SEED") {
         Some(one) => one..one + 1,
         None => 0..count * number("STATEFUN_SEEDS").unwrap_or(1),
@@ -45,7 +51,11 @@ fn seeds(count: u64) -> std::ops::Range<u64> {
 fn runtime() -> &'static tokio::runtime::Runtime {
     static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| {
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap()
     })
 }
 
@@ -77,7 +87,11 @@ impl Message for Order {
     }
 
     fn shape() -> Shape {
-        let field = |name: &str, shape, optional| Field { name: name.to_owned(), shape, optional };
+        let field = |name: &str, shape, optional| Field {
+            name: name.to_owned(),
+            shape,
+            optional,
+        };
         Shape::Struct {
             name: "Order".to_owned(),
             fields: vec![
@@ -109,19 +123,26 @@ struct Reader {
 type Read = (Option<String>, Result<String, String>);
 
 fn shown(record: &Record) -> Read {
-    let value = record.value.as_ref().map_err(|bad| bad.problem.clone()).map(|RecordValue(value)| {
-        let any = value.as_any();
-        if let Some(value) = any.downcast_ref::<TypedValue>() {
-            return String::from_utf8(value.value.to_vec()).unwrap();
-        }
-        let order: &Order = any.downcast_ref().unwrap();
-        serde_json::to_string(order).unwrap()
-    });
+    let value = record
+        .value
+        .as_ref()
+        .map_err(|bad| bad.problem.clone())
+        .map(|RecordValue(value)| {
+            let any = value.as_any();
+            if let Some(value) = any.downcast_ref::<TypedValue>() {
+                return String::from_utf8(value.value.to_vec()).unwrap();
+            }
+            let order: &Order = any.downcast_ref().unwrap();
+            serde_json::to_string(order).unwrap()
+        });
     (record.key.as_ref().map(ToString::to_string), value)
 }
 
 impl Reader {
-    fn open(ingress: &mut dyn Ingress, position: Option<(&str, Bytes)>) -> Result<Self, IngressError> {
+    fn open(
+        ingress: &mut dyn Ingress,
+        position: Option<(&str, Bytes)>,
+    ) -> Result<Self, IngressError> {
         let woken = Arc::new((Mutex::new(false), Condvar::new()));
         let bell = woken.clone();
         let waker = Waker::new(move || {
@@ -132,7 +153,10 @@ impl Reader {
         let context = IngressContext {
             id: "example/orders".to_owned(),
             workers: 1,
-            positions: position.into_iter().map(|(name, at)| (name.to_owned(), at)).collect::<BTreeMap<_, _>>(),
+            positions: position
+                .into_iter()
+                .map(|(name, at)| (name.to_owned(), at))
+                .collect::<BTreeMap<_, _>>(),
             decoder: decoder(),
             runtime: runtime().handle().clone(),
             stopping,
@@ -172,11 +196,15 @@ impl Reader {
                 SourceStatus::Finished => self.finished = true,
                 SourceStatus::Idle => {
                     if self.waiting.is_empty() {
-                        // A wake that is missing lets the test hang, and so fail.
-                        let mut woken = self.woken.0.lock().unwrap();
-                        while !*woken {
-                            woken = self.woken.1.wait(woken).unwrap();
-                        }
+                        // Only so that a wake or record that is missing is no endless wait.
+                        let woken = self.woken.0.lock().unwrap();
+                        let patience = Duration::from_mins(1);
+                        let (mut woken, late) = self
+                            .woken
+                            .1
+                            .wait_timeout_while(woken, patience, |woken| !*woken)
+                            .unwrap();
+                        assert!(!late.timed_out(), "nothing comes any more");
                         *woken = false;
                     }
                 }
@@ -186,7 +214,9 @@ impl Reader {
     }
 
     fn take(&mut self, count: usize) -> Vec<Read> {
-        (0..count).map(|_| shown(&self.next().unwrap().expect("more records"))).collect()
+        (0..count)
+            .map(|_| shown(&self.next().unwrap().expect("more records")))
+            .collect()
     }
 
     fn rest(&mut self) -> Vec<Read> {

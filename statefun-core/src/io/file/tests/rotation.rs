@@ -15,11 +15,19 @@ use crate::rand::Random;
 fn open(path: &Path, follow: bool, position: Option<Bytes>) -> Reader {
     let name = path.display().to_string();
     let mut ingress = FileIngress::new(spec(path, "x/y", follow, |_| ()));
-    Reader::open(&mut ingress, position.map(|position| (name.as_str(), position))).unwrap()
+    Reader::open(
+        &mut ingress,
+        position.map(|position| (name.as_str(), position)),
+    )
+    .unwrap()
 }
 
 fn values(reader: &mut Reader, count: usize) -> Vec<String> {
-    reader.take(count).into_iter().map(|(_, value)| value.unwrap()).collect()
+    reader
+        .take(count)
+        .into_iter()
+        .map(|(_, value)| value.unwrap())
+        .collect()
 }
 
 /// A program that writes a log, and one that rotates it.
@@ -34,14 +42,24 @@ struct Log {
 
 impl Log {
     fn new(path: PathBuf, csv: bool) -> Self {
-        Self { path, file: None, written: 0, csv, unread: VecDeque::new() }
+        Self {
+            path,
+            file: None,
+            written: 0,
+            csv,
+            unread: VecDeque::new(),
+        }
     }
 
     fn raw(&mut self, text: &str) {
         let csv = self.csv;
         let path = &self.path;
         let file = self.file.get_or_insert_with(|| {
-            let mut file = File::options().append(true).create(true).open(path).unwrap();
+            let mut file = File::options()
+                .append(true)
+                .create(true)
+                .open(path)
+                .unwrap();
             if csv && file.metadata().unwrap().len() == 0 {
                 file.write_all(b"n,text\n").unwrap();
             }
@@ -56,9 +74,16 @@ impl Log {
             self.written += 1;
             let n = self.written;
             // Of very different lengths, so that files are sometimes within their fingerprint.
-            let text = "x".repeat(if random.below(4) == 0 { random.below(3_000) as usize } else { 3 });
+            let text = "x".repeat(if random.below(4) == 0 {
+                random.below(3_000) as usize
+            } else {
+                3
+            });
             let (line, value) = if self.csv {
-                (format!("{n},\"{text}\n\"\r\n"), format!("{{\"n\":{n},\"text\":\"{text}\\u000a\"}}"))
+                (
+                    format!("{n},\"{text}\n\"\r\n"),
+                    format!("{{\"n\":{n},\"text\":\"{text}\\u000a\"}}"),
+                )
             } else {
                 (format!("[{n},\"{text}\"]\n"), format!("[{n},\"{text}\"]"))
             };
@@ -109,9 +134,16 @@ fn nothing_is_lost_or_read_twice_whatever_happens_to_the_file() {
             let _case = Case(format!("seed {seed}, csv {csv}"));
             let mut random = Random::seeded(seed);
             let dir = tempfile::tempdir().unwrap();
-            let mut log = Log::new(dir.path().join(if csv { "log.csv" } else { "log.jsonl" }), csv);
-            let mut reader = None;
-            let mut position = None;
+            let mut log = Log::new(
+                dir.path().join(if csv { "log.csv" } else { "log.jsonl" }),
+                csv,
+            );
+            // Before the first record there is no position, and only the file at the path counts.
+            log.write(1, &mut random);
+            let mut first = open(&log.path, true, None);
+            log.read_all(&mut first);
+            let mut position = first.position.clone();
+            let mut reader = Some(first);
             for _ in 0..25 {
                 match random.below(12) {
                     0..=3 => {
@@ -152,6 +184,9 @@ fn nothing_is_lost_or_read_twice_whatever_happens_to_the_file() {
                         }
                         let count = 1 + random.below(4);
                         log.write(count, &mut random);
+                        // Until it was looked at, nothing leads to it once it gets another name.
+                        log.read(reader, 1);
+                        position.clone_from(&reader.position);
                     }
                     // The application stops somewhere, and all of this may happen while it is down.
                     7 | 8 => {
@@ -164,7 +199,8 @@ fn nothing_is_lost_or_read_twice_whatever_happens_to_the_file() {
                         }
                     }
                     _ => {
-                        let reader = reader.get_or_insert_with(|| open(&log.path, true, position.clone()));
+                        let reader =
+                            reader.get_or_insert_with(|| open(&log.path, true, position.clone()));
                         log.read(reader, random.below(8) as usize);
                         if reader.position.is_some() {
                             position.clone_from(&reader.position);
@@ -190,12 +226,20 @@ fn files_between_are_read_when_it_was_rotated_more_than_once_while_down() {
     assert_eq!(values(&mut reader, 1), ["1"]);
     let position = reader.position.clone();
     drop(reader);
-    for (rotated, next) in [("in.jsonl-20240101", "3\n4"), ("in.jsonl-20240102", "5\n"), ("in.jsonl-20240103", "6\n")] {
+    for (rotated, next) in [
+        ("in.jsonl-20240101", "3\n4"),
+        ("in.jsonl-20240102", "5\n"),
+        ("in.jsonl-20240103", "6\n"),
+    ] {
         fs::rename(&path, dir.path().join(rotated)).unwrap();
         fs::write(&path, next).unwrap();
     }
     let mut reader = open(&path, false, position);
-    let all: Vec<String> = reader.rest().into_iter().map(|(_, value)| value.unwrap()).collect();
+    let all: Vec<String> = reader
+        .rest()
+        .into_iter()
+        .map(|(_, value)| value.unwrap())
+        .collect();
     assert_eq!(all, ["2", "3", "4", "5", "6"]);
 }
 
@@ -238,8 +282,16 @@ fn a_copy_in_place_of_the_file_is_the_same_file() {
     for other in ["1\n3\n2\n4\n", "0\n2\n3\n", "1\n", ""] {
         fs::write(&path, other).unwrap();
         let mut reader = open(&path, false, position.clone());
-        let all: Vec<String> = reader.rest().into_iter().map(|(_, value)| value.unwrap()).collect();
-        assert_eq!(all, other.lines().collect::<Vec<_>>(), "read from its beginning");
+        let all: Vec<String> = reader
+            .rest()
+            .into_iter()
+            .map(|(_, value)| value.unwrap())
+            .collect();
+        assert_eq!(
+            all,
+            other.lines().collect::<Vec<_>>(),
+            "read from its beginning"
+        );
     }
 }
 

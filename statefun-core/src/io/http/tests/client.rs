@@ -71,13 +71,10 @@ impl Connection {
         let head = String::from_utf8(bytes[..head_end].to_vec()).unwrap();
         let (status, headers) = head.split_once("\r\n").unwrap_or((&head, ""));
         let status = status.split(' ').nth(1).unwrap().parse().unwrap();
-        let headers: String = headers
-            .lines()
-            .map(|line| {
-                let (name, value) = line.split_once(':').unwrap();
-                format!("{}: {}\n", name.to_ascii_lowercase(), value.trim())
-            })
-            .collect();
+        let headers = headers.lines().fold(String::new(), |all, line| {
+            let (name, value) = line.split_once(':').unwrap();
+            all + &format!("{}: {}\n", name.to_ascii_lowercase(), value.trim())
+        });
         let mut response = Response {
             status,
             head: headers,

@@ -50,7 +50,7 @@ fn nothing_is_accepted_before_it_is_durable() {
     while app.log().is_empty() {
         std::thread::yield_now();
     }
-    let waiting = std::thread::spawn(move || connection.read().unwrap());
+    let waiting = super::thread(move || connection.read().unwrap());
     assert!(!waiting.is_finished());
     app.controls.stall.store(false, Ordering::SeqCst);
     assert_eq!(waiting.join().unwrap().status, 202);

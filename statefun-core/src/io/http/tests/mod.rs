@@ -10,3 +10,13 @@ mod receiver;
 mod requests;
 mod stopping;
 mod webhook;
+
+/// Runs something beside the test.
+fn thread<T: Send + 'static>(
+    run: impl FnOnce() -> T + Send + 'static,
+) -> std::thread::JoinHandle<T> {
+    std::thread::Builder::new()
+        .name("beside the test".to_owned())
+        .spawn(run)
+        .unwrap()
+}

@@ -80,11 +80,11 @@ impl Receiver {
                 }
                 let state = accepting.clone();
                 let number = state.connections.fetch_add(1, Ordering::SeqCst);
-                let serve = move || drop(state.serve(stream.unwrap(), number));
-                std::thread::Builder::new().spawn(serve).unwrap();
+                let serve = move || state.serve(stream.unwrap(), number);
+                super::thread(serve);
             }
         };
-        std::thread::Builder::new().spawn(accept).unwrap();
+        super::thread(accept);
         Self { address, state }
     }
 
@@ -163,7 +163,12 @@ impl State {
     }
 }
 
-fn read(stream: &mut TcpStream, bytes: &mut Vec<u8>, connection: usize) -> Option<Received> {
+/// Reads a request; none when the connection ends.
+pub(super) fn read(
+    stream: &mut TcpStream,
+    bytes: &mut Vec<u8>,
+    connection: usize,
+) -> Option<Received> {
     let mut piece = [0; 4096];
     let mut more = |bytes: &mut Vec<u8>| match stream.read(&mut piece) {
         Ok(read) if read > 0 => {

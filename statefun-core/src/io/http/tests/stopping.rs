@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::app::App;
-use super::client::{Connection, post, request};
+use super::client::{Connection, request};
 
 const GREETS: &str = "
 kind: io.statefun.http.v1/ingress
@@ -38,7 +38,11 @@ fn what_is_under_way_is_answered_and_what_comes_later_is_not_taken() {
         std::thread::yield_now();
     }
     app.stop();
-    let late = post(address, "/greets/b", GREET);
+    let mut late = Connection::open(address);
+    // Long enough for the server to take the connection before there is a request.
+    std::thread::sleep(Duration::from_millis(20));
+    late.write(request("POST", "/greets/b", &[], GREET));
+    let late = late.read().unwrap();
     assert_eq!((late.status, late.header("retry-after")), (503, Some("1")));
     assert_eq!(late.header("connection"), Some("close"));
     assert_eq!(idle.read(), None, "an idle connection is closed");

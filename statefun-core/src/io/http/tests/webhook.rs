@@ -168,7 +168,7 @@ fn failures_of_every_kind_are_tried_again_with_the_same_key() {
     ];
     let count = acts.len();
     let receiver = Receiver::start(move |n, _| acts.get(n).cloned().unwrap_or(OK));
-    let mut hook = open(&receiver, "  timeout: 200ms\n");
+    let mut hook = open(&receiver, "  timeout: 1s\n");
     hook.webhook.deliver(1, &numbered(2)).unwrap();
     let received = receiver.received();
     let keys: Vec<_> = received
@@ -192,12 +192,18 @@ fn a_receiver_that_comes_later_is_waited_for() {
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let url = format!("http://{}/", socket.local_addr().unwrap());
     let mut hook = try_open(&url, "", None).unwrap();
-    let delivering =
-        std::thread::spawn(move || hook.webhook.deliver(1, &numbered(1)).map(|()| hook));
+    let delivering = super::thread(move || hook.webhook.deliver(1, &numbered(1)).map(|()| hook));
     std::thread::sleep(std::time::Duration::from_millis(20));
     let listener = socket.listen(8).unwrap();
     let (stream, _) = runtime.block_on(listener.accept()).unwrap();
     let mut stream = stream.into_std().unwrap();
+    stream.set_nonblocking(false).unwrap();
+    assert_eq!(
+        super::receiver::read(&mut stream, &mut Vec::new(), 0)
+            .unwrap()
+            .body,
+        "0"
+    );
     std::io::Write::write_all(&mut stream, b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
         .unwrap();
     delivering.join().unwrap().unwrap();
@@ -302,7 +308,7 @@ fn dead_letters_are_durable_before_the_record_counts_as_delivered() {
     let hook = try_open(&url, "  deadLetter: example/dead\n", Some(way.clone())).unwrap();
     let delivered = Arc::new(AtomicBool::new(false));
     let (mut webhook, told) = (hook.webhook, delivered.clone());
-    let delivering = std::thread::spawn(move || {
+    let delivering = super::thread(move || {
         let result = webhook.deliver(1, &numbered(3));
         told.store(true, Ordering::SeqCst);
         result.map(|()| webhook)
@@ -324,7 +330,7 @@ fn dead_letters_are_durable_before_the_record_counts_as_delivered() {
     let mut webhook = delivering.join().unwrap().unwrap();
     assert_eq!(receiver.bodies(), ["0", "1", "2"]);
     // One that nobody takes to the end leaves its record undelivered.
-    let delivering = std::thread::spawn(move || (webhook.deliver(2, &numbered(3)), webhook));
+    let delivering = super::thread(move || (webhook.deliver(2, &numbered(3)), webhook));
     loop {
         if let Some(letter) = letters.lock().unwrap().pop() {
             drop(letter);
@@ -335,7 +341,7 @@ fn dead_letters_are_durable_before_the_record_counts_as_delivered() {
     let (result, mut webhook) = delivering.join().unwrap();
     assert!(result.unwrap_err().transient);
     // The next try does not send again what is settled.
-    let delivering = std::thread::spawn(move || webhook.deliver(2, &numbered(3)));
+    let delivering = super::thread(move || webhook.deliver(2, &numbered(3)));
     loop {
         if let Some(letter) = letters.lock().unwrap().pop() {
             letter.done.tell(AckOutcome::Durable);
@@ -362,7 +368,7 @@ fn while_stopping_each_record_is_tried_once() {
     });
     let mut hook = open(&receiver, "");
     let stopping = hook.stopping.clone();
-    let delivering = std::thread::spawn(move || (hook.webhook.deliver(1, &numbered(5)), hook));
+    let delivering = super::thread(move || (hook.webhook.deliver(1, &numbered(5)), hook));
     while receiver.received().len() < 3 {
         std::thread::yield_now();
     }
@@ -376,6 +382,24 @@ fn while_stopping_each_record_is_tried_once() {
     assert_eq!(receiver.bodies(), ["0", "1", "2"]);
     assert!(hook.webhook.deliver(1, &numbered(5)).is_err());
     assert_eq!(receiver.bodies(), ["0", "1", "2", "2"]);
+}
+
+#[test]
+fn a_dead_letter_does_not_hold_up_the_stop() {
+    let receiver = Receiver::start(|_, _| Act::Answer(410, "", ""));
+    let letters: Arc<Mutex<Vec<DeadLetter>>> = Arc::default();
+    let into = letters.clone();
+    let way = DeadLetters::new(move |letter| into.lock().unwrap().push(letter));
+    let url = format!("http://{}/", receiver.address);
+    let mut hook = try_open(&url, "  deadLetter: example/dead\n", Some(way)).unwrap();
+    hook.stopping.send_replace(true);
+    // The letter is neither durable nor dropped, as when there is no further epoch.
+    let error = hook.webhook.deliver(1, &numbered(1)).unwrap_err();
+    assert!(
+        error.transient && error.to_string().contains("dead letter"),
+        "{error}"
+    );
+    assert_eq!(letters.lock().unwrap().len(), 1);
 }
 
 #[test]

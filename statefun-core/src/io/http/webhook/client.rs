@@ -112,7 +112,7 @@ impl Client {
                 // The receiver may close a connection at any time, and then the record is sent over another one: its
                 // idempotency key tells the receiver if it has it already.
                 Err(error) => {
-                    tracing::debug!(url = self.origin, %error, "a kept connection was closed")
+                    tracing::debug!(url = self.origin, %error, "a kept connection was closed");
                 }
             }
         }

@@ -35,6 +35,8 @@ use crate::sdk::function::FunctionDefinition;
 const CONCURRENCY: usize = 32;
 /// Least time between two warnings that requests fail.
 const WARNING_PAUSE: Duration = Duration::from_secs(10);
+/// Longest time that a dead letter may take while the process stops.
+const LAST_LETTERS: Duration = Duration::from_secs(2);
 /// The longest part of the receiver's answer that is logged, in characters.
 const SHOWN_CHARS: usize = 200;
 
@@ -355,7 +357,15 @@ impl Sender {
             let _ = tell.send(outcome);
         });
         dead_letters.send(record, reason, done);
-        match told.await {
+        // While the process stops there may be no further epoch to make it durable.
+        let told = tokio::select! {
+            biased;
+            told = told => told,
+            () = self.stopped_for(LAST_LETTERS) => {
+                return Err("the application is stopping, and a dead letter is not yet durable".to_owned());
+            }
+        };
+        match told {
             Ok(AckOutcome::Durable) => Ok(()),
             Ok(AckOutcome::Refused(problem)) => {
                 Err(format!("a dead letter is not taken: {problem}"))
@@ -381,17 +391,22 @@ impl Sender {
 
     /// Waits, unless the process is stopping: then each record is tried once, and no more.
     async fn pause(&self, pause: Duration) -> Result<(), ()> {
-        let mut stopping = self.stopping.clone();
-        let stopped = async {
-            if stopping.wait_for(|stopping| *stopping).await.is_err() {
-                // Nobody is left to say it.
-                std::future::pending::<()>().await;
-            }
-        };
         tokio::select! {
             biased;
-            () = stopped => Err(()),
+            () = self.stopped_for(Duration::ZERO) => Err(()),
             () = tokio::time::sleep(pause) => Ok(()),
+        }
+    }
+
+    /// Ends so long after the process began to stop.
+    async fn stopped_for(&self, time: Duration) {
+        let mut stopping = self.stopping.clone();
+        if stopping.wait_for(|stopping| *stopping).await.is_err() {
+            // Nobody is left to say it.
+            std::future::pending::<()>().await;
+        }
+        if !time.is_zero() {
+            tokio::time::sleep(time).await;
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::clock::WallClock;
 use crate::rand::Random;
 
 /// The longest pause that a receiver can ask for.
-const LONGEST_ASKED: Duration = Duration::from_secs(3600);
+const LONGEST_ASKED: Duration = Duration::from_hours(1);
 
 /// What becomes of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,16 +72,15 @@ pub(super) fn judge(answer: &Answer) -> Verdict {
 /// The pause that the receiver asks for: a number of seconds, or a date.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let asked = match text.parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let now =
-                SystemTime::UNIX_EPOCH + Duration::from_millis(WallClock::default().now().as_ms());
-            httpdate::parse_http_date(text)
-                .ok()?
-                .duration_since(now)
-                .unwrap_or_default()
-        }
+    let asked = if let Ok(seconds) = text.parse::<u64>() {
+        Duration::from_secs(seconds)
+    } else {
+        let now =
+            SystemTime::UNIX_EPOCH + Duration::from_millis(WallClock::default().now().as_ms());
+        httpdate::parse_http_date(text)
+            .ok()?
+            .duration_since(now)
+            .unwrap_or_default()
     };
     Some(asked.min(LONGEST_ASKED))
 }

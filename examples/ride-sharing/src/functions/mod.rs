@@ -1,0 +1,8 @@
+//! The functions, a file each.
+
+pub mod cell;
+pub mod city;
+pub mod driver;
+pub mod journal;
+pub mod passenger;
+pub mod ride;
