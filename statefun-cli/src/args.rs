@@ -13,20 +13,20 @@ const AFTER_HELP: &str = "\
 Begin with an application of your own:
   statefun new hello && cd hello && statefun run
 
-Exit codes: 0 fine, 1 wrong input (module.yaml, the code, a message), 2 wrong call or something needed failed.";
+Exit codes: 0 fine, 1 wrong input (module.yaml, the code, a message),
+2 wrong call, or something that is needed failed.";
 
 /// Stateful functions: make, check, run and inspect applications.
 #[derive(Debug, Parser)]
-#[command(name = "statefun", version, about, after_help = AFTER_HELP, disable_help_subcommand = true)]
+#[command(name = "statefun", version, after_help = AFTER_HELP)]
+#[command(disable_help_subcommand = true, max_term_width = 100)]
 pub(crate) struct Cli {
-    /// Whether to colour what people read.
+    /// When to colour: `auto` (on a terminal, unless `NO_COLOR` is set), `always`, `never`.
+    #[arg(long, value_enum, default_value_t, global = true, value_name = "WHEN")]
     #[arg(
-        long,
-        value_enum,
-        default_value_t,
-        global = true,
-        value_name = "WHEN",
-        hide_possible_values = false
+        hide_possible_values = true,
+        hide_default_value = true,
+        display_order = 1_000
     )]
     pub(crate) color: Color,
     #[command(subcommand)]

@@ -191,8 +191,8 @@ fn list(list: &ParkedList, terminal: &Terminal) -> Result<(), Failure> {
     terminal.data(out)?;
     if list.truncated {
         terminal.note(format_args!(
-            "there are more than these {}: `--limit` shows more",
-            list.addresses.len()
+            "there are more: `--limit {}` shows them",
+            list.addresses.len().saturating_mul(10)
         ));
     }
     Ok(())

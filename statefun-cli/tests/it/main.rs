@@ -1,0 +1,11 @@
+//! The `statefun` command as its users call it: exit codes, what it prints where, what it leaves on disk.
+
+mod graph;
+mod help;
+mod new;
+mod parked;
+mod run;
+mod send;
+mod support;
+mod templates;
+mod validate;
