@@ -55,7 +55,9 @@ pub struct App {
 
 impl std::fmt::Debug for App {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("App").field("modules", &self.modules.len()).finish()
+        f.debug_struct("App")
+            .field("modules", &self.modules.len())
+            .finish()
     }
 }
 
@@ -127,13 +129,16 @@ impl App {
             return self.describe();
         }
         log_to_stderr();
-        let mut settings =
-            Settings::load(SETTINGS_FILE.as_ref(), |name| std::env::var(name).ok()).map_err(|error| Stop::Input(report(error)))?;
-        for (flag, name, value) in
-            [("--data-dir", "dataDir", &arguments.data_dir), ("--workers", "workers", &arguments.workers)]
-        {
+        let mut settings = Settings::load(SETTINGS_FILE.as_ref(), |name| std::env::var(name).ok())
+            .map_err(|error| Stop::Input(report(error)))?;
+        for (flag, name, value) in [
+            ("--data-dir", "dataDir", &arguments.data_dir),
+            ("--workers", "workers", &arguments.workers),
+        ] {
             if let Some(value) = value {
-                settings.set(name, value).map_err(|problem| Stop::Usage(format!("{flag}: {problem}")))?;
+                settings
+                    .set(name, value)
+                    .map_err(|problem| Stop::Usage(format!("{flag}: {problem}")))?;
             }
         }
         let wiring = load_wiring(&arguments.modules)?;
@@ -144,8 +149,14 @@ impl App {
             .collect();
         let launch = self.launch(&settings, &global);
         // First, since a module that refuses has not bound all that module.yaml is checked against.
-        launch.check_modules().map_err(|error| Stop::Input(report(error)))?;
-        let findings = check(&wiring, Some(&launch.describe()), &BuildFeatures::compiled());
+        launch
+            .check_modules()
+            .map_err(|error| Stop::Input(report(error)))?;
+        let findings = check(
+            &wiring,
+            Some(&launch.describe()),
+            &BuildFeatures::compiled(),
+        );
         if !findings.is_empty() {
             say(&render(&findings, wiring.sources(), Format::Human(human())));
         }
@@ -165,14 +176,25 @@ impl App {
             .key_groups(settings.key_groups)
             .drop_data(arguments.drop_data);
         let servers = launch.servers();
-        let engine = launch.start(runtime.handle()).map_err(|error| match &error {
-            RunError::Start(StartError::Catalog(_) | StartError::InUse(_) | StartError::Ingress(_) | StartError::Egress(_))
-            | RunError::Registry(_)
-            | RunError::Refused(_) => Stop::Input(report(error)),
-            RunError::Start(_) => Stop::Failed(report(error)),
-        })?;
+        let engine = launch
+            .start(runtime.handle())
+            .map_err(|error| match &error {
+                RunError::Start(
+                    StartError::Catalog(_)
+                    | StartError::InUse(_)
+                    | StartError::Ingress(_)
+                    | StartError::Egress(_),
+                )
+                | RunError::Registry(_)
+                | RunError::Refused(_) => Stop::Input(report(error)),
+                RunError::Start(_) => Stop::Failed(report(error)),
+            })?;
         let live = LiveEngine::new(engine.handle(), servers.clone());
-        let admin = AdminServer::start(&socket_path(&settings.data_dir), Arc::new(live), runtime.handle());
+        let admin = AdminServer::start(
+            &socket_path(&settings.data_dir),
+            Arc::new(live),
+            runtime.handle(),
+        );
         if let Err(error) = &admin {
             tracing::warn!(%error, "live commands, such as `statefun parked`, are not offered");
         }
@@ -201,9 +223,13 @@ impl App {
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
         let launch = self.launch(&Settings::default(), &global);
-        launch.check_modules().map_err(|error| Stop::Input(report(error)))?;
+        launch
+            .check_modules()
+            .map_err(|error| Stop::Input(report(error)))?;
         let description = launch.describe();
-        let json = serde_json::to_string_pretty(&description).into_diagnostic().map_err(Stop::Failed)?;
+        let json = serde_json::to_string_pretty(&description)
+            .into_diagnostic()
+            .map_err(Stop::Failed)?;
         let _ = writeln!(std::io::stdout(), "{json}");
         Ok(())
     }
@@ -215,7 +241,9 @@ fn parse(arguments: Vec<String>) -> Result<Arguments, Stop> {
     let mut first = true;
     while let Some(argument) = rest.next() {
         let (name, inline) = match argument.split_once('=') {
-            Some((name, value)) if name.starts_with("--") => (name.to_owned(), Some(value.to_owned())),
+            Some((name, value)) if name.starts_with("--") => {
+                (name.to_owned(), Some(value.to_owned()))
+            }
             _ => (argument.clone(), None),
         };
         let mut value = || {
@@ -244,7 +272,10 @@ fn default_modules() -> Vec<PathBuf> {
         .into_iter()
         .flatten()
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml"))
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "yaml" || extension == "yml")
+        })
         .collect();
     more.sort();
     files.extend(more);
@@ -253,7 +284,11 @@ fn default_modules() -> Vec<PathBuf> {
 }
 
 fn load_wiring(modules: &[PathBuf]) -> Result<Application, Stop> {
-    let files = if modules.is_empty() { default_modules() } else { modules.to_vec() };
+    let files = if modules.is_empty() {
+        default_modules()
+    } else {
+        modules.to_vec()
+    };
     let (wiring, findings) = Application::load_files(files);
     if findings.has_errors() {
         say(&render(&findings, wiring.sources(), Format::Human(human())));
@@ -271,7 +306,10 @@ fn human() -> HumanOptions {
 }
 
 fn log_to_stderr() {
-    let level = std::env::var("STATEFUN_LOG").ok().and_then(|level| level.parse().ok()).unwrap_or(tracing::Level::INFO);
+    let level = std::env::var("STATEFUN_LOG")
+        .ok()
+        .and_then(|level| level.parse().ok())
+        .unwrap_or(tracing::Level::INFO);
     let _ = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
@@ -340,7 +378,11 @@ fn run(
                 return false;
             }
             // Twice, since a message may be between two workers' looks.
-            quiet_looks = if engine.is_quiet() { quiet_looks + 1 } else { 0 };
+            quiet_looks = if engine.is_quiet() {
+                quiet_looks + 1
+            } else {
+                0
+            };
             if quiet_looks > 2 && servers.listening().is_empty() {
                 return true;
             }

@@ -85,7 +85,10 @@ pub enum CatalogError {
 }
 
 fn list(changes: &[Change]) -> String {
-    let lines: Vec<String> = changes.iter().map(|change| format!("  - {change}")).collect();
+    let lines: Vec<String> = changes
+        .iter()
+        .map(|change| format!("  - {change}"))
+        .collect();
     lines.join("\n")
 }
 
@@ -173,12 +176,26 @@ impl Catalog {
                     (state.name.clone(), entry)
                 });
                 let number = function.typename.function_type_id().0;
-                (function.typename.as_str().to_owned(), FunctionEntry { number, states: states.collect() })
+                (
+                    function.typename.as_str().to_owned(),
+                    FunctionEntry {
+                        number,
+                        states: states.collect(),
+                    },
+                )
             })
             .collect();
-        let messages =
-            registry.messages().map(|message| ((message.type_name)().to_owned(), (message.shape)())).collect();
-        Self { version: VERSION, lineage, key_groups: registry.key_groups, functions, messages }
+        let messages = registry
+            .messages()
+            .map(|message| ((message.type_name)().to_owned(), (message.shape)()))
+            .collect();
+        Self {
+            version: VERSION,
+            lineage,
+            key_groups: registry.key_groups,
+            functions,
+            messages,
+        }
     }
 
     /// Reads the catalog of a data directory; none when the directory is new.
@@ -186,7 +203,11 @@ impl Catalog {
         let path = directory.join(FILE);
         let io = |operation| {
             let path = path.clone();
-            move |source| CatalogError::Io { operation, path, source }
+            move |source| CatalogError::Io {
+                operation,
+                path,
+                source,
+            }
         };
         if !disk.exists(&path).map_err(io("look for"))? {
             return Ok(None);
@@ -194,8 +215,12 @@ impl Catalog {
         let file = disk.open(&path, OpenMode::Read).map_err(io("open"))?;
         let mut bytes = vec![0; file.len().map_err(io("read"))? as usize];
         file.read_exact_at(&mut bytes, 0).map_err(io("read"))?;
-        let malformed = |problem: String| CatalogError::Malformed { path: path.clone(), problem };
-        let catalog: Self = serde_json::from_slice(&bytes).map_err(|error| malformed(error.to_string()))?;
+        let malformed = |problem: String| CatalogError::Malformed {
+            path: path.clone(),
+            problem,
+        };
+        let catalog: Self =
+            serde_json::from_slice(&bytes).map_err(|error| malformed(error.to_string()))?;
         if catalog.version != VERSION {
             return Err(malformed(format!(
                 "it has version {}, and this program reads {VERSION}: use the version that wrote it",
@@ -210,13 +235,19 @@ impl Catalog {
         let (path, temporary) = (directory.join(FILE), directory.join("catalog.json.tmp"));
         let io = |operation| {
             let path = path.clone();
-            move |source| CatalogError::Io { operation, path, source }
+            move |source| CatalogError::Io {
+                operation,
+                path,
+                source,
+            }
         };
         let bytes = serde_json::to_vec_pretty(self).map_err(|error| CatalogError::Malformed {
             path: path.clone(),
             problem: error.to_string(),
         })?;
-        let file = disk.open(&temporary, OpenMode::Create).map_err(io("create"))?;
+        let file = disk
+            .open(&temporary, OpenMode::Create)
+            .map_err(io("create"))?;
         file.set_len(0).map_err(io("write"))?;
         file.write_at(&bytes, 0).map_err(io("write"))?;
         file.sync_all().map_err(io("write"))?;
@@ -251,7 +282,11 @@ impl Catalog {
                 let rows = self.count(store, old.number, None)?;
                 let messages = stored()?.by_function.get(&old.number).copied().unwrap_or(0);
                 if (rows != "0" || messages > 0) && !dropped.contains(name) {
-                    changes.push(Change::FunctionGone { function: name.clone(), rows, messages });
+                    changes.push(Change::FunctionGone {
+                        function: name.clone(),
+                        rows,
+                        messages,
+                    });
                 }
                 continue;
             };
@@ -303,7 +338,10 @@ impl Catalog {
         if changes.is_empty() {
             return Ok(result);
         }
-        Err(CatalogError::Changed { path: directory.join(FILE), changes })
+        Err(CatalogError::Changed {
+            path: directory.join(FILE),
+            changes,
+        })
     }
 
     /// The numbers of the functions, and of the states with their functions, that `dropped` names.
@@ -321,7 +359,12 @@ impl Catalog {
     }
 
     /// Rows of a function, or of one of its states; counted up to a bound, as text.
-    fn count(&self, store: &dyn StateReader, function: u32, state: Option<u32>) -> Result<String, StateError> {
+    fn count(
+        &self,
+        store: &dyn StateReader,
+        function: u32,
+        state: Option<u32>,
+    ) -> Result<String, StateError> {
         const BOUND: usize = 100_000;
         let function = FunctionTypeId(function);
         let spaces: &[Space] = if state.is_some() {
@@ -337,7 +380,8 @@ impl Catalog {
                 let end = prefix_end(&start);
                 for (key, _) in store.scan(&start, &end, BOUND)? {
                     let of_state = |wanted: u32| {
-                        parse_address_key(&key).is_some_and(|key| key.rest.starts_with(&wanted.to_be_bytes()))
+                        parse_address_key(&key)
+                            .is_some_and(|key| key.rest.starts_with(&wanted.to_be_bytes()))
                     };
                     if state.is_none_or(of_state) {
                         count += 1;
@@ -354,10 +398,16 @@ impl Catalog {
 
 fn same_state(was: &StateEntry, is: &StateEntry) -> Result<(), Incompatible> {
     if was.kind != is.kind {
-        return Err(Incompatible::new("", format!("it was a {:?}, and is a {:?}", was.kind, is.kind).to_lowercase()));
+        return Err(Incompatible::new(
+            "",
+            format!("it was a {:?}, and is a {:?}", was.kind, is.kind).to_lowercase(),
+        ));
     }
     if was.key_shape != is.key_shape {
-        return Err(Incompatible::new("", "the keys of its entries have another type".to_owned()));
+        return Err(Incompatible::new(
+            "",
+            "the keys of its entries have another type".to_owned(),
+        ));
     }
     reads(&was.shape, &is.shape)
 }

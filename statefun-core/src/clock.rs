@@ -6,7 +6,19 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A point in time: milliseconds since 1970-01-01 UTC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    serde::Serialize,
+    serde::Deserialize,
+)]
 #[serde(transparent)]
 pub struct Timestamp(pub u64);
 
@@ -19,7 +31,10 @@ impl Timestamp {
     /// So much later; a duration below a millisecond counts as one, so that "later" is never "now".
     pub fn after(self, delay: Duration) -> Self {
         let rounded = delay.as_nanos().div_ceil(1_000_000);
-        Self(self.0.saturating_add(u64::try_from(rounded).unwrap_or(u64::MAX)))
+        Self(
+            self.0
+                .saturating_add(u64::try_from(rounded).unwrap_or(u64::MAX)),
+        )
     }
 
     /// How long it is from `earlier` to here; zero when `earlier` lies later.
@@ -44,13 +59,20 @@ pub struct WallClock {
 impl WallClock {
     /// A clock that never says less than `floor`, the last time that was logged.
     pub fn not_before(floor: Timestamp) -> Self {
-        Self { last: Mutex::new(floor) }
+        Self {
+            last: Mutex::new(floor),
+        }
     }
 
     /// The time.
-    #[expect(clippy::disallowed_methods, reason = "this is the door to the wall clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the door to the wall clock"
+    )]
     pub fn now(&self) -> Timestamp {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let wall = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         *last = (*last).max(Timestamp(wall.as_millis() as u64));
         *last
@@ -63,7 +85,10 @@ pub struct Stopwatch(Instant);
 
 impl Stopwatch {
     /// Starts it.
-    #[expect(clippy::disallowed_methods, reason = "this is the door to the monotonic clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the door to the monotonic clock"
+    )]
     pub fn start() -> Self {
         Self(Instant::now())
     }

@@ -59,8 +59,12 @@ impl MessageTypeId {
 
     /// The number of a message type whose name was read, the generic ones of the engine included.
     pub(crate) fn of_name(name: &str) -> Self {
-        let generic = name.strip_prefix(ASYNC_RESULT).and_then(|rest| rest.strip_prefix('<')?.strip_suffix('>'));
-        let Some(arguments) = generic else { return Self::of(name) };
+        let generic = name
+            .strip_prefix(ASYNC_RESULT)
+            .and_then(|rest| rest.strip_prefix('<')?.strip_suffix('>'));
+        let Some(arguments) = generic else {
+            return Self::of(name);
+        };
         let (mut id, mut depth, mut start) = (Self::of(ASYNC_RESULT), 0u32, 0);
         for (at, byte) in arguments.bytes().enumerate() {
             match byte {
@@ -114,7 +118,11 @@ impl TypeName {
 
     /// The name, if it is interned already: what to do with names that come from outside.
     pub fn known(text: &str) -> Option<Self> {
-        interned().lock().unwrap_or_else(PoisonError::into_inner).get(text).copied()
+        interned()
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(text)
+            .copied()
     }
 
     /// The whole name, `namespace/name`.
@@ -146,7 +154,10 @@ impl TypeName {
 /// The name that has this small number in this process.
 pub(crate) fn name_of_ordinal(ordinal: usize) -> Option<TypeName> {
     let names = interned().lock().unwrap_or_else(PoisonError::into_inner);
-    names.values().find(|name| name.ordinal() == ordinal).copied()
+    names
+        .values()
+        .find(|name| name.ordinal() == ordinal)
+        .copied()
 }
 
 impl PartialEq for TypeName {
@@ -202,16 +213,24 @@ pub struct LazyTypeName {
 impl LazyTypeName {
     /// A name that is interned at its first use. The macros have checked its form.
     pub const fn new(text: &'static str) -> Self {
-        Self { text, name: OnceLock::new() }
+        Self {
+            text,
+            name: OnceLock::new(),
+        }
     }
 
     /// The interned name.
     ///
     /// # Panics
     /// When the text is not `namespace/name`, which the macros refuse at compile time.
-    #[expect(clippy::expect_used, reason = "the text is a literal that the macros have checked")]
+    #[expect(
+        clippy::expect_used,
+        reason = "the text is a literal that the macros have checked"
+    )]
     pub fn get(&self) -> TypeName {
-        *self.name.get_or_init(|| TypeName::parse(self.text).expect("a type name is `namespace/name`"))
+        *self
+            .name
+            .get_or_init(|| TypeName::parse(self.text).expect("a type name is `namespace/name`"))
     }
 }
 
@@ -292,7 +311,11 @@ struct AddressForm {
 }
 impl Serialize for Address {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        AddressForm { function: self.function, id: self.id.clone() }.serialize(serializer)
+        AddressForm {
+            function: self.function,
+            id: self.id.clone(),
+        }
+        .serialize(serializer)
     }
 }
 impl<'de> Deserialize<'de> for Address {

@@ -59,7 +59,9 @@ pub mod prelude {
     pub use crate::sdk::message::{Message, TypedValue};
     pub use crate::sdk::module::{Binder, GlobalConfiguration, Module};
     pub use crate::sdk::router::Downstream;
-    pub use crate::sdk::state::{PersistedBuffer, PersistedRegistry, PersistedTable, PersistedValue};
+    pub use crate::sdk::state::{
+        PersistedBuffer, PersistedRegistry, PersistedTable, PersistedValue,
+    };
 }
 
 /// What generated code calls. No part of the public interface.
@@ -70,19 +72,23 @@ pub mod __private {
     pub use serde;
 
     pub use crate::id::{FunctionTypeId, LazyTypeName, MessageTypeId, TypeName};
-    pub use crate::module::description::{EgressUse, Expiration, MessageFormat, StateDescription, StateKind};
+    pub use crate::module::description::{
+        EgressUse, Expiration, MessageFormat, StateDescription, StateKind,
+    };
     pub use crate::sdk::context::Context;
     pub use crate::sdk::egress::EgressId;
     pub use crate::sdk::error::{HandlerResult, RouterResult};
     pub use crate::sdk::function::{
-        Accepts, FunctionDefinition, FunctionLimits, Handle, Handler, RetryPolicy, SendsDynamically, SendsTo,
-        StatefulFunction,
+        Accepts, FunctionDefinition, FunctionLimits, Handle, Handler, RetryPolicy,
+        SendsDynamically, SendsTo, StatefulFunction,
     };
     pub use crate::sdk::message::{CodecError, Message, MessageDefinition, serde_codec};
     pub use crate::sdk::module::Registration;
     pub use crate::sdk::router::{Downstream, RouterDefinition, route_typed};
     pub use crate::sdk::state::{PersistedState, StateVisitor};
-    pub use crate::shape::{Field, OpaqueShape, Shape, ShapeFields, ShapeProbe, ShapeScope, Shaped, Variant};
+    pub use crate::shape::{
+        Field, OpaqueShape, Shape, ShapeFields, ShapeProbe, ShapeScope, Shaped, Variant,
+    };
 
     /// Finds the `Default` of any type, where it has one. Only for generated code, where the type is concrete.
     #[derive(Debug, Clone, Copy, Default)]

@@ -120,22 +120,37 @@ impl Launch {
     /// # Errors
     /// When one of them refuses it.
     pub fn check_modules(&self) -> Result<(), RunError> {
-        if self.binder.problems.is_empty() { Ok(()) } else { Err(RunError::Refused(self.binder.problems.join("\n"))) }
+        if self.binder.problems.is_empty() {
+            Ok(())
+        } else {
+            Err(RunError::Refused(self.binder.problems.join("\n")))
+        }
     }
 
     /// Starts it.
     pub fn start(self, runtime: &tokio::runtime::Handle) -> Result<Engine, RunError> {
         self.check_modules()?;
-        let Binder { functions, factories, routers, ingresses: bound_ingresses, egresses: bound_egresses, problems: _ } =
-            self.binder;
+        let Binder {
+            functions,
+            factories,
+            routers,
+            ingresses: bound_ingresses,
+            egresses: bound_egresses,
+            problems: _,
+        } = self.binder;
         let mut wirings: Vec<IngressWiring> = Vec::new();
         let mut ingresses: Vec<(String, Box<dyn Ingress>)> = Vec::new();
         for bound in bound_ingresses {
-            wirings.push(IngressWiring { id: bound.id.clone(), ..IngressWiring::default() });
+            wirings.push(IngressWiring {
+                id: bound.id.clone(),
+                ..IngressWiring::default()
+            });
             ingresses.push((bound.id, bound.ingress));
         }
-        let mut egresses: Vec<(String, Box<dyn Egress>)> =
-            bound_egresses.into_iter().map(|bound| (bound.id, bound.egress)).collect();
+        let mut egresses: Vec<(String, Box<dyn Egress>)> = bound_egresses
+            .into_iter()
+            .map(|bound| (bound.id, bound.egress))
+            .collect();
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let dead_letters = DeadLetterDesk::default();
         for spec in self.modules.iter().flat_map(Application::specs) {
@@ -159,7 +174,10 @@ impl Launch {
         })?;
         let engine = Engine::start(EngineSetup {
             registry,
-            directory: DataDirectory { root: self.data_directory, disk },
+            directory: DataDirectory {
+                root: self.data_directory,
+                disk,
+            },
             settings: self.settings,
             ingresses,
             egresses,
@@ -175,10 +193,16 @@ impl Launch {
 /// What the code of an application declares.
 fn describe(binder: &Binder) -> Description {
     let mut messages: Vec<MessageDescription> = Vec::new();
-    let accepted = binder.functions.iter().flat_map(|function| &function.accepts);
+    let accepted = binder
+        .functions
+        .iter()
+        .flat_map(|function| &function.accepts);
     for message in accepted.chain(binder.routers.iter().map(|router| &router.message)) {
         let message = message.describe();
-        if !messages.iter().any(|known| known.typename == message.typename) {
+        if !messages
+            .iter()
+            .any(|known| known.typename == message.typename)
+        {
             messages.push(message);
         }
     }
@@ -186,12 +210,31 @@ fn describe(binder: &Binder) -> Description {
     Description {
         version: DESCRIPTION_VERSION,
         core_version: env!("CARGO_PKG_VERSION").to_owned(),
-        features: BuildFeatures::compiled().names().map(str::to_owned).collect(),
-        functions: binder.functions.iter().map(FunctionDefinition::describe).collect(),
-        routers: binder.routers.iter().map(RouterDefinition::describe).collect(),
+        features: BuildFeatures::compiled()
+            .names()
+            .map(str::to_owned)
+            .collect(),
+        functions: binder
+            .functions
+            .iter()
+            .map(FunctionDefinition::describe)
+            .collect(),
+        routers: binder
+            .routers
+            .iter()
+            .map(RouterDefinition::describe)
+            .collect(),
         messages,
-        ingresses: binder.ingresses.iter().map(|bound| bound.id.clone()).collect(),
-        egresses: binder.egresses.iter().map(|bound| bound.id.clone()).collect(),
+        ingresses: binder
+            .ingresses
+            .iter()
+            .map(|bound| bound.id.clone())
+            .collect(),
+        egresses: binder
+            .egresses
+            .iter()
+            .map(|bound| bound.id.clone())
+            .collect(),
     }
 }
 
@@ -199,10 +242,20 @@ fn wiring_of(spec: &Spec) -> IngressWiring {
     let parse = |name: &str| TypeName::parse(name).ok();
     IngressWiring {
         id: spec.id().unwrap_or_default().to_owned(),
-        targets: spec.targets().iter().filter_map(|target| parse(target.as_str())).collect(),
-        routers: spec.routers().iter().map(|router| router.as_str().to_owned()).collect(),
+        targets: spec
+            .targets()
+            .iter()
+            .filter_map(|target| parse(target.as_str()))
+            .collect(),
+        routers: spec
+            .routers()
+            .iter()
+            .map(|router| router.as_str().to_owned())
+            .collect(),
         on_error: match spec.on_error() {
-            Some(model::OnError::DeadLetter(egress)) => OnError::DeadLetter(egress.as_str().to_owned()),
+            Some(model::OnError::DeadLetter(egress)) => {
+                OnError::DeadLetter(egress.as_str().to_owned())
+            }
             Some(model::OnError::Skip) => OnError::Skip,
             Some(model::OnError::Fail) | None => OnError::Fail,
         },
@@ -225,15 +278,22 @@ fn connector(
     Some(match spec {
         Spec::HttpIngress(spec) => Connector::Ingress(Box::new(HttpIngress::new(spec, servers))),
         Spec::HttpEgress(spec) => {
-            let letters = spec.dead_letter.as_ref().map(|egress| dead_letters.letters_to(egress.as_str()));
+            let letters = spec
+                .dead_letter
+                .as_ref()
+                .map(|egress| dead_letters.letters_to(egress.as_str()));
             Connector::Egress(Box::new(Webhook::new(spec, functions, letters)))
         }
         Spec::FileIngress(spec) => Connector::Ingress(Box::new(FileIngress::new(spec))),
         Spec::FileEgress(spec) => Connector::Egress(Box::new(FileEgress::new(spec, disk.clone()))),
         Spec::StdioIngress(spec) => Connector::Ingress(Box::new(StdioIngress::new(spec))),
         Spec::StdioEgress(spec) => Connector::Egress(Box::new(StdioEgress::new(spec))),
-        Spec::PlaygroundIngress(spec) => Connector::Ingress(Box::new(PlaygroundIngress::new(spec, servers))),
-        Spec::PlaygroundEgress(spec) => Connector::Egress(Box::new(PlaygroundEgress::new(spec, servers))),
+        Spec::PlaygroundIngress(spec) => {
+            Connector::Ingress(Box::new(PlaygroundIngress::new(spec, servers)))
+        }
+        Spec::PlaygroundEgress(spec) => {
+            Connector::Egress(Box::new(PlaygroundEgress::new(spec, servers)))
+        }
         Spec::Configuration(_) => return None,
     })
 }

@@ -117,30 +117,50 @@ const ENVIRONMENT: [(&str, &str); 7] = [
 
 impl Settings {
     /// Reads the file, if it exists, and then the environment.
-    pub fn load(file: &Path, environment: impl Fn(&str) -> Option<String>) -> Result<Self, SettingsError> {
+    pub fn load(
+        file: &Path,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, SettingsError> {
         let mut settings = Self::default();
         match std::fs::read_to_string(file) {
             Ok(text) => settings.read_file(file, &text)?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(source) => return Err(SettingsError::Read { path: file.to_owned(), source }),
+            Err(source) => {
+                return Err(SettingsError::Read {
+                    path: file.to_owned(),
+                    source,
+                });
+            }
         }
         for (variable, name) in ENVIRONMENT {
             if let Some(value) = environment(variable) {
-                settings.set(name, &value).map_err(|problem| SettingsError::Value { name: variable.to_owned(), problem })?;
+                settings
+                    .set(name, &value)
+                    .map_err(|problem| SettingsError::Value {
+                        name: variable.to_owned(),
+                        problem,
+                    })?;
             }
         }
         Ok(settings)
     }
 
     fn read_file(&mut self, path: &Path, text: &str) -> Result<(), SettingsError> {
-        let failed = |problem: String| SettingsError::File { path: path.to_owned(), problem };
+        let failed = |problem: String| SettingsError::File {
+            path: path.to_owned(),
+            problem,
+        };
         if text.trim().is_empty() {
             return Ok(());
         }
-        let file: Option<File> = serde_yaml::from_str(text).map_err(|error| failed(error.to_string()))?;
+        let file: Option<File> =
+            serde_yaml::from_str(text).map_err(|error| failed(error.to_string()))?;
         let Some(file) = file else { return Ok(()) };
         let values = [
-            ("dataDir", file.data_dir.map(|dir| dir.to_string_lossy().into_owned())),
+            (
+                "dataDir",
+                file.data_dir.map(|dir| dir.to_string_lossy().into_owned()),
+            ),
             ("workers", file.workers.map(|count| count.to_string())),
             ("keyGroups", file.key_groups.map(|count| count.to_string())),
             ("durability", file.durability),
@@ -150,7 +170,8 @@ impl Settings {
         ];
         for (name, value) in values {
             if let Some(value) = value {
-                self.set(name, &value).map_err(|problem| failed(format!("`{name}`: {problem}")))?;
+                self.set(name, &value)
+                    .map_err(|problem| failed(format!("`{name}`: {problem}")))?;
             }
         }
         Ok(())
@@ -158,14 +179,24 @@ impl Settings {
 
     /// Sets one setting from text, under the name that the file has for it.
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
-        let size = || parse_size(value).map(ByteSize::bytes).map_err(|error| error.to_string());
+        let size = || {
+            parse_size(value)
+                .map(ByteSize::bytes)
+                .map_err(|error| error.to_string())
+        };
         match name {
             "dataDir" if value.is_empty() => return Err("a directory is needed".to_owned()),
             "dataDir" => self.data_dir = PathBuf::from(value),
             "workers" => {
-                self.workers = value.parse().ok().filter(|count| (1..=1024).contains(count)).ok_or_else(|| {
-                    format!("`{value}` is no number of worker threads: give a number from 1 to 1024")
-                })?;
+                self.workers = value
+                    .parse()
+                    .ok()
+                    .filter(|count| (1..=1024).contains(count))
+                    .ok_or_else(|| {
+                        format!(
+                            "`{value}` is no number of worker threads: give a number from 1 to 1024"
+                        )
+                    })?;
             }
             "keyGroups" => {
                 let count = value.parse().ok().filter(|count| *count > 0);
@@ -175,7 +206,9 @@ impl Settings {
             }
             "durability" if value == "local" => {}
             "durability" => {
-                return Err(format!("`{value}` is not known to this version: only `local` is (an epoch is durable on this machine's disk)"));
+                return Err(format!(
+                    "`{value}` is not known to this version: only `local` is (an epoch is durable on this machine's disk)"
+                ));
             }
             "state.cacheBytes" => self.cache_bytes = size()?,
             "log.maxBytes" => self.max_log_bytes = size()?,
@@ -208,7 +241,10 @@ mod tests {
         let file = directory.path().join(SETTINGS_FILE);
         std::fs::write(&file, text).unwrap();
         let lookup = |name: &str| {
-            environment.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+            environment
+                .iter()
+                .find(|(known, _)| *known == name)
+                .map(|(_, value)| (*value).to_owned())
         };
         Settings::load(&file, lookup)
     }

@@ -102,14 +102,22 @@ mod watched {
                 let step = Step::ALL.into_iter().find(|step| step.name() == name)?;
                 Some((step, count.parse().ok()?))
             });
-            Some(Self { file, counts: Default::default(), kill })
+            Some(Self {
+                file,
+                counts: Default::default(),
+                kill,
+            })
         }
 
         fn reached(&self, step: Step) {
-            let Some(counter) = self.counts.get(step as usize) else { return };
+            let Some(counter) = self.counts.get(step as usize) else {
+                return;
+            };
             let count = counter.fetch_add(1, Ordering::SeqCst) + 1;
             // A test that cannot read the file says so.
-            let _ = self.file.write_all_at(&count.to_le_bytes(), 8 + 8 * step as u64);
+            let _ = self
+                .file
+                .write_all_at(&count.to_le_bytes(), 8 + 8 * step as u64);
             let _ = self.file.write_all_at(&(step as u64).to_le_bytes(), 0);
             if self.kill == Some((step, count)) {
                 die();
@@ -117,7 +125,10 @@ mod watched {
         }
     }
 
-    #[expect(unsafe_code, reason = "a process can kill itself without any cleaning up only by a signal")]
+    #[expect(
+        unsafe_code,
+        reason = "a process can kill itself without any cleaning up only by a signal"
+    )]
     fn die() {
         // SAFETY: both calls take and return plain numbers.
         unsafe {

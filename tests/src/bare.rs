@@ -28,7 +28,11 @@ impl BareLoop {
     pub fn warm() -> Self {
         let mut bare = Self::default();
         for person in 0..PERSONS {
-            bare.handle(Event { person, due_ns: 0, payload: payload() });
+            bare.handle(Event {
+                person,
+                due_ns: 0,
+                payload: payload(),
+            });
         }
         bare
     }
@@ -41,7 +45,11 @@ impl BareLoop {
             for _ in 0..1_000 {
                 let person = mix(7, self.made) % PERSONS;
                 self.made += 1;
-                self.handle(Event { person, due_ns: self.made, payload: payload() });
+                self.handle(Event {
+                    person,
+                    due_ns: self.made,
+                    payload: payload(),
+                });
             }
             events += 1_000;
         }
@@ -49,14 +57,25 @@ impl BareLoop {
     }
 
     fn handle(&mut self, event: Event) {
-        let profile = self.persons.entry(numbered("user-", event.person)).or_default();
+        let profile = self
+            .persons
+            .entry(numbered("user-", event.person))
+            .or_default();
         profile.count += 1;
         profile.payload = event.payload;
         let count = profile.count;
-        let greetings = self.greeters.entry(numbered("greeter-", event.person % GREETERS)).or_default();
+        let greetings = self
+            .greeters
+            .entry(numbered("greeter-", event.person % GREETERS))
+            .or_default();
         *greetings += 1;
         self.record.clear();
-        let greeting = Greeting { person: event.person, count, greetings: *greetings, due_ns: event.due_ns };
+        let greeting = Greeting {
+            person: event.person,
+            count,
+            greetings: *greetings,
+            due_ns: event.due_ns,
+        };
         // The record goes nowhere; a greeting of four numbers always encodes.
         let _ = greeting.encode(&mut self.record);
         std::hint::black_box(&self.record);

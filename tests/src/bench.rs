@@ -11,7 +11,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use hdrhistogram::Histogram;
 use statefun_core::io::egress::{Egress, EgressContext, EgressError, EgressRecord};
-use statefun_core::io::ingress::{Ingress, IngressContext, IngressError, Partition, Record, Source, SourceStatus};
+use statefun_core::io::ingress::{
+    Ingress, IngressContext, IngressError, Partition, Record, Source, SourceStatus,
+};
 use statefun_core::prelude::*;
 
 /// How many persons there are.
@@ -82,9 +84,19 @@ pub struct Person {
 impl Handle<Event> for Person {
     fn handle(&mut self, event: Event, ctx: &mut Context<'_, Self>) -> HandlerResult {
         let count = self.profile.count + 1;
-        self.profile.set(Profile { count, payload: event.payload });
-        let seen = Seen { person: event.person, count, due_ns: event.due_ns };
-        ctx.send(Greeter::at(numbered("greeter-", event.person % GREETERS)), seen);
+        self.profile.set(Profile {
+            count,
+            payload: event.payload,
+        });
+        let seen = Seen {
+            person: event.person,
+            count,
+            due_ns: event.due_ns,
+        };
+        ctx.send(
+            Greeter::at(numbered("greeter-", event.person % GREETERS)),
+            seen,
+        );
         Ok(())
     }
 }
@@ -99,8 +111,12 @@ pub struct Greeter {
 impl Handle<Seen> for Greeter {
     fn handle(&mut self, seen: Seen, ctx: &mut Context<'_, Self>) -> HandlerResult {
         *self.greetings += 1;
-        let greeting =
-            Greeting { person: seen.person, count: seen.count, greetings: *self.greetings, due_ns: seen.due_ns };
+        let greeting = Greeting {
+            person: seen.person,
+            count: seen.count,
+            greetings: *self.greetings,
+            due_ns: seen.due_ns,
+        };
         ctx.egress(GREETINGS, &greeting);
         Ok(())
     }
@@ -158,7 +174,10 @@ impl Load {
 
     /// Takes the latencies measured since the last call.
     pub fn take_latencies(&self) -> Histogram<u64> {
-        let mut latency = self.latency_us.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut latency = self
+            .latency_us
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut *latency, fresh_histogram())
     }
 
@@ -184,8 +203,13 @@ impl Ingress for Events {
     fn open(&mut self, context: &IngressContext) -> Result<Vec<Partition>, IngressError> {
         let partition = |worker: usize| {
             // A name whose position this worker keeps.
-            let name = (0..).map(|n| format!("{worker}-{n}")).find(|name| context.owner(name) == worker);
-            let position = name.as_ref().and_then(|name| context.positions.get(name)).and_then(|at| at.as_ref().try_into().ok());
+            let name = (0..u32::MAX)
+                .map(|n| format!("{worker}-{n}"))
+                .find(|name| context.owner(name) == worker);
+            let position = name
+                .as_ref()
+                .and_then(|name| context.positions.get(name))
+                .and_then(|at| at.as_ref().try_into().ok());
             let made = position.map_or(0, u64::from_be_bytes);
             Partition {
                 name,
@@ -220,7 +244,9 @@ struct EventSource {
 
 /// A uniform hash of a number (the finalizer of SplitMix64).
 pub fn mix(seed: u64, number: u64) -> u64 {
-    let mut z = (seed << 40).wrapping_add(number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let mut z = (seed << 40)
+        .wrapping_add(number)
+        .wrapping_mul(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     z ^ (z >> 31)
@@ -232,7 +258,11 @@ pub fn payload() -> String {
 }
 
 impl Source for EventSource {
-    fn poll(&mut self, limit: usize, batch: &mut Vec<Record>) -> Result<SourceStatus, IngressError> {
+    fn poll(
+        &mut self,
+        limit: usize,
+        batch: &mut Vec<Record>,
+    ) -> Result<SourceStatus, IngressError> {
         let version = self.load.version.load(Ordering::SeqCst);
         let now = self.load.now_ns();
         if version != self.version {
@@ -246,11 +276,20 @@ impl Source for EventSource {
         }
         let interval_ns = 1e9 * self.sources as f64 / self.rate as f64;
         let unlimited = self.rate == u64::MAX;
-        let due_of = |made: u64| self.since_ns + ((made - self.made_before) as f64 * interval_ns) as u64;
+        let due_of =
+            |made: u64| self.since_ns + ((made - self.made_before) as f64 * interval_ns) as u64;
         let mut taken = 0;
         while taken < limit && (unlimited || due_of(self.made + 1) <= now) {
-            let due_ns = if unlimited { now } else { due_of(self.made + 1) };
-            let event = Event { person: mix(self.seed, self.made) % PERSONS, due_ns, payload: payload() };
+            let due_ns = if unlimited {
+                now
+            } else {
+                due_of(self.made + 1)
+            };
+            let event = Event {
+                person: mix(self.seed, self.made) % PERSONS,
+                due_ns,
+                payload: payload(),
+            };
             self.made += 1;
             taken += 1;
             batch.push(Record::new(event));
@@ -261,7 +300,9 @@ impl Source for EventSource {
         if unlimited || taken == limit {
             return Ok(SourceStatus::Ready);
         }
-        Ok(SourceStatus::After(Duration::from_nanos(due_of(self.made + 1).saturating_sub(now))))
+        Ok(SourceStatus::After(Duration::from_nanos(
+            due_of(self.made + 1).saturating_sub(now),
+        )))
     }
 }
 
@@ -277,14 +318,20 @@ impl Egress for Greetings {
     fn deliver(&mut self, _epoch: u64, records: &[EgressRecord]) -> Result<(), EgressError> {
         let now = self.0.now_ns();
         {
-            let mut latency = self.0.latency_us.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut latency = self
+                .0
+                .latency_us
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             for record in records {
                 if let Ok(greeting) = Greeting::decode(&record.payload) {
                     let _ = latency.record(now.saturating_sub(greeting.due_ns) / 1_000);
                 }
             }
         }
-        self.0.greetings.fetch_add(records.len() as u64, Ordering::SeqCst);
+        self.0
+            .greetings
+            .fetch_add(records.len() as u64, Ordering::SeqCst);
         Ok(())
     }
 

@@ -97,7 +97,14 @@ impl World {
     }
 
     /// Sends a request until it is answered with something else than "try again".
-    fn insist(&self, client: &mut Client, ingress: &str, path: &str, key: Option<&str>, body: &[u8]) -> Answer {
+    fn insist(
+        &self,
+        client: &mut Client,
+        ingress: &str,
+        path: &str,
+        key: Option<&str>,
+        body: &[u8],
+    ) -> Answer {
         let watch = Stopwatch::start();
         loop {
             if let Some(address) = self.address(ingress) {
@@ -107,7 +114,11 @@ impl World {
                 };
             }
             if watch.elapsed() > PATIENCE {
-                return Answer { status: 0, head: String::new(), body: format!("no answer in {PATIENCE:?}").into_bytes() };
+                return Answer {
+                    status: 0,
+                    head: String::new(),
+                    body: format!("no answer in {PATIENCE:?}").into_bytes(),
+                };
             }
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -119,11 +130,15 @@ impl World {
             Err(error) => return self.problem(format!("operation {op}: {error} in {body}")),
         };
         if (reply.op, reply.node) != (op, start(op).node) {
-            return self.problem(format!("operation {op} was answered with another's reply: {reply:?}"));
+            return self.problem(format!(
+                "operation {op} was answered with another's reply: {reply:?}"
+            ));
         }
         let before = lock(&self.replies).insert(op, reply.clone());
         if before.as_ref().is_some_and(|before| *before != reply) {
-            self.problem(format!("operation {op} was answered with {before:?} first, and then with {reply:?}"));
+            self.problem(format!(
+                "operation {op} was answered with {before:?} first, and then with {reply:?}"
+            ));
         }
     }
 
@@ -149,11 +164,21 @@ impl World {
             let times = if random.below(8) == 0 { 2 } else { 1 };
             for time in 0..times {
                 let wait = random.below(2);
-                let answer = self.insist(&mut client, OPS, paths[wait as usize], Some(&key), body.as_bytes());
+                let answer = self.insist(
+                    &mut client,
+                    OPS,
+                    paths[wait as usize],
+                    Some(&key),
+                    body.as_bytes(),
+                );
                 match (answer.status, wait) {
                     (202, 0) => {}
                     (200, 1) => self.note_reply(op, &answer.text()),
-                    _ => self.problem(format!("operation {op} was answered with {}: {}", answer.status, answer.text())),
+                    _ => self.problem(format!(
+                        "operation {op} was answered with {}: {}",
+                        answer.status,
+                        answer.text()
+                    )),
                 }
                 self.again.fetch_add(time, Ordering::Relaxed);
             }
@@ -168,7 +193,13 @@ impl World {
         let path = directory.join("lines.jsonl");
         let source = "writer".to_owned();
         let (mut seq, mut rotations) = (0, 0);
-        let open = || File::options().create(true).append(true).open(&path).unwrap();
+        let open = || {
+            File::options()
+                .create(true)
+                .append(true)
+                .open(&path)
+                .unwrap()
+        };
         let mut file = open();
         while !self.done.load(Ordering::Relaxed) {
             let mut text = String::new();
@@ -179,7 +210,9 @@ impl World {
                 lock(&self.taken).push((op, source.clone()));
             }
             // Some writes end in the middle of a line.
-            let (first, rest) = text.as_bytes().split_at(random.below(text.len() as u64) as usize);
+            let (first, rest) = text
+                .as_bytes()
+                .split_at(random.below(text.len() as u64) as usize);
             file.write_all(first).unwrap();
             std::thread::sleep(Duration::from_micros(random.below(3000)));
             file.write_all(rest).unwrap();
@@ -206,7 +239,11 @@ impl World {
             seq += 1;
             let op = number << 32 | seq;
             let body = format!(r#"{{"op":{op},"source":"{source}","seq":{seq}}}"#);
-            let path = if random.below(2) == 0 { "/ops" } else { "/ops?wait" };
+            let path = if random.below(2) == 0 {
+                "/ops"
+            } else {
+                "/ops?wait"
+            };
             match client.post(address, path, None, body.as_bytes()) {
                 Ok(answer) => match answer.status {
                     202 => lock(&self.taken).push((op, source.clone())),
@@ -216,7 +253,11 @@ impl World {
                     }
                     429 => {}
                     503 | 504 => lock(&self.doubtful).push((op, source.clone())),
-                    _ => self.problem(format!("operation {op}: {} {}", answer.status, answer.text())),
+                    _ => self.problem(format!(
+                        "operation {op}: {} {}",
+                        answer.status,
+                        answer.text()
+                    )),
                 },
                 Err(_) => lock(&self.doubtful).push((op, source.clone())),
             }
@@ -235,9 +276,16 @@ struct Life {
 
 impl std::fmt::Display for Life {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let aim = self.aimed.map_or_else(|| "at random".to_owned(), |(step, count)| format!("at {} {count}", step.name()));
+        let aim = self.aimed.map_or_else(
+            || "at random".to_owned(),
+            |(step, count)| format!("at {} {count}", step.name()),
+        );
         let hit = self.hit.map_or("?", Step::name);
-        write!(f, "{} workers, {:4} epochs, killed {aim:13} after {hit}", self.workers, self.epochs)
+        write!(
+            f,
+            "{} workers, {:4} epochs, killed {aim:13} after {hit}",
+            self.workers, self.epochs
+        )
     }
 }
 
@@ -293,7 +341,10 @@ impl Test {
                 Step::Applying | Step::Applied | Step::Flushed => 4,
                 _ => 300,
             };
-            (step, 1 + self.random.below(often) + if often > 4 { 10 } else { 0 })
+            (
+                step,
+                1 + self.random.below(often) + if often > 4 { 10 } else { 0 },
+            )
         });
         let (mut process, workers) = self.start(aimed);
         let watch = Stopwatch::start();
@@ -302,12 +353,21 @@ impl Test {
             let limit = Duration::from_millis(200 + self.random.below(1000));
             loop {
                 let progress = process.steps().count(Step::Synced) > 3;
-                let late = watch.elapsed() > if aim.is_some() { Duration::from_secs(10) } else { limit };
+                let late = watch.elapsed()
+                    > if aim.is_some() {
+                        Duration::from_secs(10)
+                    } else {
+                        limit
+                    };
                 if process.ended().is_some() || (progress && late) {
                     break;
                 }
                 self.assert_no_problems();
-                assert!(watch.elapsed() < PATIENCE, "no progress\n{}", process.last_words());
+                assert!(
+                    watch.elapsed() < PATIENCE,
+                    "no progress\n{}",
+                    process.last_words()
+                );
                 std::thread::sleep(Duration::from_millis(2));
             }
         }
@@ -317,7 +377,12 @@ impl Test {
         let steps = process.steps();
         let (hit, epochs) = (steps.last, steps.count(Step::Synced));
         let aimed_well = aimed.is_none_or(|(step, count)| steps.count(step) >= count);
-        let life = Life { workers, aimed, hit, epochs };
+        let life = Life {
+            workers,
+            aimed,
+            hit,
+            epochs,
+        };
         println!("{life}");
         self.lives.push(life);
         epochs > 0 && aimed_well
@@ -331,32 +396,53 @@ impl Test {
             "output that was visible after an earlier kill has changed\n{}",
             process.last_words()
         );
-        let whole = content.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let whole = content
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |end| end + 1);
         self.shown = content;
         self.shown.truncate(whole);
     }
 
     fn assert_no_problems(&self) {
         let problems = lock(&self.world.problems);
-        assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), listed(&problems));
+        assert!(
+            problems.is_empty(),
+            "{} problems:\n{}",
+            problems.len(),
+            listed(&problems)
+        );
     }
 }
 
 fn listed(problems: &[String]) -> String {
-    problems.iter().take(30).map(|problem| format!("  {problem}\n")).collect()
+    problems
+        .iter()
+        .take(30)
+        .map(|problem| format!("  {problem}\n"))
+        .collect()
 }
 
 fn number_of(variable: &str, default: u64) -> u64 {
-    std::env::var(variable).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
+    std::env::var(variable)
+        .ok()
+        .and_then(|value| value.parse().ok())
+        .unwrap_or(default)
 }
 
 fn parse(lines: &[u8]) -> Vec<Handled> {
     let text = std::str::from_utf8(lines).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"))).collect()
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}")))
+        .collect()
 }
 
 fn count_lines(path: &Path) -> usize {
-    std::fs::read(path).unwrap_or_default().iter().filter(|byte| **byte == b'\n').count()
+    std::fs::read(path)
+        .unwrap_or_default()
+        .iter()
+        .filter(|byte| **byte == b'\n')
+        .count()
 }
 
 #[test]
@@ -381,15 +467,25 @@ fn killed_in_every_step_it_ends_as_if_nothing_had_happened() {
         .map(|number| {
             let world = world.clone();
             let run = move || {
-                if number <= KEYED_CLIENTS { world.keyed_client(number, seed) } else { world.bare_client(number, seed) }
+                if number <= KEYED_CLIENTS {
+                    world.keyed_client(number, seed);
+                } else {
+                    world.bare_client(number, seed);
+                }
             };
-            std::thread::Builder::new().name(format!("client-{number}")).spawn(run).unwrap()
+            std::thread::Builder::new()
+                .name(format!("client-{number}"))
+                .spawn(run)
+                .unwrap()
         })
         .collect();
     let writer = {
         let (world, directory) = (world.clone(), directory.path().to_owned());
         let number = KEYED_CLIENTS + BARE_CLIENTS + 1;
-        std::thread::Builder::new().name("writer".to_owned()).spawn(move || world.writer(number, seed, &directory)).unwrap()
+        std::thread::Builder::new()
+            .name("writer".to_owned())
+            .spawn(move || world.writer(number, seed, &directory))
+            .unwrap()
     };
     let pacing = {
         let world = world.clone();
@@ -402,19 +498,33 @@ fn killed_in_every_step_it_ends_as_if_nothing_had_happened() {
                 std::thread::sleep(Duration::from_millis(350));
             }
         };
-        std::thread::Builder::new().name("pacing".to_owned()).spawn(run).unwrap()
+        std::thread::Builder::new()
+            .name("pacing".to_owned())
+            .spawn(run)
+            .unwrap()
     };
 
-    let aims: Vec<Step> = Step::ALL.into_iter().filter(|step| *step != Step::Recovered).collect();
+    let aims: Vec<Step> = Step::ALL
+        .into_iter()
+        .filter(|step| *step != Step::Recovered)
+        .collect();
     let mut missing: BTreeSet<usize> = (0..aims.len()).collect();
     let (mut killed, mut round) = (0, 0);
     while killed < kills || !missing.is_empty() {
-        assert!(round < 3 * kills, "these steps are not hit: {missing:?} of {aims:?}");
+        assert!(
+            round < 3 * kills,
+            "these steps are not hit: {missing:?} of {aims:?}"
+        );
         // Two of three are aimed, first of all at what was not hit yet.
         let aim = if round % 3 == 2 {
             None
         } else {
-            Some(missing.first().copied().unwrap_or_else(|| test.random.below(aims.len() as u64) as usize))
+            Some(
+                missing
+                    .first()
+                    .copied()
+                    .unwrap_or_else(|| test.random.below(aims.len() as u64) as usize),
+            )
         };
         if test.live_and_die(aim.map(|aim| aims[aim])) {
             killed += 1;
@@ -428,7 +538,9 @@ fn killed_in_every_step_it_ends_as_if_nothing_had_happened() {
 
     // The end: everything that is under way comes to rest.
     let (mut process, _) = test.start(None);
-    let address = process.ready().unwrap_or_else(|| panic!("it ended\n{}", process.last_words()));
+    let address = process
+        .ready()
+        .unwrap_or_else(|| panic!("it ended\n{}", process.last_words()));
     *lock(&world.addresses) = Some(address);
     world.done.store(true, Ordering::Relaxed);
     for client in clients {
@@ -453,9 +565,17 @@ fn killed_in_every_step_it_ends_as_if_nothing_had_happened() {
     }
     // A doubtful operation has happened when its first message is there; then all of it must be. None can come in any more,
     // so a first message that is not there once all others are will not come.
-    wait_for(|| (count_lines(&output) >= model.records()).then_some(()), || {
-        format!("{} of {} records are there\n{}", count_lines(&output), model.records(), process.last_words())
-    });
+    wait_for(
+        || (count_lines(&output) >= model.records()).then_some(()),
+        || {
+            format!(
+                "{} of {} records are there\n{}",
+                count_lines(&output),
+                model.records(),
+                process.last_words()
+            )
+        },
+    );
     let first_messages: HashSet<u64> = {
         let mut before = 0;
         loop {
@@ -463,20 +583,38 @@ fn killed_in_every_step_it_ends_as_if_nothing_had_happened() {
             std::thread::sleep(Duration::from_millis(1500));
             let records = parse(&std::fs::read(&output).unwrap());
             if records.len() == before {
-                break records.iter().filter(|record| record.how == "start").map(|record| record.op).collect();
+                break records
+                    .iter()
+                    .filter(|record| record.how == "start")
+                    .map(|record| record.op)
+                    .collect();
             }
             before = records.len();
         }
     };
-    let happened: Vec<_> =
-        lock(&world.doubtful).iter().filter(|(op, _)| first_messages.contains(op)).cloned().collect();
-    println!("{} of the doubtful operations have happened", happened.len());
+    let happened: Vec<_> = lock(&world.doubtful)
+        .iter()
+        .filter(|(op, _)| first_messages.contains(op))
+        .cloned()
+        .collect();
+    println!(
+        "{} of the doubtful operations have happened",
+        happened.len()
+    );
     for (op, source) in &happened {
         model.add(*op, source);
     }
-    wait_for(|| (count_lines(&output) >= model.records()).then_some(()), || {
-        format!("{} of {} records are there\n{}", count_lines(&output), model.records(), process.last_words())
-    });
+    wait_for(
+        || (count_lines(&output) >= model.records()).then_some(()),
+        || {
+            format!(
+                "{} of {} records are there\n{}",
+                count_lines(&output),
+                model.records(),
+                process.last_words()
+            )
+        },
+    );
 
     // Its state, as it tells itself.
     let mut client = Client::default();
@@ -486,20 +624,35 @@ fn killed_in_every_step_it_ends_as_if_nothing_had_happened() {
         // What has no record, such as a message taken back, may still be under way.
         let watch = Stopwatch::start();
         loop {
-            let answer = world.insist(&mut client, "kill/queries", &format!("/query/{}?wait", node_id(node)), None, b"{}");
+            let answer = world.insist(
+                &mut client,
+                "kill/queries",
+                &format!("/query/{}?wait", node_id(node)),
+                None,
+                b"{}",
+            );
             let dump: Dump = serde_json::from_slice(&answer.body)
                 .unwrap_or_else(|error| panic!("{error} in {} {}", answer.status, answer.text()));
             if dump == expected {
                 break;
             }
             if watch.elapsed() > Duration::from_secs(10) || !problems.is_empty() {
-                problems.push(format!("{} is {dump:?} and should be {expected:?}", node_id(node)));
+                problems.push(format!(
+                    "{} is {dump:?} and should be {expected:?}",
+                    node_id(node)
+                ));
                 break;
             }
             std::thread::sleep(Duration::from_millis(50));
         }
     }
-    assert!(problems.is_empty(), "{} nodes:\n{}\n{}", problems.len(), listed(&problems), process.last_words());
+    assert!(
+        problems.is_empty(),
+        "{} nodes:\n{}\n{}",
+        problems.len(),
+        listed(&problems),
+        process.last_words()
+    );
     let status = process.terminate();
     assert!(status.success(), "{status}\n{}", process.last_words());
 
@@ -507,24 +660,50 @@ fn killed_in_every_step_it_ends_as_if_nothing_had_happened() {
     test.check_shown(&process);
     let records = parse(&std::fs::read(&output).unwrap());
     let problems = model.check(&records);
-    assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), listed(&problems));
+    assert!(
+        problems.is_empty(),
+        "{} problems:\n{}",
+        problems.len(),
+        listed(&problems)
+    );
     println!("{} records, each once and in order", records.len());
 
     // Its replies: no two operations were the n-th at one node.
     let mut numbers = HashSet::new();
     for reply in lock(&world.replies).values() {
-        assert!(numbers.insert((reply.node, reply.handled)), "two operations got {reply:?}");
+        assert!(
+            numbers.insert((reply.node, reply.handled)),
+            "two operations got {reply:?}"
+        );
         assert!(reply.handled <= model.node(reply.node).handled, "{reply:?}");
     }
 
     // Nothing is left behind. A start applies all that the log holds to the state store.
     let (mut process, _) = test.start(None);
-    assert!(process.ready().is_some(), "it ended\n{}", process.last_words());
+    assert!(
+        process.ready().is_some(),
+        "it ended\n{}",
+        process.last_words()
+    );
     assert!(process.terminate().success(), "{}", process.last_words());
     let store = FjallStore::open(&directory.path().join("data/state"), 1 << 20).unwrap();
-    for space in [Space::Timer, Space::Token, Space::Waiting, Space::Queue, Space::Operation, Space::DeadLetter] {
-        let left = store.scan(&[space as u8], &[space as u8 + 1], 1000).unwrap();
-        assert!(left.is_empty(), "{} rows are left in {space:?}, such as {:?}", left.len(), left.first());
+    for space in [
+        Space::Timer,
+        Space::Token,
+        Space::Waiting,
+        Space::Queue,
+        Space::Operation,
+        Space::DeadLetter,
+    ] {
+        let left = store
+            .scan(&[space as u8], &[space as u8 + 1], 1000)
+            .unwrap();
+        assert!(
+            left.is_empty(),
+            "{} rows are left in {space:?}, such as {:?}",
+            left.len(),
+            left.first()
+        );
     }
     drop(store);
     drop(directory);

@@ -37,7 +37,11 @@ pub(crate) struct Email {
 pub(crate) const EMAILS: EgressId<Email> = EgressId::new("example/emails");
 
 /// Greets one person: there is one instance per user id.
-#[stateful_function(typename = "example/greeter", accepts(GreetRequest), sends(EmailSender))]
+#[stateful_function(
+    typename = "example/greeter",
+    accepts(GreetRequest),
+    sends(EmailSender)
+)]
 pub(crate) struct Greeter {
     #[persisted(name = "seen-count")]
     seen_count: PersistedValue<u32>,
@@ -48,11 +52,19 @@ impl Handle<GreetRequest> for Greeter {
         *self.seen_count += 1;
         let seen = *self.seen_count;
         let text = greeting(&request.first_name, seen);
-        let email = Email { to: request.user_id.clone(), number: 0, body: text.clone() };
+        let email = Email {
+            to: request.user_id.clone(),
+            number: 0,
+            body: text.clone(),
+        };
         ctx.send(EmailSender::at(&request.user_id), email);
         // A client that waits gets the greeting as its answer.
         if ctx.caller().is_some() {
-            ctx.reply(Greeting { user_id: request.user_id, seen, text })?;
+            ctx.reply(Greeting {
+                user_id: request.user_id,
+                seen,
+                text,
+            })?;
         }
         Ok(())
     }

@@ -36,13 +36,17 @@ pub struct AuditError {
     pub problem: String,
 }
 
-/// Reads all lines.
-pub fn audit(text: &str) -> Result<Summary, AuditError> {
+/// Reads all lines, and sums up the rides of passengers whose names begin so.
+pub fn audit(text: &str, passengers: &str) -> Result<Summary, AuditError> {
     let mut summary = Summary::default();
     let mut last: BTreeMap<String, (u32, RideStep)> = BTreeMap::new();
     for (index, line) in text.lines().enumerate() {
-        let wrong = |problem: String| AuditError { line: index + 1, problem };
-        let event: RideEvent = serde_json::from_str(line).map_err(|error| wrong(error.to_string()))?;
+        let wrong = |problem: String| AuditError {
+            line: index + 1,
+            problem,
+        };
+        let event: RideEvent =
+            serde_json::from_str(line).map_err(|error| wrong(error.to_string()))?;
         let before = last.get(&event.ride).copied();
         let follows = matches!(
             (before.map(|(_, step)| step), event.event),
@@ -50,13 +54,21 @@ pub fn audit(text: &str) -> Result<Summary, AuditError> {
                 | (Some(RideStep::Requested), RideStep::Matched)
                 | (Some(RideStep::Matched), RideStep::Started)
                 | (Some(RideStep::Started), RideStep::Ended)
-                | (Some(RideStep::Requested | RideStep::Matched | RideStep::Started), RideStep::Failed)
+                | (
+                    Some(RideStep::Requested | RideStep::Matched | RideStep::Started),
+                    RideStep::Failed
+                )
         );
         if !follows || event.number != before.map_or(0, |(number, _)| number) + 1 {
             return Err(wrong(format!(
                 "ride {}: {:?} as event {} behind {before:?}",
                 event.ride, event.event, event.number
             )));
+        }
+        let before = (event.number, event.event);
+        if !event.passenger.starts_with(passengers) {
+            last.insert(event.ride, before);
+            continue;
         }
         match event.event {
             RideStep::Requested => summary.requested += 1,
@@ -67,7 +79,7 @@ pub fn audit(text: &str) -> Result<Summary, AuditError> {
             }
             RideStep::Matched | RideStep::Started => {}
         }
-        last.insert(event.ride, (event.number, event.event));
+        last.insert(event.ride, before);
     }
     Ok(summary)
 }
@@ -96,28 +108,46 @@ mod tests {
             ("c", 1, "requested"),
             ("a", 4, "ended"),
         ]);
-        let summary = audit(&text).unwrap();
-        assert_eq!(summary, Summary { requested: 3, ended: 1, failed: 1, revenue_cents: 10 });
+        let summary = audit(&text, "").unwrap();
+        assert_eq!(
+            summary,
+            Summary {
+                requested: 3,
+                ended: 1,
+                failed: 1,
+                revenue_cents: 10
+            }
+        );
         assert_eq!(summary.under_way(), 1);
-        assert_eq!(audit("").unwrap(), Summary::default());
+        assert_eq!(audit(&text, "q").unwrap(), Summary::default());
+        assert_eq!(audit("", "").unwrap(), Summary::default());
     }
 
     #[test]
     fn what_is_lost_doubled_or_reordered_is_found() {
-        let well = [("a", 1, "requested"), ("a", 2, "matched"), ("a", 3, "started"), ("a", 4, "ended")];
+        let well = [
+            ("a", 1, "requested"),
+            ("a", 2, "matched"),
+            ("a", 3, "started"),
+            ("a", 4, "ended"),
+        ];
         for lost in 0..3 {
             let mut steps = well.to_vec();
             steps.remove(lost);
-            assert!(audit(&lines(&steps)).is_err(), "without {lost}");
+            assert!(audit(&lines(&steps), "").is_err(), "without {lost}");
         }
         for index in 0..4 {
             let mut steps = well.to_vec();
             steps.insert(index, well[index]);
-            assert_eq!(audit(&lines(&steps)).unwrap_err().line, index + 2, "twice {index}");
+            assert_eq!(
+                audit(&lines(&steps), "").unwrap_err().line,
+                index + 2,
+                "twice {index}"
+            );
         }
         let mut steps = well.to_vec();
         steps.swap(1, 2);
-        assert_eq!(audit(&lines(&steps)).unwrap_err().line, 2);
-        assert!(audit("{}").is_err());
+        assert_eq!(audit(&lines(&steps), "").unwrap_err().line, 2);
+        assert!(audit("{}", "").is_err());
     }
 }

@@ -21,7 +21,11 @@ pub struct Board {
 impl Board {
     /// A board at that path.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), id: String::new(), newest: None }
+        Self {
+            path: path.into(),
+            id: String::new(),
+            newest: None,
+        }
     }
 
     /// Writes beside the file and then puts that in its place.
@@ -32,7 +36,10 @@ impl Board {
         file.write_all(b"\n")?;
         file.sync_all()?;
         std::fs::rename(&beside, &self.path)?;
-        let directory = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let directory = self
+            .path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty());
         File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
     }
 }
@@ -69,7 +76,12 @@ mod tests {
     use super::*;
 
     fn record(text: &'static str) -> EgressRecord {
-        EgressRecord { worker: 0, sequence: 0, typename: "rides/CityReport", payload: Bytes::from_static(text.as_bytes()) }
+        EgressRecord {
+            worker: 0,
+            sequence: 0,
+            typename: "rides/CityReport",
+            payload: Bytes::from_static(text.as_bytes()),
+        }
     }
 
     #[test]
@@ -95,7 +107,10 @@ mod tests {
         let mut board = Board::new(&path);
         board.deliver(1, &[record("1")]).unwrap();
         let error = board.flush().unwrap_err();
-        assert!(error.transient && error.problem.contains("board.json"), "{error}");
+        assert!(
+            error.transient && error.problem.contains("board.json"),
+            "{error}"
+        );
         std::fs::create_dir(directory.path().join("missing")).unwrap();
         board.flush().unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "1\n");

@@ -23,7 +23,10 @@ impl CellId {
     /// The cell that is written so.
     pub fn parse(text: &str) -> Option<Self> {
         let (x, y) = text.split_once(':')?;
-        Some(Self { x: x.parse().ok()?, y: y.parse().ok()? })
+        Some(Self {
+            x: x.parse().ok()?,
+            y: y.parse().ok()?,
+        })
     }
 
     /// How many cells one drives from here to there: along the grid.
@@ -39,7 +42,17 @@ impl CellId {
             std::cmp::Ordering::Equal => from,
             std::cmp::Ordering::Greater => from - 1,
         };
-        if self.x == goal.x { Self { y: step(self.y, goal.y), ..self } } else { Self { x: step(self.x, goal.x), ..self } }
+        if self.x == goal.x {
+            Self {
+                y: step(self.y, goal.y),
+                ..self
+            }
+        } else {
+            Self {
+                x: step(self.x, goal.x),
+                ..self
+            }
+        }
     }
 
     /// This cell and those at most `radius` away, the nearest first; always in the same order.
@@ -66,7 +79,12 @@ mod tests {
 
     #[test]
     fn a_way_is_as_long_as_its_distance() {
-        for (from, to) in [((0, 0), (3, 4)), ((9, 1), (2, 8)), ((5, 5), (5, 5)), ((u16::MAX, 0), (u16::MAX - 3, 0))] {
+        for (from, to) in [
+            ((0, 0), (3, 4)),
+            ((9, 1), (2, 8)),
+            ((5, 5), (5, 5)),
+            ((u16::MAX, 0), (u16::MAX - 3, 0)),
+        ] {
             let (mut at, goal) = (CellId::new(from.0, from.1), CellId::new(to.0, to.1));
             for left in (0..at.distance(goal)).rev() {
                 at = at.step_towards(goal);
@@ -82,7 +100,10 @@ mod tests {
         assert_eq!(inside.len(), 1 + 4 + 8);
         assert_eq!(inside[0], CellId::new(5, 5));
         assert!(inside.is_sorted_by_key(|cell| cell.distance(CellId::new(5, 5))));
-        assert_eq!(CellId::new(0, 0).nearby(1), [(0, 0), (0, 1), (1, 0)].map(|(x, y)| CellId::new(x, y)));
+        assert_eq!(
+            CellId::new(0, 0).nearby(1),
+            [(0, 0), (0, 1), (1, 0)].map(|(x, y)| CellId::new(x, y))
+        );
         assert_eq!(CellId::new(u16::MAX, u16::MAX).nearby(1).len(), 3);
         assert_eq!(CellId::new(7, 7).nearby(0), [CellId::new(7, 7)]);
     }

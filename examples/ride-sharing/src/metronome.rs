@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use statefun::clock::Stopwatch;
-use statefun::io::ingress::{Ingress, IngressContext, IngressError, Partition, Record, Source, SourceStatus};
+use statefun::io::ingress::{
+    Ingress, IngressContext, IngressError, Partition, Record, Source, SourceStatus,
+};
 
 use crate::messages::Tick;
 
@@ -39,7 +41,11 @@ impl Ingress for Metronome {
         Ok(vec![Partition {
             name: Some(PARTITION.to_owned()),
             worker: context.owner(PARTITION),
-            source: Box::new(Ticks { period: self.period, last, since_last: Stopwatch::start() }),
+            source: Box::new(Ticks {
+                period: self.period,
+                last,
+                since_last: Stopwatch::start(),
+            }),
         }])
     }
 }
@@ -53,8 +59,16 @@ struct Ticks {
 }
 
 impl Source for Ticks {
-    fn poll(&mut self, limit: usize, batch: &mut Vec<Record>) -> Result<SourceStatus, IngressError> {
-        if let Some(rest) = self.period.checked_sub(self.since_last.elapsed()).filter(|rest| !rest.is_zero()) {
+    fn poll(
+        &mut self,
+        limit: usize,
+        batch: &mut Vec<Record>,
+    ) -> Result<SourceStatus, IngressError> {
+        if let Some(rest) = self
+            .period
+            .checked_sub(self.since_last.elapsed())
+            .filter(|rest| !rest.is_zero())
+        {
             return Ok(SourceStatus::After(rest));
         }
         if limit == 0 {
@@ -74,23 +88,37 @@ mod tests {
 
     #[test]
     fn ticks_are_numbered_and_carry_their_position() {
-        let mut ticks = Ticks { period: Duration::ZERO, last: 6, since_last: Stopwatch::start() };
+        let mut ticks = Ticks {
+            period: Duration::ZERO,
+            last: 6,
+            since_last: Stopwatch::start(),
+        };
         let mut batch = Vec::new();
         ticks.poll(0, &mut batch).unwrap();
         assert!(batch.is_empty());
         ticks.poll(10, &mut batch).unwrap();
         ticks.poll(10, &mut batch).unwrap();
-        let positions: Vec<_> = batch.iter().filter_map(|record| record.position.as_deref()).collect();
+        let positions: Vec<_> = batch
+            .iter()
+            .filter_map(|record| record.position.as_deref())
+            .collect();
         assert_eq!(positions, [7u64.to_be_bytes(), 8u64.to_be_bytes()]);
     }
 
     #[test]
     fn between_ticks_there_is_nothing() {
         let period = Duration::from_hours(1);
-        let mut ticks = Ticks { period, last: 0, since_last: Stopwatch::start() };
+        let mut ticks = Ticks {
+            period,
+            last: 0,
+            since_last: Stopwatch::start(),
+        };
         let mut batch = Vec::new();
         let status = ticks.poll(10, &mut batch).unwrap();
-        assert!(matches!(status, SourceStatus::After(rest) if rest <= period), "{status:?}");
+        assert!(
+            matches!(status, SourceStatus::After(rest) if rest <= period),
+            "{status:?}"
+        );
         assert!(batch.is_empty());
     }
 }

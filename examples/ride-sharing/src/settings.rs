@@ -28,7 +28,9 @@ pub struct Pricing {
 impl Pricing {
     /// The price of a ride over so many cells, in cents.
     pub fn price_cents(&self, cells: u32) -> u64 {
-        self.per_cell_cents.saturating_mul(u64::from(cells)).saturating_add(self.base_cents)
+        self.per_cell_cents
+            .saturating_mul(u64::from(cells))
+            .saturating_add(self.base_cents)
     }
 }
 
@@ -62,7 +64,10 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            pricing: Pricing { base_cents: 250, per_cell_cents: 120 },
+            pricing: Pricing {
+                base_cents: 250,
+                per_cell_cents: 120,
+            },
             offer_timeout: Duration::from_secs(5),
             ride_limit: Duration::from_hours(1),
             search_pause: Duration::from_secs(1),
@@ -82,16 +87,34 @@ impl Settings {
     pub fn read(global: &GlobalConfiguration) -> Result<Self, SettingError> {
         let mut settings = Self::default();
         let number = |name, target: &mut u64| {
-            set(global, name, target, |text| text.parse().map_err(|_| "is no whole number"))
+            set(global, name, target, |text| {
+                text.parse().map_err(|_| "is no whole number")
+            })
         };
         number("BASE_PRICE", &mut settings.pricing.base_cents)?;
         number("PRICE_PER_CELL", &mut settings.pricing.per_cell_cents)?;
-        set(global, "SEARCH_ROUNDS", &mut settings.search_rounds, |text| {
-            text.parse().ok().filter(|rounds| *rounds > 0).ok_or("is no whole number from 1 on")
-        })?;
-        set(global, "SEARCH_RADIUS", &mut settings.search_radius, |text| {
-            text.parse().ok().filter(|radius| *radius <= 10).ok_or("is no whole number up to 10")
-        })?;
+        set(
+            global,
+            "SEARCH_ROUNDS",
+            &mut settings.search_rounds,
+            |text| {
+                text.parse()
+                    .ok()
+                    .filter(|rounds| *rounds > 0)
+                    .ok_or("is no whole number from 1 on")
+            },
+        )?;
+        set(
+            global,
+            "SEARCH_RADIUS",
+            &mut settings.search_radius,
+            |text| {
+                text.parse()
+                    .ok()
+                    .filter(|radius| *radius <= 10)
+                    .ok_or("is no whole number up to 10")
+            },
+        )?;
         for (name, target) in [
             ("OFFER_TIMEOUT", &mut settings.offer_timeout),
             ("RIDE_LIMIT", &mut settings.ride_limit),
@@ -104,15 +127,23 @@ impl Settings {
             })?;
         }
         if settings.tick.is_zero() {
-            return Err(SettingError { name: "TICK", value: "0s".to_owned(), problem: "is no period".to_owned() });
+            return Err(SettingError {
+                name: "TICK",
+                value: "0s".to_owned(),
+                problem: "is no period".to_owned(),
+            });
         }
         set(global, "RIDE_OBSERVERS", &mut settings.observers, |text| {
-            text.split_whitespace().map(TypeName::parse).collect::<Result<_, _>>()
+            text.split_whitespace()
+                .map(TypeName::parse)
+                .collect::<Result<_, _>>()
         })?;
         set(global, "CITY_METRICS", &mut settings.metrics, |text| {
             Ok::<_, &str>(text.split_whitespace().map(str::to_owned).collect())
         })?;
-        set(global, "BOARD_FILE", &mut settings.board_file, |text| Ok::<_, &str>(text.into()))?;
+        set(global, "BOARD_FILE", &mut settings.board_file, |text| {
+            Ok::<_, &str>(text.into())
+        })?;
         Ok(settings)
     }
 }
@@ -124,8 +155,11 @@ fn set<T, E: ToString>(
     read: impl FnOnce(&str) -> Result<T, E>,
 ) -> Result<(), SettingError> {
     if let Some(text) = global.get(name) {
-        *target = read(text)
-            .map_err(|problem| SettingError { name, value: text.to_owned(), problem: problem.to_string() })?;
+        *target = read(text).map_err(|problem| SettingError {
+            name,
+            value: text.to_owned(),
+            problem: problem.to_string(),
+        })?;
     }
     Ok(())
 }
@@ -135,7 +169,9 @@ mod tests {
     use super::*;
 
     fn read(entries: &[(&str, &str)]) -> Result<Settings, SettingError> {
-        let entries = entries.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let entries = entries
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         Settings::read(&entries.collect())
     }
 
@@ -151,7 +187,14 @@ mod tests {
         .unwrap();
         assert_eq!(settings.pricing.price_cents(10), 250 + 70);
         assert_eq!(settings.offer_timeout, Duration::from_millis(250));
-        assert_eq!(settings.observers.iter().map(|name| name.as_str()).collect::<Vec<_>>(), ["rides/journal", "example/other"]);
+        assert_eq!(
+            settings
+                .observers
+                .iter()
+                .map(|name| name.as_str())
+                .collect::<Vec<_>>(),
+            ["rides/journal", "example/other"]
+        );
         assert_eq!(settings.metrics, ["ended"]);
     }
 

@@ -1,5 +1,7 @@
 //! The functions, in memory and in virtual time.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -52,7 +54,14 @@ fn answers(app: &mut Harness, driver: &str, accept: bool) -> DriverOrders {
 }
 
 fn request(app: &mut Harness, passenger: &str) {
-    app.send(Passenger::at(passenger), RequestRide { pickup: HERE, destination: THERE }).run_until_idle();
+    app.send(
+        Passenger::at(passenger),
+        RequestRide {
+            pickup: HERE,
+            destination: THERE,
+        },
+    )
+    .run_until_idle();
 }
 
 fn status(app: &mut Harness, ride: &str) -> RideStatus {
@@ -61,25 +70,55 @@ fn status(app: &mut Harness, ride: &str) -> RideStatus {
 
 fn steps(app: &Harness, ride: &str) -> Vec<RideStep> {
     let events = app.egress(EVENTS);
-    events.iter().filter(|event| event.ride == ride).map(|event| event.event).collect()
+    events
+        .iter()
+        .filter(|event| event.ride == ride)
+        .map(|event| event.event)
+        .collect()
 }
 
 #[test]
 fn a_ride_from_its_request_to_its_end() {
     let mut app = city();
     assert_eq!(located(&mut app, "dora", HERE).state, DriverState::Free);
-    let matched: RideStatus = app.call(Passenger::at("paul"), RequestRide { pickup: HERE, destination: THERE });
-    assert_eq!((matched.state, matched.driver.as_deref()), (RideState::Matched, Some("dora")));
+    let matched: RideStatus = app.call(
+        Passenger::at("paul"),
+        RequestRide {
+            pickup: HERE,
+            destination: THERE,
+        },
+    );
+    assert_eq!(
+        (matched.state, matched.driver.as_deref()),
+        (RideState::Matched, Some("dora"))
+    );
     let picked_up = located(&mut app, "dora", HERE);
-    assert_eq!((picked_up.state, picked_up.go_to), (DriverState::Driving, Some(THERE)));
+    assert_eq!(
+        (picked_up.state, picked_up.go_to),
+        (DriverState::Driving, Some(THERE))
+    );
     assert_eq!(status(&mut app, "paul-1").state, RideState::Started);
     located(&mut app, "dora", NEXT);
     assert_eq!(located(&mut app, "dora", THERE).state, DriverState::Free);
     let price = 250 + 3 * 120;
-    for status in [status(&mut app, "paul-1"), app.call(Passenger::at("paul"), AskStatus {})] {
-        assert_eq!((status.state, status.price_cents), (RideState::Ended, Some(price)));
+    for status in [
+        status(&mut app, "paul-1"),
+        app.call(Passenger::at("paul"), AskStatus {}),
+    ] {
+        assert_eq!(
+            (status.state, status.price_cents),
+            (RideState::Ended, Some(price))
+        );
     }
-    assert_eq!(steps(&app, "paul-1"), [RideStep::Requested, RideStep::Matched, RideStep::Started, RideStep::Ended]);
+    assert_eq!(
+        steps(&app, "paul-1"),
+        [
+            RideStep::Requested,
+            RideStep::Matched,
+            RideStep::Started,
+            RideStep::Ended
+        ]
+    );
     app.assert_no_failures();
 }
 
@@ -89,7 +128,13 @@ fn a_busy_driver_refuses_and_the_cell_is_asked_again() {
     located(&mut app, "dora", HERE);
     request(&mut app, "paul");
     // The cell hears late of what it knew before: the driver is not free any more.
-    app.send(GeoCell::at(HERE.to_string()), DriverHere { driver: "dora".to_owned() }).run_until_idle();
+    app.send(
+        GeoCell::at(HERE.to_string()),
+        DriverHere {
+            driver: "dora".to_owned(),
+        },
+    )
+    .run_until_idle();
     located(&mut app, "dick", NEXT);
     request(&mut app, "pia");
     assert_eq!(status(&mut app, "paul-1").driver.as_deref(), Some("dora"));
@@ -142,7 +187,14 @@ fn an_acceptance_that_crosses_its_withdrawal_leaves_the_driver_free() {
     asking(&mut app, "dora", HERE);
     request(&mut app, "paul");
     // Both are on their way when either arrives.
-    app.send_from(Driver::at("dora"), Ride::at("paul-1"), OfferAnswer { number: 7, accepted: true });
+    app.send_from(
+        Driver::at("dora"),
+        Ride::at("paul-1"),
+        OfferAnswer {
+            number: 7,
+            accepted: true,
+        },
+    );
     app.send(Ride::at("paul-1"), OfferExpired { number: 1 });
     app.send(Driver::at("dora"), DriverAnswer { accept: true });
     app.run_until_idle();
@@ -156,27 +208,54 @@ fn an_acceptance_that_crosses_its_withdrawal_leaves_the_driver_free() {
 fn without_a_driver_the_ride_fails_and_who_waits_hears_of_it() {
     let mut app = city();
     located(&mut app, "dora", CellId::new(HERE.x + 3, HERE.y));
-    let waiting = app.request(Passenger::at("paul"), RequestRide { pickup: HERE, destination: THERE });
+    let waiting = app.request(
+        Passenger::at("paul"),
+        RequestRide {
+            pickup: HERE,
+            destination: THERE,
+        },
+    );
     app.run_until_idle();
     assert_eq!(app.reply::<RideStatus>(&waiting), None);
     app.advance(Duration::from_secs(10));
     let told: RideStatus = app.reply(&waiting).unwrap();
-    assert_eq!((told.state, told.reason.as_deref()), (RideState::Failed, Some("no driver")));
-    assert_eq!(steps(&app, "paul-1"), [RideStep::Requested, RideStep::Failed]);
+    assert_eq!(
+        (told.state, told.reason.as_deref()),
+        (RideState::Failed, Some("no driver"))
+    );
+    assert_eq!(
+        steps(&app, "paul-1"),
+        [RideStep::Requested, RideStep::Failed]
+    );
     app.assert_no_failures();
 }
 
 #[test]
 fn who_waits_is_answered_after_a_restart_as_well() {
     let mut app = city();
-    let first = app.request(Passenger::at("paul"), RequestRide { pickup: HERE, destination: THERE });
-    let second = app.request(Passenger::at("paul"), RequestRide { pickup: THERE, destination: HERE });
+    let first = app.request(
+        Passenger::at("paul"),
+        RequestRide {
+            pickup: HERE,
+            destination: THERE,
+        },
+    );
+    let second = app.request(
+        Passenger::at("paul"),
+        RequestRide {
+            pickup: THERE,
+            destination: HERE,
+        },
+    );
     app.run_until_idle().restart();
     located(&mut app, "dora", HERE);
     app.advance(Duration::from_secs(1));
     for waiting in [first, second] {
         let told: RideStatus = app.reply(&waiting).unwrap();
-        assert_eq!((told.ride.as_str(), told.state), ("paul-1", RideState::Matched));
+        assert_eq!(
+            (told.ride.as_str(), told.state),
+            ("paul-1", RideState::Matched)
+        );
     }
     app.assert_no_failures();
 }
@@ -188,7 +267,10 @@ fn a_ride_whose_driver_is_lost_fails() {
     request(&mut app, "paul");
     app.advance(Duration::from_mins(20));
     let told = status(&mut app, "paul-1");
-    assert_eq!((told.state, told.reason.as_deref()), (RideState::Failed, Some("the driver is lost")));
+    assert_eq!(
+        (told.state, told.reason.as_deref()),
+        (RideState::Failed, Some("the driver is lost"))
+    );
     // Should the driver come back after all: there is nobody to pick up.
     assert_eq!(located(&mut app, "dora", HERE).state, DriverState::Free);
     request(&mut app, "paul");
@@ -204,7 +286,8 @@ fn who_is_silent_and_what_is_long_over_is_forgotten() {
     located(&mut app, "dora", HERE);
     app.advance(Duration::from_secs(59));
     let free = |app: &mut Harness, tick| {
-        app.ingest("rides/metronome", Record::new(Tick { number: tick })).run_until_idle();
+        app.ingest("rides/metronome", Record::new(Tick { number: tick }))
+            .run_until_idle();
         app.egress(BOARD).last().unwrap().free_drivers
     };
     assert_eq!(free(&mut app, 1), 1);
@@ -242,12 +325,16 @@ fn an_estimate_that_a_restart_has_cut_off_is_asked_for_again() {
     located(&mut app, "dora", HERE);
     request(&mut app, "paul");
     app.restart().run_until_idle();
-    app.complete(Ride::at("paul-1"), |_: RouteQuestion| AsyncOutcome::Success(RouteEstimate { cells: 4 }));
+    app.complete(Ride::at("paul-1"), |_: RouteQuestion| {
+        AsyncOutcome::Success(RouteEstimate { cells: 4 })
+    });
     app.run_until_idle();
     assert_eq!(status(&mut app, "paul-1").price_cents, Some(250 + 4 * 120));
     // A failed one is done without.
     request(&mut app, "pia");
-    app.complete(Ride::at("pia-1"), |_: RouteQuestion| AsyncOutcome::<RouteEstimate>::Failure("no map".to_owned()));
+    app.complete(Ride::at("pia-1"), |_: RouteQuestion| {
+        AsyncOutcome::<RouteEstimate>::Failure("no map".to_owned())
+    });
     app.run_until_idle();
     assert_eq!(status(&mut app, "pia-1").price_cents, None);
     app.assert_no_failures();
@@ -255,7 +342,14 @@ fn an_estimate_that_a_restart_has_cut_off_is_asked_for_again() {
 
 #[test]
 fn observers_are_told_whatever_they_are() {
-    let mut app = builder().stub("example/elsewhere").configuration("RIDE_OBSERVERS", "rides/journal example/elsewhere nobody/there").build().unwrap();
+    let mut app = builder()
+        .stub("example/elsewhere")
+        .configuration(
+            "RIDE_OBSERVERS",
+            "rides/journal example/elsewhere nobody/there",
+        )
+        .build()
+        .unwrap();
     located(&mut app, "dora", HERE);
     request(&mut app, "paul");
     let pages: JournalPages = app.call(Journal::at("paul-1"), AskJournal {});
@@ -264,7 +358,10 @@ fn observers_are_told_whatever_they_are() {
     assert_eq!(told.len(), 2);
     for (entry, event) in pages.entries.iter().zip(&told) {
         assert_eq!(entry.typename, "rides/RideEvent");
-        assert_eq!(&serde_json::from_str::<RideEvent>(&entry.value).unwrap(), event);
+        assert_eq!(
+            &serde_json::from_str::<RideEvent>(&entry.value).unwrap(),
+            event
+        );
     }
     app.assert_no_failures();
 }
@@ -272,9 +369,16 @@ fn observers_are_told_whatever_they_are() {
 #[test]
 fn a_fleet_is_taken_apart_by_its_router() {
     let mut app = city();
-    let drivers = (0..30).map(|number| (format!("d{number}"), CellId::new(number, 0))).collect();
-    app.ingest("rides/fleet-locations", Record::new(FleetLocations { drivers })).run_until_idle();
-    app.ingest("rides/metronome", Record::new(Tick { number: 1 })).run_until_idle();
+    let drivers = (0..30)
+        .map(|number| (format!("d{number}"), CellId::new(number, 0)))
+        .collect();
+    app.ingest(
+        "rides/fleet-locations",
+        Record::new(FleetLocations { drivers }),
+    )
+    .run_until_idle();
+    app.ingest("rides/metronome", Record::new(Tick { number: 1 }))
+        .run_until_idle();
     let report = &app.egress(BOARD)[0];
     assert_eq!((report.cells, report.free_drivers), (30, 30));
     app.assert_no_failures();
@@ -284,17 +388,37 @@ fn a_fleet_is_taken_apart_by_its_router() {
 fn the_city_keeps_the_counters_that_the_configuration_names() {
     let mut app = city();
     let over = |counts: &[(&str, u64)]| RideOver {
-        counts: counts.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect(),
+        counts: counts
+            .iter()
+            .map(|(name, count)| ((*name).to_owned(), *count))
+            .collect(),
     };
-    app.ingest("rides/metronome", Record::new(Tick { number: 1 })).run_until_idle();
-    app.send(City::whole(), over(&[("ended", 1), ("revenue_cents", 700), ("moves", 9)]));
+    app.ingest("rides/metronome", Record::new(Tick { number: 1 }))
+        .run_until_idle();
+    app.send(
+        City::whole(),
+        over(&[("ended", 1), ("revenue_cents", 700), ("moves", 9)]),
+    );
     app.run_until_idle().restart();
-    app.send(City::whole(), over(&[("ended", 1), ("revenue_cents", 50)])).run_until_idle();
-    app.ingest("rides/metronome", Record::new(Tick { number: 2 })).run_until_idle();
+    app.send(City::whole(), over(&[("ended", 1), ("revenue_cents", 50)]))
+        .run_until_idle();
+    app.ingest("rides/metronome", Record::new(Tick { number: 2 }))
+        .run_until_idle();
     let reports = app.egress(BOARD);
-    let metrics = |ended, cents| BTreeMap::from([("ended".to_owned(), ended), ("revenue_cents".to_owned(), cents)]);
-    assert_eq!((reports[0].tick, reports[0].ticks_seen, &reports[0].metrics), (1, 1, &metrics(0, 0)));
-    assert_eq!((reports[1].tick, reports[1].ticks_seen, &reports[1].metrics), (2, 2, &metrics(2, 750)));
+    let metrics = |ended, cents| {
+        BTreeMap::from([
+            ("ended".to_owned(), ended),
+            ("revenue_cents".to_owned(), cents),
+        ])
+    };
+    assert_eq!(
+        (reports[0].tick, reports[0].ticks_seen, &reports[0].metrics),
+        (1, 1, &metrics(0, 0))
+    );
+    assert_eq!(
+        (reports[1].tick, reports[1].ticks_seen, &reports[1].metrics),
+        (2, 2, &metrics(2, 750))
+    );
     app.assert_no_failures();
 }
 
@@ -307,14 +431,27 @@ fn a_count_that_the_next_tick_overtakes_is_given_up() {
     }
     app.run_until_idle();
     let reports = app.egress(BOARD);
-    assert_eq!(reports.iter().map(|report| (report.tick, report.free_drivers)).collect::<Vec<_>>(), [(3, 1)]);
+    assert_eq!(
+        reports
+            .iter()
+            .map(|report| (report.tick, report.free_drivers))
+            .collect::<Vec<_>>(),
+        [(3, 1)]
+    );
     app.assert_no_failures();
 }
 
 #[test]
 fn a_configuration_that_cannot_be_used_is_refused() {
-    let problem = builder().configuration("PRICE_PER_CELL", "a lot").build().unwrap_err().to_string();
-    assert!(problem.contains("PRICE_PER_CELL") && problem.contains("a lot"), "{problem}");
+    let problem = builder()
+        .configuration("PRICE_PER_CELL", "a lot")
+        .build()
+        .unwrap_err()
+        .to_string();
+    assert!(
+        problem.contains("PRICE_PER_CELL") && problem.contains("a lot"),
+        "{problem}"
+    );
 }
 
 /// Everybody does something at random, and now and then the process starts anew.
@@ -322,7 +459,8 @@ fn a_busy_day(seed: u64) -> (Summary, usize) {
     const CITY: u64 = 6;
     let mut app = builder().seed(seed).cache_bytes(20_000).build().unwrap();
     let mut random = Random::seeded(seed);
-    let cell = |random: &mut Random| CellId::new(random.below(CITY) as u16, random.below(CITY) as u16);
+    let cell =
+        |random: &mut Random| CellId::new(random.below(CITY) as u16, random.below(CITY) as u16);
     let mut drivers: Vec<(String, CellId, DriverOrders)> = (0..12)
         .map(|number| {
             let (name, at) = (format!("d{number}"), cell(&mut random));
@@ -340,7 +478,13 @@ fn a_busy_day(seed: u64) -> (Summary, usize) {
             0..3 if turn < 1000 => {
                 let passenger = format!("p{}", random.below(20));
                 let (pickup, destination) = (cell(&mut random), cell(&mut random));
-                app.send(Passenger::at(passenger), RequestRide { pickup, destination });
+                app.send(
+                    Passenger::at(passenger),
+                    RequestRide {
+                        pickup,
+                        destination,
+                    },
+                );
                 app.run(random.below(10) as usize);
             }
             3 => {
@@ -349,7 +493,13 @@ fn a_busy_day(seed: u64) -> (Summary, usize) {
             _ => {
                 let (driver, at, orders) = &mut drivers[random.below(12) as usize];
                 *at = at.step_towards(orders.go_to.unwrap_or_else(|| cell(&mut random)));
-                *orders = app.call(Driver::at(&driver), LocationUpdate { at: *at, asks: random.below(4) == 0 });
+                *orders = app.call(
+                    Driver::at(&driver),
+                    LocationUpdate {
+                        at: *at,
+                        asks: random.below(4) == 0,
+                    },
+                );
                 if orders.state == DriverState::Asked && random.below(2) == 0 {
                     *orders = answers(&mut app, driver, random.below(3) > 0);
                 }
@@ -366,9 +516,18 @@ fn a_busy_day(seed: u64) -> (Summary, usize) {
     }
     app.assert_no_failures();
     assert!(app.waiting().is_empty());
-    assert!(drivers.iter().all(|(_, _, orders)| orders.state == DriverState::Free), "{drivers:?}");
-    let lines: Vec<String> = app.egress(EVENTS).iter().map(|event| serde_json::to_string(event).unwrap()).collect();
-    (audit(&lines.join("\n")).unwrap(), restarts)
+    assert!(
+        drivers
+            .iter()
+            .all(|(_, _, orders)| orders.state == DriverState::Free),
+        "{drivers:?}"
+    );
+    let lines: Vec<String> = app
+        .egress(EVENTS)
+        .iter()
+        .map(|event| serde_json::to_string(event).unwrap())
+        .collect();
+    (audit(&lines.join("\n"), "").unwrap(), restarts)
 }
 
 #[test]
@@ -380,5 +539,8 @@ fn on_busy_days_every_ride_comes_to_its_end_and_no_driver_is_stuck() {
         (ended, failed, restarts) = (ended + day.ended, failed + day.failed, restarts + starts);
     }
     // Else the days were too quiet to show anything.
-    assert!(ended > 300 && failed > 0 && restarts > 8, "{ended} ended, {failed} failed, {restarts} restarts");
+    assert!(
+        ended > 300 && failed > 0 && restarts > 8,
+        "{ended} ended, {failed} failed, {restarts} restarts"
+    );
 }

@@ -30,37 +30,58 @@ fn prefix(key: &[u8]) -> u128 {
 }
 
 /// Applies epochs that were read back from the log; returns the last of them.
-pub(crate) fn apply_window(store: &dyn StateStore, epochs: &[LoggedEpoch]) -> Result<Option<u64>, EngineError> {
-    let Some(last) = epochs.last().map(|epoch| epoch.epoch) else { return Ok(None) };
+pub(crate) fn apply_window(
+    store: &dyn StateStore,
+    epochs: &[LoggedEpoch],
+) -> Result<Option<u64>, EngineError> {
+    let Some(last) = epochs.last().map(|epoch| epoch.epoch) else {
+        return Ok(None);
+    };
     // Rows of different spaces never meet, so each space is sorted by itself.
     let mut spaces: BTreeMap<u8, Vec<Change<'_>>> = BTreeMap::new();
     let mut age = u32::MAX;
     for epoch in epochs {
-        let malformed = || EngineError::Thread(format!("the record of epoch {} is malformed", epoch.epoch));
+        let malformed =
+            || EngineError::Thread(format!("the record of epoch {} is malformed", epoch.epoch));
         let body = EpochBody::parse(&epoch.body).ok_or_else(malformed)?;
         for section in &body.sections {
             for row in framing::iter(section.rows) {
                 let (key, value) = row.ok_or_else(malformed)?;
                 let space = key.first().copied().ok_or_else(malformed)?;
                 age -= 1;
-                spaces.entry(space).or_default().push(Change { prefix: prefix(key), age, key, value });
+                spaces.entry(space).or_default().push(Change {
+                    prefix: prefix(key),
+                    age,
+                    key,
+                    value,
+                });
             }
         }
     }
     // Later changes of a row win: the newest first, and the first of each row is kept.
     for changes in spaces.values_mut() {
         changes.sort_unstable_by(|a, b| {
-            a.prefix.cmp(&b.prefix).then_with(|| a.key.cmp(b.key)).then_with(|| a.age.cmp(&b.age))
+            a.prefix
+                .cmp(&b.prefix)
+                .then_with(|| a.key.cmp(b.key))
+                .then_with(|| a.age.cmp(&b.age))
         });
         changes.dedup_by(|later, first| later.prefix == first.prefix && later.key == first.key);
     }
-    let mut rows = spaces.values().flatten().map(|change| -> RowChange<'_> { (change.key, change.value) });
+    let mut rows = spaces
+        .values()
+        .flatten()
+        .map(|change| -> RowChange<'_> { (change.key, change.value) });
     store.apply(last, &mut rows)?;
     Ok(Some(last))
 }
 
 /// Applies everything in the log behind `from`; returns the last applied epoch.
-pub(crate) fn catch_up(store: &dyn StateStore, log: &LogReader, mut from: u64) -> Result<u64, EngineError> {
+pub(crate) fn catch_up(
+    store: &dyn StateStore,
+    log: &LogReader,
+    mut from: u64,
+) -> Result<u64, EngineError> {
     loop {
         let epochs = match log.read_from(from + 1, WINDOW_BYTES) {
             Ok(epochs) => epochs,

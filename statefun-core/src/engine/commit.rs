@@ -23,7 +23,12 @@ pub(crate) struct GroupCommit {
 
 impl GroupCommit {
     /// Continues a log whose last record had these sink positions. `sinks` names all sinks there are.
-    pub(crate) fn new(log: EpochLog, workers: usize, sinks: &[String], positions: Vec<SinkPosition>) -> Self {
+    pub(crate) fn new(
+        log: EpochLog,
+        workers: usize,
+        sinks: &[String],
+        positions: Vec<SinkPosition>,
+    ) -> Self {
         let positions: BTreeMap<String, SinkPosition> = positions
             .into_iter()
             .filter(|position| sinks.contains(&position.egress))
@@ -31,7 +36,14 @@ impl GroupCommit {
             .collect();
         let logged_through = sinks
             .iter()
-            .map(|sink| (sink.clone(), positions.get(sink).map_or(0, |position| position.through_epoch)))
+            .map(|sink| {
+                (
+                    sink.clone(),
+                    positions
+                        .get(sink)
+                        .map_or(0, |position| position.through_epoch),
+                )
+            })
             .collect();
         // Retained records may hold egress for any of them; they are let go once all sinks have said that they are past.
         let egress_epochs = VecDeque::from([log.last_epoch()]);
@@ -68,18 +80,33 @@ impl GroupCommit {
     }
 
     /// Writes an epoch; it is durable when this returns `Ok`. After [`LogError::NoSpace`] it may be called again.
-    pub(crate) fn write(&mut self, epoch: u64, parts: &[EpochPart], now: Timestamp) -> Result<(), LogError> {
+    pub(crate) fn write(
+        &mut self,
+        epoch: u64,
+        parts: &[EpochPart],
+        now: Timestamp,
+    ) -> Result<(), LogError> {
         let sinks: Vec<SinkPosition> = self.sinks.values().cloned().collect();
         encode_head(&mut self.head, now, &sinks, parts);
         self.log.append(epoch, &body_slices(&self.head, parts))?;
         for sink in &sinks {
-            self.logged_through.insert(sink.egress.clone(), sink.through_epoch);
+            self.logged_through
+                .insert(sink.egress.clone(), sink.through_epoch);
         }
         if parts.iter().any(|part| part.egress_count > 0) {
             self.egress_epochs.push_back(epoch);
         }
-        let through = self.logged_through.values().copied().min().unwrap_or(u64::MAX);
-        while self.egress_epochs.front().is_some_and(|epoch| *epoch <= through) {
+        let through = self
+            .logged_through
+            .values()
+            .copied()
+            .min()
+            .unwrap_or(u64::MAX);
+        while self
+            .egress_epochs
+            .front()
+            .is_some_and(|epoch| *epoch <= through)
+        {
             self.egress_epochs.pop_front();
         }
         Ok(())
@@ -89,7 +116,13 @@ impl GroupCommit {
     pub(crate) fn accepted_through(&self) -> u64 {
         match self.egress_epochs.front() {
             // The first one stands for all that were retained at the start, whose egress nobody has looked at.
-            Some(first) => self.logged_through.values().copied().min().unwrap_or(u64::MAX).min(first.saturating_sub(1)),
+            Some(first) => self
+                .logged_through
+                .values()
+                .copied()
+                .min()
+                .unwrap_or(u64::MAX)
+                .min(first.saturating_sub(1)),
             None => self.log.last_epoch(),
         }
     }

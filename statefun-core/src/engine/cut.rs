@@ -111,7 +111,12 @@ pub(crate) mod egress_framing {
 }
 
 /// The head of a record's body: everything before the sections.
-pub(crate) fn encode_head(out: &mut Vec<u8>, time: Timestamp, sinks: &[SinkPosition], parts: &[EpochPart]) {
+pub(crate) fn encode_head(
+    out: &mut Vec<u8>,
+    time: Timestamp,
+    sinks: &[SinkPosition],
+    parts: &[EpochPart],
+) {
     out.clear();
     out.extend_from_slice(&time.as_ms().to_le_bytes());
     out.extend_from_slice(&(sinks.len() as u32).to_le_bytes());
@@ -133,8 +138,12 @@ pub(crate) fn encode_head(out: &mut Vec<u8>, time: Timestamp, sinks: &[SinkPosit
 
 /// The slices that make up a record's body, in order.
 pub(crate) fn body_slices<'a>(head: &'a [u8], parts: &'a [EpochPart]) -> Vec<&'a [u8]> {
-    let sections = parts.iter().flat_map(|part| [&part.rows[..], &part.carried[..], &part.egress[..]]);
-    std::iter::once(head).chain(sections.filter(|section| !section.is_empty())).collect()
+    let sections = parts
+        .iter()
+        .flat_map(|part| [&part.rows[..], &part.carried[..], &part.egress[..]]);
+    std::iter::once(head)
+        .chain(sections.filter(|section| !section.is_empty()))
+        .collect()
 }
 
 /// One worker's sections in a record.
@@ -164,14 +173,25 @@ impl<'a> EpochBody<'a> {
         for _ in 0..sink_count {
             let (len, rest) = bytes.split_first_chunk::<2>()?;
             *bytes = rest;
-            let egress = std::str::from_utf8(take(bytes, usize::from(u16::from_le_bytes(*len)))?).ok()?.to_owned();
+            let egress = std::str::from_utf8(take(bytes, usize::from(u16::from_le_bytes(*len)))?)
+                .ok()?
+                .to_owned();
             let through_epoch = take_u64(bytes)?;
             let len = take_u32(bytes)? as usize;
-            sinks.push(SinkPosition { egress, through_epoch, position: Bytes::copy_from_slice(take(bytes, len)?) });
+            sinks.push(SinkPosition {
+                egress,
+                through_epoch,
+                position: Bytes::copy_from_slice(take(bytes, len)?),
+            });
         }
         let mut lengths = Vec::new();
         for _ in 0..worker_count {
-            lengths.push((take_u32(bytes)?, take_u64(bytes)?, take_u64(bytes)?, take_u64(bytes)?));
+            lengths.push((
+                take_u32(bytes)?,
+                take_u64(bytes)?,
+                take_u64(bytes)?,
+                take_u64(bytes)?,
+            ));
         }
         let mut sections = Vec::new();
         for (worker, rows, carried, egress) in lengths {
@@ -182,7 +202,11 @@ impl<'a> EpochBody<'a> {
                 egress: take(bytes, usize::try_from(egress).ok()?)?,
             });
         }
-        bytes.is_empty().then_some(Self { time, sinks, sections })
+        bytes.is_empty().then_some(Self {
+            time,
+            sinks,
+            sections,
+        })
     }
 }
 

@@ -30,18 +30,25 @@ struct Parcel(Batch);
 
 impl Clone for Parcel {
     fn clone(&self) -> Self {
-        Self(Batch { to: self.0.to, messages: self.0.messages.clone() })
+        Self(Batch {
+            to: self.0.to,
+            messages: self.0.messages.clone(),
+        })
     }
 }
 
 impl Serialize for Parcel {
     fn serialize<S: Serializer>(&self, _serializer: S) -> Result<S::Ok, S::Error> {
-        Err(serde::ser::Error::custom("batches stay within their process"))
+        Err(serde::ser::Error::custom(
+            "batches stay within their process",
+        ))
     }
 }
 impl<'de> Deserialize<'de> for Parcel {
     fn deserialize<D: Deserializer<'de>>(_deserializer: D) -> Result<Self, D::Error> {
-        Err(serde::de::Error::custom("batches stay within their process"))
+        Err(serde::de::Error::custom(
+            "batches stay within their process",
+        ))
     }
 }
 
@@ -64,13 +71,20 @@ impl Workers {
 }
 
 /// Starts the worker threads.
-pub(crate) fn start(workers: usize, shared: &Arc<Shared>, make: MakeDriver) -> Result<Workers, EngineError> {
+pub(crate) fn start(
+    workers: usize,
+    shared: &Arc<Shared>,
+    make: MakeDriver,
+) -> Result<Workers, EngineError> {
     let communication = if workers == 1 {
         timely::CommunicationConfig::Thread
     } else {
         timely::CommunicationConfig::Process(workers)
     };
-    let config = timely::Config { communication, worker: timely::WorkerConfig::default() };
+    let config = timely::Config {
+        communication,
+        worker: timely::WorkerConfig::default(),
+    };
     let shared = shared.clone();
     let guards = timely::execute(config, move |timely| {
         let index = timely.index();
@@ -97,7 +111,11 @@ fn run(timely: &mut timely::worker::Worker, driver: Rc<RefCell<Driver>>, shared:
         // Whoever asked for something before the flag was set did not call, so look once more.
         let pause = {
             let driver = driver.borrow();
-            if driver.is_busy() || shared.phase() == Phase::Stopped { Some(Duration::ZERO) } else { driver.may_sleep() }
+            if driver.is_busy() || shared.phase() == Phase::Stopped {
+                Some(Duration::ZERO)
+            } else {
+                driver.may_sleep()
+            }
         };
         timely.step_or_park(pause);
         shared.set_sleeping(index, false);

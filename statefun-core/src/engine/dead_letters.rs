@@ -32,7 +32,11 @@ impl DeadLetterDesk {
         let (worker, egress) = (self.worker.clone(), egress_hash(egress));
         DeadLetters::new(move |letter: DeadLetter| {
             if let Some(desk) = worker.get() {
-                tracing::warn!(reason = letter.reason, typename = letter.record.typename, "a record becomes a dead letter");
+                tracing::warn!(
+                    reason = letter.reason,
+                    typename = letter.record.typename,
+                    "a record becomes a dead letter"
+                );
                 let _ = desk.inbox.send(ToWorker::DeadLetter { egress, letter });
                 desk.shared.wake(0);
             }

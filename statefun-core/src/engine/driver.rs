@@ -10,7 +10,8 @@ use crate::clock::{Stopwatch, Timestamp, WallClock};
 use crate::engine::cut::EpochPart;
 use crate::engine::shared::{Phase, Shared};
 use crate::engine::worker::{
-    Batch, Body, Command, CommandError, CommandResult, ReadDone, ReadRequest, StartOperation, Worker, WorkerError,
+    Batch, Body, Command, CommandError, CommandResult, ReadDone, ReadRequest, StartOperation,
+    Worker, WorkerError,
 };
 use crate::id::Address;
 use crate::io::egress::DeadLetter;
@@ -39,10 +40,17 @@ pub(crate) type CommandReply = Box<dyn FnOnce(Result<CommandResult, CommandError
 /// What other threads send to a worker.
 pub(crate) enum ToWorker {
     Read(ReadDone),
-    Operation { address: Address, id: u64, result: Body },
+    Operation {
+        address: Address,
+        id: u64,
+        result: Body,
+    },
     Command(Command, CommandReply),
     Recycle(EpochPart),
-    DeadLetter { egress: u64, letter: DeadLetter },
+    DeadLetter {
+        egress: u64,
+        letter: DeadLetter,
+    },
 }
 
 /// What workers send to the committer.
@@ -122,9 +130,15 @@ impl Driver {
         while let Ok(message) = self.inbox.try_recv() {
             match message {
                 ToWorker::Read(done) => self.worker.loaded(done)?,
-                ToWorker::Operation { address, id, result } => self.worker.operation_done(&address, id, result),
+                ToWorker::Operation {
+                    address,
+                    id,
+                    result,
+                } => self.worker.operation_done(&address, id, result),
                 ToWorker::Recycle(part) => self.worker.recycle(part),
-                ToWorker::DeadLetter { egress, letter } => self.worker.take_dead_letter(egress, letter),
+                ToWorker::DeadLetter { egress, letter } => {
+                    self.worker.take_dead_letter(egress, letter);
+                }
                 ToWorker::Command(command, reply) => {
                     let result = self.worker.command(&command)?;
                     if self.worker.changed() && matches!(result, Ok(CommandResult::Done { .. })) {
@@ -185,7 +199,8 @@ impl Driver {
 
     /// Whether to cut now: something happened, and the last cut is durable.
     pub(crate) fn wants_cut(&self) -> bool {
-        self.worker.changed() && self.shared.durable.load(Ordering::Acquire) + 1 >= self.worker.epoch()
+        self.worker.changed()
+            && self.shared.durable.load(Ordering::Acquire) + 1 >= self.worker.epoch()
     }
 
     /// Runs what is there before a cut.
@@ -229,12 +244,20 @@ impl Driver {
     }
 
     fn may_admit(&self) -> bool {
-        let under_way = |(backlog, transit): (&std::sync::atomic::AtomicUsize, &std::sync::atomic::AtomicUsize)| {
-            backlog.load(Ordering::Relaxed) + transit.load(Ordering::Relaxed)
-        };
+        let under_way =
+            |(backlog, transit): (
+                &std::sync::atomic::AtomicUsize,
+                &std::sync::atomic::AtomicUsize,
+            )| { backlog.load(Ordering::Relaxed) + transit.load(Ordering::Relaxed) };
         !self.shared.is_held()
             && self.worker.backlog() < ADMIT_OWN
-            && self.shared.backlog.iter().zip(&self.shared.in_transit).map(under_way).all(|count| count < ADMIT_ANY)
+            && self
+                .shared
+                .backlog
+                .iter()
+                .zip(&self.shared.in_transit)
+                .map(under_way)
+                .all(|count| count < ADMIT_ANY)
             && !self.worker.is_full()
     }
 
@@ -255,13 +278,17 @@ impl Driver {
             match source.source.poll(POLL_RECORDS, &mut self.records) {
                 Ok(status) => source.status = status,
                 Err(error) => {
-                    return Err(WorkerError::Record { ingress: error.ingress, problem: error.problem });
+                    return Err(WorkerError::Record {
+                        ingress: error.ingress,
+                        problem: error.problem,
+                    });
                 }
             }
             source.polled = Stopwatch::start();
             any |= !self.records.is_empty();
             for record in self.records.drain(..) {
-                self.worker.admit(source.ingress, source.partition.as_ref(), record)?;
+                self.worker
+                    .admit(source.ingress, source.partition.as_ref(), record)?;
             }
         }
         Ok(any)
@@ -271,7 +298,10 @@ impl Driver {
     pub(crate) fn end(&mut self) {
         let effects = &mut self.worker.effects;
         if !effects.reads.is_empty() {
-            let _ = self.outlets.reads.send((self.index, std::mem::take(&mut effects.reads)));
+            let _ = self
+                .outlets
+                .reads
+                .send((self.index, std::mem::take(&mut effects.reads)));
         }
         for operation in effects.operations.drain(..) {
             (self.outlets.operations)(self.index, operation);
@@ -282,7 +312,10 @@ impl Driver {
         let quiet = self.worker.is_idle()
             && self.worker.open_operations() == 0
             && self.worker.held_retries() == 0
-            && self.sources.iter().all(|source| source.status == SourceStatus::Finished);
+            && self
+                .sources
+                .iter()
+                .all(|source| source.status == SourceStatus::Finished);
         if let (Some(backlog), Some(flag), Some(invocations)) = (
             self.shared.backlog.get(self.index),
             self.shared.quiet.get(self.index),
@@ -314,14 +347,17 @@ impl Driver {
     /// How long the worker may sleep; none when only a call wakes it.
     pub(crate) fn may_sleep(&self) -> Option<Duration> {
         let mut pause: Option<Duration> = None;
-        let mut at_most = |limit: Duration| pause = Some(pause.map_or(limit, |pause| pause.min(limit)));
+        let mut at_most =
+            |limit: Duration| pause = Some(pause.map_or(limit, |pause| pause.min(limit)));
         if let Some(due) = self.worker.next_due() {
             at_most(due.since(self.now()).max(Duration::from_micros(200)));
         }
         if self.shared.phase() == Phase::Running {
             for source in &self.sources {
                 match source.status {
-                    SourceStatus::After(wait) => at_most(wait.saturating_sub(source.polled.elapsed())),
+                    SourceStatus::After(wait) => {
+                        at_most(wait.saturating_sub(source.polled.elapsed()));
+                    }
                     // It has records that may not be admitted yet.
                     SourceStatus::Ready => at_most(Duration::from_millis(1)),
                     SourceStatus::Idle if self.woken => at_most(Duration::from_millis(1)),

@@ -19,7 +19,11 @@ pub(crate) struct Envelope {
 
 impl Clone for Envelope {
     fn clone(&self) -> Self {
-        Self { to: self.to.clone(), from: self.from.clone(), body: self.body.clone_any() }
+        Self {
+            to: self.to.clone(),
+            from: self.from.clone(),
+            body: self.body.clone_any(),
+        }
     }
 }
 
@@ -36,7 +40,9 @@ pub enum EnvelopeError {
     #[error("a stored message is malformed")]
     Malformed,
     /// The target's function type is gone.
-    #[error("a stored message is for function number {0:#010x}, which this application does not have")]
+    #[error(
+        "a stored message is for function number {0:#010x}, which this application does not have"
+    )]
     UnknownFunction(u32),
 }
 
@@ -77,19 +83,32 @@ impl Envelope {
         }
         let mut own = bytes.split_to(len);
         let (function, id) = take_address(&mut own)?;
-        let name = registry.function_name(function).ok_or(EnvelopeError::UnknownFunction(function.0))?;
+        let name = registry
+            .function_name(function)
+            .ok_or(EnvelopeError::UnknownFunction(function.0))?;
         let to = Address::new(name, id.as_str());
         let has_from = own.split_off_front(1)?.first() == Some(&1);
         let mut from = None;
         if has_from {
             let (function, id) = take_address(&mut own)?;
             // A sender that is gone can no longer be replied to; its message stands.
-            from = registry.function_name(function).map(|name| Address::new(name, id.as_str()));
+            from = registry
+                .function_name(function)
+                .map(|name| Address::new(name, id.as_str()));
         }
         let name_len = own.split_off_front(2)?;
-        let name_len = name_len.first_chunk().map_or(0, |len| u16::from_le_bytes(*len));
+        let name_len = name_len
+            .first_chunk()
+            .map_or(0, |len| u16::from_le_bytes(*len));
         let typename = text(&own.split_off_front(usize::from(name_len))?)?;
-        Ok(Self { to, from, body: Box::new(TypedValue { typename: typename.into(), value: own }) })
+        Ok(Self {
+            to,
+            from,
+            body: Box::new(TypedValue {
+                typename: typename.into(),
+                value: own,
+            }),
+        })
     }
 }
 
@@ -105,7 +124,10 @@ impl Envelope {
         }
         let name_len = own.split_off_front(2).ok()?;
         let name_len = u16::from_le_bytes(*name_len.first_chunk()?);
-        Some((function.0, text(&own.split_off_front(usize::from(name_len)).ok()?).ok()?))
+        Some((
+            function.0,
+            text(&own.split_off_front(usize::from(name_len)).ok()?).ok()?,
+        ))
     }
 }
 
@@ -114,13 +136,19 @@ trait Front {
 }
 impl Front for Bytes {
     fn split_off_front(&mut self, len: usize) -> Result<Bytes, EnvelopeError> {
-        if len > self.len() { Err(EnvelopeError::Malformed) } else { Ok(self.split_to(len)) }
+        if len > self.len() {
+            Err(EnvelopeError::Malformed)
+        } else {
+            Ok(self.split_to(len))
+        }
     }
 }
 
 fn take_u32(bytes: &mut Bytes) -> Result<u32, EnvelopeError> {
     let number = bytes.split_off_front(4)?;
-    Ok(number.first_chunk().map_or(0, |number| u32::from_le_bytes(*number)))
+    Ok(number
+        .first_chunk()
+        .map_or(0, |number| u32::from_le_bytes(*number)))
 }
 
 fn text(bytes: &Bytes) -> Result<String, EnvelopeError> {

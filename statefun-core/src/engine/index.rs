@@ -21,7 +21,10 @@ pub(crate) struct Index {
 #[inline(always)]
 pub(crate) fn prefetch<T>(place: &T) {
     #[cfg(target_arch = "x86_64")]
-    #[expect(unsafe_code, reason = "the intrinsic is unsafe to call, yet reads nothing and cannot fault")]
+    #[expect(
+        unsafe_code,
+        reason = "the intrinsic is unsafe to call, yet reads nothing and cannot fault"
+    )]
     // SAFETY: prefetching is a hint; it neither reads nor writes, and the address is that of a live reference.
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
@@ -33,7 +36,10 @@ pub(crate) fn prefetch<T>(place: &T) {
 
 impl Index {
     pub(crate) fn new() -> Self {
-        Self { entries: vec![Entry::default(); 64], len: 0 }
+        Self {
+            entries: vec![Entry::default(); 64],
+            len: 0,
+        }
     }
 
     fn mask(&self) -> usize {
@@ -96,7 +102,10 @@ impl Index {
             at = (at + 1) & mask;
         }
         if let Some(entry) = self.entries.get_mut(at) {
-            *entry = Entry { tag: Self::tag(hash), slot };
+            *entry = Entry {
+                tag: Self::tag(hash),
+                slot,
+            };
         }
     }
 
@@ -114,7 +123,14 @@ impl Index {
         let mut at = hole;
         loop {
             at = (at + 1) & mask;
-            let Some(entry) = self.entries.get(at).copied().filter(|entry| entry.slot != 0) else { break };
+            let Some(entry) = self
+                .entries
+                .get(at)
+                .copied()
+                .filter(|entry| entry.slot != 0)
+            else {
+                break;
+            };
             let home = hash_of(entry.slot - 1) as usize & mask;
             // The entry may move to the hole only when its home does not lie behind the hole.
             if (at.wrapping_sub(home) & mask) >= (at.wrapping_sub(hole) & mask) {
@@ -155,12 +171,12 @@ mod tests {
             for (insert, key) in steps {
                 let hash = hash_of(key);
                 if insert {
-                    if !model.contains_key(&key) {
+                    model.entry(key).or_insert_with(|| {
                         slots.push(key);
                         let slot = slots.len() as u32 - 1;
                         index.insert(hash, slot, |slot| hash_of(slots[slot as usize]));
-                        model.insert(key, slot);
-                    }
+                        slot
+                    });
                 } else if let Some(slot) = model.remove(&key) {
                     index.remove(hash, slot, |slot| hash_of(slots[slot as usize]));
                 }

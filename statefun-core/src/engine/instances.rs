@@ -12,7 +12,9 @@ use crate::id::{Address, KeyGroups};
 use crate::module::description::Expiration;
 use crate::sdk::context::{Context, InvocationScope};
 use crate::sdk::error::HandlerError;
-use crate::sdk::function::{Factory, FunctionDefinition, Handler, MissingFactory, StatefulFunction};
+use crate::sdk::function::{
+    Factory, FunctionDefinition, Handler, MissingFactory, StatefulFunction,
+};
 use crate::sdk::message::{AnyMessage, Message, TypedValue};
 use crate::sdk::state::{
     Flush, PersistedState, RowBytes, RowValue, StateSite, StateVisitor, schema_id, state_id,
@@ -63,7 +65,12 @@ pub trait FunctionTable {
     /// Keeps the instance in memory until the store has applied `epoch`.
     fn keep(&mut self, slot: SlotId, epoch: u64);
     /// Runs a handler.
-    fn invoke(&mut self, slot: SlotId, body: &dyn AnyMessage, scope: InvocationScope<'_>) -> Invoked;
+    fn invoke(
+        &mut self,
+        slot: SlotId,
+        body: &dyn AnyMessage,
+        scope: InvocationScope<'_>,
+    ) -> Invoked;
     /// Writes the rows that changed since the last cut.
     fn cut(&mut self, epoch: u64, section: &mut Vec<u8>) -> Result<TableCut, StateError>;
     /// Whether anything changed since the last cut.
@@ -76,7 +83,12 @@ pub trait FunctionTable {
     fn remove(&mut self, slot: SlotId, applied: u64) -> bool;
     /// Shows the instance, as `F`, with the state that a handler would see now; changes of it are taken back.
     /// False when the instance is not loaded.
-    fn inspect(&mut self, slot: SlotId, now: Timestamp, visit: &mut dyn FnMut(&mut dyn std::any::Any)) -> bool;
+    fn inspect(
+        &mut self,
+        slot: SlotId,
+        now: Timestamp,
+        visit: &mut dyn FnMut(&mut dyn std::any::Any),
+    ) -> bool;
 }
 
 struct Slot<F> {
@@ -170,9 +182,15 @@ impl<F: StatefulFunction> InstanceTable<F> {
                 name: state.name.as_str().into(),
             })
             .collect();
-        let row_states =
-            states.iter().zip(&facts.has_row).filter(|(_, has)| **has).map(|(state, _)| state.id).collect();
-        let expires = states.iter().any(|state| state.expiration != Expiration::None);
+        let row_states = states
+            .iter()
+            .zip(&facts.has_row)
+            .filter(|(_, has)| **has)
+            .map(|(state, _)| state.id)
+            .collect();
+        let expires = states
+            .iter()
+            .any(|state| state.expiration != Expiration::None);
         Ok(Box::new(Self {
             index: Index::new(),
             slots: Vec::new(),
@@ -199,43 +217,75 @@ impl<F: StatefulFunction> InstanceTable<F> {
     }
 
     /// The handler of a message, and the message in its Rust type when it came as a dynamic value.
-    fn handler(&self, body: &dyn AnyMessage) -> Result<(&Handler<F>, Option<Box<dyn AnyMessage>>), HandlerError> {
+    fn handler(
+        &self,
+        body: &dyn AnyMessage,
+    ) -> Result<(&Handler<F>, Option<Box<dyn AnyMessage>>), HandlerError> {
         let type_id = body.message_type();
-        let exact = self.handlers.iter().find(|handler| handler.message.type_id == type_id);
+        let exact = self
+            .handlers
+            .iter()
+            .find(|handler| handler.message.type_id == type_id);
         let Some(dynamic) = body.as_any().downcast_ref::<TypedValue>() else {
             if let Some(handler) = exact {
                 return Ok((handler, None));
             }
             // A function that takes any value takes a typed one in its dynamic form.
-            let any = self.handlers.iter().find(|handler| handler.message.type_id == TypedValue::TYPE_ID);
+            let any = self
+                .handlers
+                .iter()
+                .find(|handler| handler.message.type_id == TypedValue::TYPE_ID);
             let handler = any.ok_or_else(|| not_accepted::<F>(body.message_type_name()))?;
             let mut value = Vec::new();
-            body.encode_any(&mut value).map_err(HandlerError::permanent)?;
+            body.encode_any(&mut value)
+                .map_err(HandlerError::permanent)?;
             let typename = body.message_type_name().into();
-            return Ok((handler, Some(Box::new(TypedValue { typename, value: value.into() }))));
+            return Ok((
+                handler,
+                Some(Box::new(TypedValue {
+                    typename,
+                    value: value.into(),
+                })),
+            ));
         };
         let inner = dynamic.type_id();
-        if let Some(handler) = self.handlers.iter().find(|handler| handler.message.type_id == inner) {
-            let typed = (handler.message.decode)(&dynamic.value).map_err(HandlerError::permanent)?;
+        if let Some(handler) = self
+            .handlers
+            .iter()
+            .find(|handler| handler.message.type_id == inner)
+        {
+            let typed =
+                (handler.message.decode)(&dynamic.value).map_err(HandlerError::permanent)?;
             return Ok((handler, Some(typed)));
         }
-        exact.map(|handler| (handler, None)).ok_or_else(|| not_accepted::<F>(&dynamic.typename))
+        exact
+            .map(|handler| (handler, None))
+            .ok_or_else(|| not_accepted::<F>(&dynamic.typename))
     }
 
     fn free_slot(&mut self, slot: SlotId) {
-        let Some(entry) = self.slots.get_mut(slot as usize) else { return };
+        let Some(entry) = self.slots.get_mut(slot as usize) else {
+            return;
+        };
         let hash = entry.address.hash();
         entry.function = None;
         self.heap_bytes -= entry.row_bytes as usize;
         entry.row_bytes = 0;
         let slots = &self.slots;
-        self.index.remove(hash, slot, |slot| slots.get(slot as usize).map_or(0, |slot| slot.address.hash()));
+        self.index.remove(hash, slot, |slot| {
+            slots
+                .get(slot as usize)
+                .map_or(0, |slot| slot.address.hash())
+        });
         self.free.push(slot);
     }
 }
 
 fn not_accepted<F: StatefulFunction>(message: &str) -> HandlerError {
-    HandlerError::permanent(format_args!("`{}` does not accept `{message}`", F::TYPENAME))
+    HandlerError::permanent(format_args!(
+        "`{}` does not accept `{message}`",
+        F::TYPENAME
+    ))
 }
 
 fn make_instance<F: StatefulFunction>(factory: Option<&Factory>) -> Option<F> {
@@ -256,7 +306,9 @@ struct Load<'a> {
 
 impl StateVisitor for Load<'_> {
     fn visit<S: PersistedState>(&mut self, index: usize, state: &mut S) {
-        let Some(info) = self.states.get(index) else { return };
+        let Some(info) = self.states.get(index) else {
+            return;
+        };
         let site = StateSite {
             rows: self.site.clone(),
             key: [self.prefix, &info.id.to_be_bytes()].concat(),
@@ -265,7 +317,11 @@ impl StateVisitor for Load<'_> {
             name: info.name.clone(),
             address: self.address.clone(),
         };
-        let row = if S::HAS_ROW { self.rows.next().and_then(Option::as_deref) } else { None };
+        let row = if S::HAS_ROW {
+            self.rows.next().and_then(Option::as_deref)
+        } else {
+            None
+        };
         let parsed = row.map(RowValue::parse);
         let loaded = match parsed {
             Some(None) => Err("the row is too short".to_owned()),
@@ -299,7 +355,10 @@ struct Commit<'a> {
 impl StateVisitor for Commit<'_> {
     #[inline]
     fn visit<S: PersistedState>(&mut self, index: usize, state: &mut S) {
-        let expiration = self.states.get(index).map_or(Expiration::None, |state| state.expiration);
+        let expiration = self
+            .states
+            .get(index)
+            .map_or(Expiration::None, |state| state.expiration);
         self.dirty |= state.commit(self.now, expiration);
     }
 }
@@ -323,7 +382,9 @@ struct FlushAll<'a> {
 impl StateVisitor for FlushAll<'_> {
     #[inline]
     fn visit<S: PersistedState>(&mut self, index: usize, state: &mut S) {
-        let Some(info) = self.states.get(index) else { return };
+        let Some(info) = self.states.get(index) else {
+            return;
+        };
         let mut flush = Flush {
             section: self.section,
             prefix: self.prefix,
@@ -348,7 +409,10 @@ impl StateVisitor for FlushAll<'_> {
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     format!("the handler panicked: {}", text.unwrap_or("(no message)"))
 }
 
@@ -360,7 +424,11 @@ impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
 
     #[inline]
     fn prefetch_instance(&self, hash: u64) {
-        if let Some(slot) = self.index.candidate(hash).and_then(|slot| self.slots.get(slot as usize)) {
+        if let Some(slot) = self
+            .index
+            .candidate(hash)
+            .and_then(|slot| self.slots.get(slot as usize))
+        {
             prefetch(slot);
             prefetch(&slot.busy);
         }
@@ -369,7 +437,9 @@ impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
     #[inline]
     fn find(&self, address: &Address) -> Option<SlotId> {
         self.index.find(address.hash(), |slot| {
-            self.slots.get(slot as usize).is_some_and(|slot| slot.address == *address)
+            self.slots
+                .get(slot as usize)
+                .is_some_and(|slot| slot.address == *address)
         })
     }
 
@@ -394,19 +464,31 @@ impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
         };
         let slots = &self.slots;
         self.index.insert(address.hash(), slot, |slot| {
-            slots.get(slot as usize).map_or(0, |slot| slot.address.hash())
+            slots
+                .get(slot as usize)
+                .map_or(0, |slot| slot.address.hash())
         });
         slot
     }
 
     fn load(&mut self, slot: SlotId, rows: &[Option<Vec<u8>>]) -> Result<(), StateError> {
-        let Some(entry) = self.slots.get_mut(slot as usize) else { return Ok(()) };
+        let Some(entry) = self.slots.get_mut(slot as usize) else {
+            return Ok(());
+        };
         let Some(mut function) = make_instance::<F>(self.factory.as_ref()) else {
-            return Err(StateError::Store(format!("no instance of `{}` can be made any more", F::TYPENAME)));
+            return Err(StateError::Store(format!(
+                "no instance of `{}` can be made any more",
+                F::TYPENAME
+            )));
         };
         if self.watch_states || rows.iter().any(Option::is_some) {
             self.prefix.clear();
-            push_address(&mut self.prefix, Space::State, self.key_groups, &entry.address);
+            push_address(
+                &mut self.prefix,
+                Space::State,
+                self.key_groups,
+                &entry.address,
+            );
             let mut load = Load {
                 rows: rows.iter(),
                 states: &self.states,
@@ -447,7 +529,12 @@ impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
         }
     }
 
-    fn invoke(&mut self, slot_id: SlotId, body: &dyn AnyMessage, scope: InvocationScope<'_>) -> Invoked {
+    fn invoke(
+        &mut self,
+        slot_id: SlotId,
+        body: &dyn AnyMessage,
+        scope: InvocationScope<'_>,
+    ) -> Invoked {
         let (handler, converted) = match self.handler(body) {
             Ok((handler, converted)) => (handler.invoke, converted),
             Err(error) => return Invoked::Failed(error),
@@ -476,7 +563,9 @@ impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
         }
         let message = converted.as_deref().unwrap_or(body);
         let mut context = Context::<F>::new(scope);
-        let result = catch_unwind(AssertUnwindSafe(|| handler(function, message, &mut context)));
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            handler(function, message, &mut context)
+        }));
         let effects = &mut *context.scope().effects;
         let sent = effects.sends.len() + effects.delayed.len() + effects.egress_records as usize;
         let error = match result {
@@ -506,7 +595,11 @@ impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
             }
             return Invoked::Failed(error);
         }
-        let mut commit = Commit { now, states: &self.states, dirty };
+        let mut commit = Commit {
+            now,
+            states: &self.states,
+            dirty,
+        };
         function.visit_states(&mut commit);
         if commit.dirty && !slot.dirty {
             slot.dirty = true;
@@ -520,16 +613,28 @@ impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
         let mut cut = TableCut::default();
         let dirty = std::mem::take(&mut self.dirty);
         for (position, slot_id) in dirty.iter().enumerate() {
-            if let Some(next) = dirty.get(position + AHEAD).and_then(|next| self.slots.get(*next as usize)) {
+            if let Some(next) = dirty
+                .get(position + AHEAD)
+                .and_then(|next| self.slots.get(*next as usize))
+            {
                 prefetch(next);
                 prefetch(&next.busy);
             }
-            let Some(slot) = self.slots.get_mut(*slot_id as usize) else { continue };
+            let Some(slot) = self.slots.get_mut(*slot_id as usize) else {
+                continue;
+            };
             slot.dirty = false;
             slot.written = epoch;
-            let Some(function) = slot.function.as_mut() else { continue };
+            let Some(function) = slot.function.as_mut() else {
+                continue;
+            };
             self.prefix.clear();
-            push_address(&mut self.prefix, Space::State, self.key_groups, &slot.address);
+            push_address(
+                &mut self.prefix,
+                Space::State,
+                self.key_groups,
+                &slot.address,
+            );
             let mut flush = FlushAll {
                 section,
                 prefix: &self.prefix,
@@ -558,7 +663,9 @@ impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
     }
 
     fn bytes(&self) -> usize {
-        (self.slots.len() - self.free.len()) * size_of::<Slot<F>>() + self.index.bytes() + self.heap_bytes
+        (self.slots.len() - self.free.len()) * size_of::<Slot<F>>()
+            + self.index.bytes()
+            + self.heap_bytes
     }
 
     fn evict(&mut self, applied: u64, goal_bytes: usize) -> usize {
@@ -566,8 +673,14 @@ impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
         let mut steps = self.slots.len() * 2;
         while freed < goal_bytes && steps > 0 {
             steps -= 1;
-            self.hand = if self.hand + 1 < self.slots.len() { self.hand + 1 } else { 0 };
-            let Some(slot) = self.slots.get_mut(self.hand) else { break };
+            self.hand = if self.hand + 1 < self.slots.len() {
+                self.hand + 1
+            } else {
+                0
+            };
+            let Some(slot) = self.slots.get_mut(self.hand) else {
+                break;
+            };
             if slot.function.is_none() || slot.busy || slot.dirty || slot.written > applied {
                 continue;
             }
@@ -581,7 +694,9 @@ impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
     }
 
     fn remove(&mut self, slot_id: SlotId, applied: u64) -> bool {
-        let Some(slot) = self.slots.get(slot_id as usize) else { return false };
+        let Some(slot) = self.slots.get(slot_id as usize) else {
+            return false;
+        };
         if slot.dirty || slot.written > applied {
             return false;
         }
@@ -589,9 +704,18 @@ impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
         true
     }
 
-    fn inspect(&mut self, slot_id: SlotId, now: Timestamp, visit: &mut dyn FnMut(&mut dyn std::any::Any)) -> bool {
-        let Some(slot) = self.slots.get_mut(slot_id as usize) else { return false };
-        let Some(function) = slot.function.as_mut() else { return false };
+    fn inspect(
+        &mut self,
+        slot_id: SlotId,
+        now: Timestamp,
+        visit: &mut dyn FnMut(&mut dyn std::any::Any),
+    ) -> bool {
+        let Some(slot) = self.slots.get_mut(slot_id as usize) else {
+            return false;
+        };
+        let Some(function) = slot.function.as_mut() else {
+            return false;
+        };
         let mut expire = Expire(now, false);
         function.visit_states(&mut expire);
         visit(function);

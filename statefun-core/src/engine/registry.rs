@@ -5,9 +5,9 @@ use std::fmt;
 
 use thiserror::Error;
 
+use crate::engine::request::RequestFunction;
 use crate::id::{Address, FunctionTypeId, KeyGroups, MessageTypeId, TypeName};
 use crate::io::ingress::{Decoder, Record};
-use crate::engine::request::RequestFunction;
 use crate::sdk::context::SendError;
 use crate::sdk::egress::egress_hash;
 use crate::sdk::function::{Factory, FunctionDefinition, StatefulFunction};
@@ -30,7 +30,9 @@ pub enum RegistryError {
     #[error("the router `{0}` is defined twice: rename one of them")]
     DuplicateRouter(&'static str),
     /// Two states of one function whose names collide.
-    #[error("`{function}`: the states `{first}` and `{second}` have the same name or stable number: rename one of them")]
+    #[error(
+        "`{function}`: the states `{first}` and `{second}` have the same name or stable number: rename one of them"
+    )]
     DuplicateState {
         /// The function.
         function: TypeName,
@@ -48,7 +50,9 @@ pub enum RegistryError {
         target: String,
     },
     /// An ingress names a router that there is not.
-    #[error("the ingress `{ingress}` names the router `{router}`, which this application does not have")]
+    #[error(
+        "the ingress `{ingress}` names the router `{router}`, which this application does not have"
+    )]
     UnknownRouter {
         /// The ingress.
         ingress: String,
@@ -108,7 +112,10 @@ pub struct Registry {
 
 impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Registry").field("functions", &self.functions).field("egresses", &self.egresses).finish_non_exhaustive()
+        f.debug_struct("Registry")
+            .field("functions", &self.functions)
+            .field("egresses", &self.egresses)
+            .finish_non_exhaustive()
     }
 }
 
@@ -133,7 +140,10 @@ impl Registry {
     /// Puts an application together.
     pub fn new(parts: Parts) -> Result<Self, RegistryError> {
         let mut functions = parts.functions;
-        if !functions.iter().any(|function| function.typename == RequestFunction::type_name()) {
+        if !functions
+            .iter()
+            .any(|function| function.typename == RequestFunction::type_name())
+        {
             functions.push(RequestFunction::definition());
         }
         functions.sort_by_key(|function| function.typename);
@@ -156,16 +166,31 @@ impl Registry {
         }
         let messages = collect_messages(&functions, &parts.routers)?;
         let ingresses = wire(parts.ingresses, &parts.routers, &by_id)?;
-        let egresses: Vec<(u64, String)> = parts.egresses.into_iter().map(|id| (egress_hash(&id), id)).collect();
+        let egresses: Vec<(u64, String)> = parts
+            .egresses
+            .into_iter()
+            .map(|id| (egress_hash(&id), id))
+            .collect();
         let writes = |function: &FunctionDefinition| {
-            let declared = function.egress.iter().map(|declared| egress_hash(&declared.id));
-            declared.filter(|hash| egresses.iter().any(|(known, _)| known == hash)).collect()
+            let declared = function
+                .egress
+                .iter()
+                .map(|declared| egress_hash(&declared.id));
+            declared
+                .filter(|hash| egresses.iter().any(|(known, _)| known == hash))
+                .collect()
         };
         Ok(Self {
             writes: functions.iter().map(writes).collect(),
             accepts: functions
                 .iter()
-                .map(|function| function.accepts.iter().map(|message| message.type_id).collect())
+                .map(|function| {
+                    function
+                        .accepts
+                        .iter()
+                        .map(|message| message.type_id)
+                        .collect()
+                })
                 .collect(),
             written: written_types(&functions),
             functions,
@@ -191,7 +216,11 @@ impl Registry {
     /// The place of a function type in [`functions`](Self::functions).
     #[inline]
     pub(crate) fn function_index(&self, function: TypeName) -> Option<usize> {
-        self.by_ordinal.get(function.ordinal()).copied().flatten().map(usize::from)
+        self.by_ordinal
+            .get(function.ordinal())
+            .copied()
+            .flatten()
+            .map(usize::from)
     }
 
     /// The name of a stored function type number.
@@ -202,7 +231,9 @@ impl Registry {
     /// Whether a function may write to the egress of that id hash: it declares it, and there is one.
     #[inline]
     pub(crate) fn may_write(&self, function: TypeName, hash: u64) -> bool {
-        self.function_index(function).and_then(|index| self.writes.get(index)).is_some_and(|own| own.contains(&hash))
+        self.function_index(function)
+            .and_then(|index| self.writes.get(index))
+            .is_some_and(|own| own.contains(&hash))
     }
 
     /// Whether there is an egress of that id hash.
@@ -239,8 +270,15 @@ impl Registry {
     }
 
     /// Whether a dynamic send can be delivered.
-    pub(crate) fn check_accepts(&self, target: &Address, body: &dyn AnyMessage) -> Result<(), SendError> {
-        let Some(accepts) = self.function_index(target.function()).and_then(|index| self.accepts.get(index)) else {
+    pub(crate) fn check_accepts(
+        &self,
+        target: &Address,
+        body: &dyn AnyMessage,
+    ) -> Result<(), SendError> {
+        let Some(accepts) = self
+            .function_index(target.function())
+            .and_then(|index| self.accepts.get(index))
+        else {
             return Err(SendError::UnknownFunction(target.function().to_string()));
         };
         let typed_value = body.as_any().downcast_ref::<TypedValue>();
@@ -251,12 +289,18 @@ impl Registry {
         if accepts.contains(&id) || accepts.contains(&TypedValue::TYPE_ID) {
             return Ok(());
         }
-        Err(SendError::NotAccepted { function: target.function().to_string(), message: name.to_owned() })
+        Err(SendError::NotAccepted {
+            function: target.function().to_string(),
+            message: name.to_owned(),
+        })
     }
 
     /// The number of an ingress.
     pub(crate) fn ingress_index(&self, id: &str) -> Option<u16> {
-        self.ingresses.iter().position(|wiring| wiring.spec.id == id).map(|index| index as u16)
+        self.ingresses
+            .iter()
+            .position(|wiring| wiring.spec.id == id)
+            .map(|index| index as u16)
     }
 
     /// The ids of all ingresses.
@@ -265,7 +309,9 @@ impl Registry {
     }
 
     pub(crate) fn ingress(&self, index: u16) -> Option<&IngressWiring> {
-        self.ingresses.get(usize::from(index)).map(|wiring| &wiring.spec)
+        self.ingresses
+            .get(usize::from(index))
+            .map(|wiring| &wiring.spec)
     }
 
     /// Takes a record to its targets and through its routers.
@@ -278,7 +324,8 @@ impl Registry {
         out: &mut Vec<Forward>,
     ) -> Result<(), String> {
         if let Some(to) = target {
-            self.check_accepts(&to, &*value).map_err(|error| error.to_string())?;
+            self.check_accepts(&to, &*value)
+                .map_err(|error| error.to_string())?;
             out.push(Forward { to, body: value });
             return Ok(());
         }
@@ -289,10 +336,16 @@ impl Registry {
         let first = out.len();
         for router in &wiring.routers {
             let from = out.len();
-            let mut downstream = Downstream { record, out: &mut *out };
-            let routed = (router.route)(&*value, &mut downstream).map_err(|error| error.to_string());
+            let mut downstream = Downstream {
+                record,
+                out: &mut *out,
+            };
+            let routed =
+                (router.route)(&*value, &mut downstream).map_err(|error| error.to_string());
             let routed = routed.and_then(|()| {
-                out.iter().skip(from).try_for_each(|forward| self.check_forward(router, forward))
+                out.iter()
+                    .skip(from)
+                    .try_for_each(|forward| self.check_forward(router, forward))
             });
             if let Err(problem) = routed {
                 out.truncate(first);
@@ -302,14 +355,19 @@ impl Registry {
         for target in &wiring.spec.targets {
             let Some(key) = record.key else {
                 out.truncate(first);
-                return Err(format!("the record has no key, and `{target}` needs one as its id"));
+                return Err(format!(
+                    "the record has no key, and `{target}` needs one as its id"
+                ));
             };
             let to = Address::new(*target, key);
             if let Err(error) = self.check_accepts(&to, &*value) {
                 out.truncate(first);
                 return Err(error.to_string());
             }
-            out.push(Forward { to, body: value.clone_any() });
+            out.push(Forward {
+                to,
+                body: value.clone_any(),
+            });
         }
         Ok(())
     }
@@ -328,10 +386,13 @@ impl Registry {
             });
         }
         // What has a Rust type was checked by the compiler.
-        if self.function_index(function).is_some() && forward.body.message_type() != TypedValue::TYPE_ID {
+        if self.function_index(function).is_some()
+            && forward.body.message_type() != TypedValue::TYPE_ID
+        {
             return Ok(());
         }
-        self.check_accepts(&forward.to, &*forward.body).map_err(|error| error.to_string())
+        self.check_accepts(&forward.to, &*forward.body)
+            .map_err(|error| error.to_string())
     }
 
     /// A dynamic value in its Rust type, where the application has one for it.
@@ -346,7 +407,11 @@ impl Registry {
 
     /// What a record says of itself, for routers.
     pub(crate) fn info(record: &Record) -> RecordInfo<'_> {
-        RecordInfo { key: record.key.as_deref(), headers: &record.headers, timestamp: record.timestamp }
+        RecordInfo {
+            key: record.key.as_deref(),
+            headers: &record.headers,
+            timestamp: record.timestamp,
+        }
     }
 }
 
@@ -355,14 +420,23 @@ fn written_types(functions: &[FunctionDefinition]) -> BTreeMap<MessageTypeId, &'
     let uses = functions.iter().flat_map(|function| &function.egress);
     uses.map(|used| used.message.as_str())
         .chain([crate::engine::worker::BAD_RECORD])
-        .filter_map(|name| Some((MessageTypeId::of_name(name), TypeName::parse(name).ok()?.as_str())))
+        .filter_map(|name| {
+            Some((
+                MessageTypeId::of_name(name),
+                TypeName::parse(name).ok()?.as_str(),
+            ))
+        })
         .collect()
 }
 
 fn check_states(function: &FunctionDefinition) -> Result<(), RegistryError> {
     for (index, state) in function.states.iter().enumerate() {
         let id = crate::sdk::state::state_id(&state.name);
-        let clash = function.states.iter().skip(index + 1).find(|other| crate::sdk::state::state_id(&other.name) == id);
+        let clash = function
+            .states
+            .iter()
+            .skip(index + 1)
+            .find(|other| crate::sdk::state::state_id(&other.name) == id);
         if let Some(other) = clash {
             return Err(RegistryError::DuplicateState {
                 function: function.typename,
@@ -386,7 +460,9 @@ fn collect_messages(
                 && known.format == message.format
                 && (known.shape)() == (message.shape)();
             if !same {
-                return Err(RegistryError::DuplicateMessage((message.type_name)().to_owned()));
+                return Err(RegistryError::DuplicateMessage(
+                    (message.type_name)().to_owned(),
+                ));
             }
         }
     }
@@ -399,27 +475,44 @@ fn wire(
     functions: &HashMap<FunctionTypeId, TypeName>,
 ) -> Result<Vec<Wiring>, RegistryError> {
     for (index, router) in routers.iter().enumerate() {
-        if routers.iter().skip(index + 1).any(|other| other.name == router.name) {
+        if routers
+            .iter()
+            .skip(index + 1)
+            .any(|other| other.name == router.name)
+        {
             return Err(RegistryError::DuplicateRouter(router.name));
         }
     }
     ingresses
         .into_iter()
         .map(|spec| {
-            if let Some(target) = spec.targets.iter().find(|target| !functions.contains_key(&target.function_type_id())) {
-                return Err(RegistryError::UnknownTarget { ingress: spec.id.clone(), target: target.to_string() });
+            if let Some(target) = spec
+                .targets
+                .iter()
+                .find(|target| !functions.contains_key(&target.function_type_id()))
+            {
+                return Err(RegistryError::UnknownTarget {
+                    ingress: spec.id.clone(),
+                    target: target.to_string(),
+                });
             }
             let mut own: Vec<RouterDefinition> = Vec::new();
             for name in &spec.routers {
                 let router = routers.iter().find(|router| router.name == name);
-                own.push(router.cloned().ok_or_else(|| RegistryError::UnknownRouter {
-                    ingress: spec.id.clone(),
-                    router: name.clone(),
-                })?);
+                own.push(
+                    router
+                        .cloned()
+                        .ok_or_else(|| RegistryError::UnknownRouter {
+                            ingress: spec.id.clone(),
+                            router: name.clone(),
+                        })?,
+                );
             }
             // A router that names its ingress needs no mention in module.yaml.
             for router in routers {
-                if router.ingress == Some(spec.id.as_str()) && !own.iter().any(|known| known.name == router.name) {
+                if router.ingress == Some(spec.id.as_str())
+                    && !own.iter().any(|known| known.name == router.name)
+                {
                     own.push(router.clone());
                 }
             }

@@ -134,7 +134,9 @@ impl StatefulFunction for RequestFunction {
             kind: StateKind::Value,
             shape: Shape::Opaque("io.statefun/Remembered.1".to_owned()),
             key_shape: None,
-            expiration: Expiration::AfterWrite { after_ms: LONGEST_RETENTION_MS },
+            expiration: Expiration::AfterWrite {
+                after_ms: LONGEST_RETENTION_MS,
+            },
         });
         definition.dynamic_sends = true;
         definition
@@ -171,12 +173,22 @@ impl Handle<Request> for RequestFunction {
         let own = ctx.address().clone();
         let scope = ctx.scope();
         let mut respond = |to, answer| {
-            scope.effects.responses.push(ClientResponse { request: id.clone(), to, answer });
+            scope.effects.responses.push(ClientResponse {
+                request: id.clone(),
+                to,
+                answer,
+            });
         };
         let connection = Recipients::Connection(request.connection);
-        if let Some(known) = self.remembered.get().filter(|known| known.expires_at_ms > now.as_ms()) {
+        if let Some(known) = self
+            .remembered
+            .get()
+            .filter(|known| known.expires_at_ms > now.as_ms())
+        {
             match &known.reply {
-                _ if known.fingerprint != request.fingerprint => respond(connection, Answer::KeyReused),
+                _ if known.fingerprint != request.fingerprint => {
+                    respond(connection, Answer::KeyReused);
+                }
                 _ if !request.wait => respond(connection, Answer::Accepted),
                 Some(reply) => respond(connection, Answer::Reply(reply.clone())),
                 // The reply will come, and answers all connections that wait for it.
@@ -189,11 +201,23 @@ impl Handle<Request> for RequestFunction {
             headers: &request.headers,
             timestamp: request.timestamp,
         };
-        let value = TypedValue { typename: request.typename, value: request.value };
+        let value = TypedValue {
+            typename: request.typename,
+            value: request.value,
+        };
         let mut forwards = Vec::new();
         let routed = match scope.registry.ingress_index(&request.ingress) {
-            Some(ingress) => scope.registry.route(ingress, record, request.target, Box::new(value), &mut forwards),
-            None => Err(format!("there is no ingress `{}` any more", request.ingress)),
+            Some(ingress) => scope.registry.route(
+                ingress,
+                record,
+                request.target,
+                Box::new(value),
+                &mut forwards,
+            ),
+            None => Err(format!(
+                "there is no ingress `{}` any more",
+                request.ingress
+            )),
         };
         if let Err(problem) = routed {
             respond(connection, Answer::Refused(problem));
@@ -227,11 +251,16 @@ impl Handle<TypedValue> for RequestFunction {
                 return Ok(());
             }
             fingerprint = Some(known.fingerprint);
-            self.remembered.update(|known| known.reply = Some(reply.clone()));
+            self.remembered
+                .update(|known| known.reply = Some(reply.clone()));
         }
         let request = CompactString::from(ctx.id());
         let to = Recipients::Waiting { fingerprint };
-        ctx.scope().effects.responses.push(ClientResponse { request, to, answer: Answer::Reply(reply) });
+        ctx.scope().effects.responses.push(ClientResponse {
+            request,
+            to,
+            answer: Answer::Reply(reply),
+        });
         Ok(())
     }
 }

@@ -139,7 +139,12 @@ impl RowStore {
     }
 
     /// Up to `limit` rows from `start` on and before `end` (no end when it is empty), in the order of their keys.
-    pub(crate) fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<Row>, StateError> {
+    pub(crate) fn scan(
+        &self,
+        start: &[u8],
+        end: &[u8],
+        limit: usize,
+    ) -> Result<Vec<Row>, StateError> {
         let mut rows = Vec::new();
         let mut from = start.to_vec();
         if !end.is_empty() && start >= end {
@@ -169,7 +174,14 @@ impl RowStore {
     }
 
     /// Merges the store's rows with the newer ones up to `horizon`, the last key that the store has answered for.
-    fn merge(&self, from: &[u8], end: &[u8], horizon: Option<&[u8]>, stored: Vec<Row>, rows: &mut Vec<Row>) {
+    fn merge(
+        &self,
+        from: &[u8],
+        end: &[u8],
+        horizon: Option<&[u8]>,
+        stored: Vec<Row>,
+        rows: &mut Vec<Row>,
+    ) {
         let upper = match horizon {
             Some(last) => Bound::Included(last),
             None if end.is_empty() => Bound::Unbounded,
@@ -185,7 +197,9 @@ impl RowStore {
         }
         let mut newer = newer.into_iter().peekable();
         for (key, value) in stored {
-            while let Some((new_key, new_value)) = newer.next_if(|(new_key, _)| *new_key < key.as_slice()) {
+            while let Some((new_key, new_value)) =
+                newer.next_if(|(new_key, _)| *new_key < key.as_slice())
+            {
                 rows.extend(new_value.map(|value| (new_key.to_vec(), value.to_vec())));
             }
             match newer.next_if(|(new_key, _)| *new_key == key.as_slice()) {
@@ -220,8 +234,17 @@ impl RowStore {
 
     /// Forgets the rows of the epochs that the store has applied.
     pub(crate) fn applied(&mut self, applied: u64) {
-        while self.by_epoch.front().is_some_and(|(epoch, _)| *epoch <= applied) {
-            for key in self.by_epoch.pop_front().map(|(_, keys)| keys).unwrap_or_default() {
+        while self
+            .by_epoch
+            .front()
+            .is_some_and(|(epoch, _)| *epoch <= applied)
+        {
+            for key in self
+                .by_epoch
+                .pop_front()
+                .map(|(_, keys)| keys)
+                .unwrap_or_default()
+            {
                 if self.cut.get(&key).is_some_and(|row| row.epoch <= applied)
                     && let Some(row) = self.cut.remove(&key)
                 {

@@ -122,7 +122,10 @@ impl Shared {
 
     /// Wakes a worker, if it sleeps.
     pub(crate) fn wake(&self, worker: usize) {
-        let sleeping = self.sleeping.get(worker).is_some_and(|flag| flag.load(Ordering::SeqCst));
+        let sleeping = self
+            .sleeping
+            .get(worker)
+            .is_some_and(|flag| flag.load(Ordering::SeqCst));
         if sleeping && let Some(thread) = self.threads.get(worker).and_then(OnceLock::get) {
             thread.unpark();
         }
@@ -180,6 +183,9 @@ impl Shared {
     }
 
     pub(crate) fn take_failure(&self) -> Option<EngineError> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 }

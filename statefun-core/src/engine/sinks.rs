@@ -109,7 +109,13 @@ pub(crate) struct SinkFeed {
 impl SinkFeed {
     /// A feed whose sink first reads everything from `epoch` on from the log.
     pub(crate) fn reading_from(epoch: u64) -> Self {
-        Self { queue: Mutex::new(Queue { read_from: Some(epoch), ..Queue::default() }), ready: Condvar::new() }
+        Self {
+            queue: Mutex::new(Queue {
+                read_from: Some(epoch),
+                ..Queue::default()
+            }),
+            ready: Condvar::new(),
+        }
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -168,12 +174,18 @@ impl SinkRunner {
         let hash = egress_hash(&self.id);
         let mut unsafe_bytes = 0;
         // What the log says was accepted, until more is.
-        let mut through = self.feed.queue().read_from.map_or_else(|| self.log.durable_epoch(), |from| from - 1);
+        let mut through = self
+            .feed
+            .queue()
+            .read_from
+            .map_or_else(|| self.log.durable_epoch(), |from| from - 1);
         let mut replayed = false;
         loop {
             match self.next(unsafe_bytes > 0) {
                 Next::Epoch(egress) => {
-                    let Some(bytes) = self.deliver(hash, &egress)? else { return self.flush(through) };
+                    let Some(bytes) = self.deliver(hash, &egress)? else {
+                        return self.flush(through);
+                    };
                     unsafe_bytes += bytes;
                     through = egress.epoch;
                 }
@@ -221,8 +233,11 @@ impl SinkRunner {
             if queue.closed {
                 return Next::Closed;
             }
-            let (back, timeout) =
-                self.feed.ready.wait_timeout(queue, FLUSH_AFTER).unwrap_or_else(PoisonError::into_inner);
+            let (back, timeout) = self
+                .feed
+                .ready
+                .wait_timeout(queue, FLUSH_AFTER)
+                .unwrap_or_else(PoisonError::into_inner);
             queue = back;
             if timeout.timed_out() && (unflushed || self.shared.phase() == Phase::Stopped) {
                 return if unflushed { Next::Quiet } else { Next::Closed };
@@ -286,7 +301,11 @@ impl SinkRunner {
         let sink = &mut self.egress;
         if let Some(position) = patiently(&shared, || sink.flush())? {
             reached(Step::Flushed);
-            let accepted = SinkPosition { egress: self.id.clone(), through_epoch, position };
+            let accepted = SinkPosition {
+                egress: self.id.clone(),
+                through_epoch,
+                position,
+            };
             let _ = self.commit.send(ToCommit::Sink(accepted));
         }
         Ok(())

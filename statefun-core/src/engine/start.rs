@@ -57,7 +57,13 @@ pub struct EngineSettings {
 
 impl Default for EngineSettings {
     fn default() -> Self {
-        Self { workers: 1, cache_bytes: 512 << 20, max_log_bytes: 4 << 30, apply_bytes: 64 << 20, warn_after: Duration::from_millis(100) }
+        Self {
+            workers: 1,
+            cache_bytes: 512 << 20,
+            max_log_bytes: 4 << 30,
+            apply_bytes: 64 << 20,
+            warn_after: Duration::from_millis(100),
+        }
     }
 }
 
@@ -83,7 +89,9 @@ pub struct EngineSetup {
 
 impl std::fmt::Debug for EngineSetup {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EngineSetup").field("registry", &self.registry).finish_non_exhaustive()
+        f.debug_struct("EngineSetup")
+            .field("registry", &self.registry)
+            .finish_non_exhaustive()
     }
 }
 
@@ -153,7 +161,9 @@ pub struct Engine {
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine").field("recovery", &self.recovery).finish_non_exhaustive()
+        f.debug_struct("Engine")
+            .field("recovery", &self.recovery)
+            .finish_non_exhaustive()
     }
 }
 
@@ -179,17 +189,28 @@ fn recover(setup: &mut EngineSetup) -> Result<Recovered, StartError> {
     let watch = Stopwatch::start();
     let directory = &setup.directory;
     let disk = &directory.disk;
-    disk.create_dir_all(&directory.root).map_err(|source| CatalogError::Io {
-        operation: "create",
-        path: directory.root.clone(),
-        source,
-    })?;
-    let lock = disk.lock(&directory.lock()).map_err(|source| match source.kind() {
-        std::io::ErrorKind::WouldBlock => StartError::InUse(directory.root.clone()),
-        _ => CatalogError::Io { operation: "lock", path: directory.lock(), source }.into(),
-    })?;
+    disk.create_dir_all(&directory.root)
+        .map_err(|source| CatalogError::Io {
+            operation: "create",
+            path: directory.root.clone(),
+            source,
+        })?;
+    let lock = disk
+        .lock(&directory.lock())
+        .map_err(|source| match source.kind() {
+            std::io::ErrorKind::WouldBlock => StartError::InUse(directory.root.clone()),
+            _ => CatalogError::Io {
+                operation: "lock",
+                path: directory.lock(),
+                source,
+            }
+            .into(),
+        })?;
     let catalog = Catalog::read(&**disk, &directory.root)?;
-    let lineage = catalog.as_ref().map_or_else(|| Random::from_system().next_u64(), |catalog| catalog.lineage);
+    let lineage = catalog.as_ref().map_or_else(
+        || Random::from_system().next_u64(),
+        |catalog| catalog.lineage,
+    );
     if let Some(catalog) = &catalog {
         setup.registry.key_groups = catalog.key_groups;
     }
@@ -264,7 +285,12 @@ fn open_log(
         last.extend_from_slice(record.body);
         Ok(())
     };
-    Ok(EpochLog::open(setup.directory.disk.clone(), setup.directory.log(), options, &mut keep)?)
+    Ok(EpochLog::open(
+        setup.directory.disk.clone(),
+        setup.directory.log(),
+        options,
+        &mut keep,
+    )?)
 }
 
 /// Deletes the rows of functions and states that the operator has given up.
@@ -279,12 +305,16 @@ fn drop_rows(
     let numbers = catalog.dropped_numbers(dropped);
     for space in Space::OWNED {
         crate::engine::stored::each_row(store, space, |key, _| {
-            let Some(parsed) = parse_address_key(&key) else { return };
+            let Some(parsed) = parse_address_key(&key) else {
+                return;
+            };
             let given_up = numbers.iter().any(|(function, state)| {
                 parsed.function.0 == *function
                     && match state {
                         None => !matches!(space, Space::Timer | Space::DeadLetter),
-                        Some(state) => space == Space::State && parsed.rest.starts_with(&state.to_be_bytes()),
+                        Some(state) => {
+                            space == Space::State && parsed.rest.starts_with(&state.to_be_bytes())
+                        }
                     }
             });
             if given_up {
@@ -294,16 +324,26 @@ fn drop_rows(
     }
     keys.sort_unstable();
     keys.dedup();
-    tracing::info!(rows = keys.len(), ?dropped, "data of removed functions and states is deleted");
+    tracing::info!(
+        rows = keys.len(),
+        ?dropped,
+        "data of removed functions and states is deleted"
+    );
     store.apply(applied, &mut keys.iter().map(|key| (&key[..], None)))
 }
 
 /// The positions of an ingress' partitions.
-fn positions(store: &dyn StateReader, ingress: &str) -> Result<BTreeMap<String, Bytes>, StateError> {
+fn positions(
+    store: &dyn StateReader,
+    ingress: &str,
+) -> Result<BTreeMap<String, Bytes>, StateError> {
     let source = partition_address(ingress, "").function().function_type_id();
     let mut positions = BTreeMap::new();
     crate::engine::stored::each_row(store, Space::Source, |key, value| {
-        let Some(parsed) = parse_address_key(&key).filter(|parsed| parsed.function == source) else { return };
+        let Some(parsed) = parse_address_key(&key).filter(|parsed| parsed.function == source)
+        else {
+            return;
+        };
         let mut id = parsed.id.as_bytes();
         if take_escaped(&mut id).is_some_and(|of| of == ingress.as_bytes()) {
             positions.insert(String::from_utf8_lossy(id).into_owned(), Bytes::from(value));
@@ -326,7 +366,8 @@ impl Engine {
         let clients = Arc::new(Clients::default());
         let (stopping, stop_signal) = watch::channel(false);
         let (commit, commit_input) = crossbeam_channel::unbounded();
-        let (inboxes, inbox_ends): (Vec<_>, Vec<_>) = (0..workers).map(|_| crossbeam_channel::unbounded()).unzip();
+        let (inboxes, inbox_ends): (Vec<_>, Vec<_>) =
+            (0..workers).map(|_| crossbeam_channel::unbounded()).unzip();
         let clock = || WallClock::not_before(recovered.time);
 
         let mut engine = Self {
@@ -393,28 +434,41 @@ impl Engine {
             accepted,
             applier: engine.applier.clone(),
         };
-        engine.threads.push(spawn("statefun-commit", move || committer.run())?);
+        engine
+            .threads
+            .push(spawn("statefun-commit", move || committer.run())?);
         for runner in runners {
-            engine.sinks.push(spawn(&format!("sink {}", runner.id), move || runner.run())?);
+            engine
+                .sinks
+                .push(spawn(&format!("sink {}", runner.id), move || runner.run())?);
         }
         let (reads, read_requests) = crossbeam_channel::unbounded();
         {
-            let (store, inboxes, shared) = (recovered.store.clone(), inboxes.clone(), shared.clone());
+            let (store, inboxes, shared) =
+                (recovered.store.clone(), inboxes.clone(), shared.clone());
             engine.threads.push(spawn("statefun-read", move || {
                 read_cold_state(&read_requests, &*store, &inboxes, &shared);
             })?);
         }
-        let watched: Arc<Vec<Watched>> = Arc::new((0..workers).map(|_| Watched::default()).collect());
+        let watched: Arc<Vec<Watched>> =
+            Arc::new((0..workers).map(|_| Watched::default()).collect());
         {
-            let (watched, shared, warn_after) = (watched.clone(), shared.clone(), settings.warn_after);
+            let (watched, shared, warn_after) =
+                (watched.clone(), shared.clone(), settings.warn_after);
             engine.threads.push(spawn("statefun-watch", move || {
                 crate::engine::watchdog::watch(&watched, &shared, warn_after);
             })?);
         }
-        let outlets = Outlets { commit, reads, operations: operations(&setup.runtime, &inboxes, &shared) };
+        let outlets = Outlets {
+            commit,
+            reads,
+            operations: operations(&setup.runtime, &inboxes, &shared),
+        };
         let mut carried: Vec<Vec<Envelope>> = (0..workers).map(|_| Vec::new()).collect();
         for envelope in recovered.carried {
-            let owner = registry.key_groups.owner(envelope.to.key_group(registry.key_groups), workers);
+            let owner = registry
+                .key_groups
+                .owner(envelope.to.key_group(registry.key_groups), workers);
             if let Some(own) = carried.get_mut(owner) {
                 own.push(envelope);
             }
@@ -423,18 +477,33 @@ impl Engine {
             .into_iter()
             .zip(sources)
             .zip(carried)
-            .map(|((inbox, sources), carried)| Mutex::new(Some(PerWorker { inbox, sources, carried })))
+            .map(|((inbox, sources), carried)| {
+                Mutex::new(Some(PerWorker {
+                    inbox,
+                    sources,
+                    carried,
+                }))
+            })
             .collect();
-        let store_is_empty = recovered.store.scan(&[Space::State as u8], &[], 1)?.is_empty();
+        let store_is_empty = recovered
+            .store
+            .scan(&[Space::State as u8], &[], 1)?
+            .is_empty();
         let everyone = Barrier::new(workers);
-        let (time, store, seed) = (recovered.time, recovered.store, Random::from_system().next_u64());
+        let (time, store, seed) = (
+            recovered.time,
+            recovered.store,
+            Random::from_system().next_u64(),
+        );
         let make = {
             let shared = shared.clone();
             move |index: usize| -> Result<Driver, EngineError> {
                 let own = per_worker
                     .get(index)
                     .and_then(|own| own.lock().unwrap_or_else(PoisonError::into_inner).take());
-                let own = own.ok_or_else(|| EngineError::Thread(format!("worker {index} was started twice")))?;
+                let own = own.ok_or_else(|| {
+                    EngineError::Thread(format!("worker {index} was started twice"))
+                })?;
                 let recovered = Worker::new(WorkerSetup {
                     index,
                     workers,
@@ -455,7 +524,15 @@ impl Engine {
                 everyone.wait();
                 let clock = WallClock::not_before(time);
                 let (shared, outlets) = (shared.clone(), outlets.clone());
-                Ok(Driver::new(index, recovered?, shared, own.inbox, outlets, own.sources, clock))
+                Ok(Driver::new(
+                    index,
+                    recovered?,
+                    shared,
+                    own.inbox,
+                    outlets,
+                    own.sources,
+                    clock,
+                ))
             }
         };
         engine.workers = Some(dataflow::start(workers, &shared, Arc::new(make))?);
@@ -479,7 +556,11 @@ impl Engine {
 
     /// Invocations since the start.
     pub fn invocations(&self) -> u64 {
-        self.shared.invocations.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+        self.shared
+            .invocations
+            .iter()
+            .map(|count| count.load(Ordering::Relaxed))
+            .sum()
     }
 
     /// Whether the engine has stopped by itself.
@@ -489,8 +570,15 @@ impl Engine {
 
     /// Whether all sources have ended and nothing is under way.
     pub fn is_quiet(&self) -> bool {
-        self.shared.quiet.iter().all(|quiet| quiet.load(Ordering::Relaxed))
-            && self.shared.in_transit.iter().all(|count| count.load(Ordering::Relaxed) == 0)
+        self.shared
+            .quiet
+            .iter()
+            .all(|quiet| quiet.load(Ordering::Relaxed))
+            && self
+                .shared
+                .in_transit
+                .iter()
+                .all(|count| count.load(Ordering::Relaxed) == 0)
     }
 
     /// What others may ask, and give commands by, while it runs.
@@ -510,7 +598,11 @@ impl Engine {
         self.shared.enter_phase(Phase::Draining);
         let watch = Stopwatch::start();
         let under_way = || {
-            self.shared.backlog.iter().chain(&self.shared.in_transit).any(|count| count.load(Ordering::Relaxed) > 0)
+            self.shared
+                .backlog
+                .iter()
+                .chain(&self.shared.in_transit)
+                .any(|count| count.load(Ordering::Relaxed) > 0)
         };
         while under_way() && watch.elapsed() < DRAIN_FOR && !self.has_stopped() {
             crate::clock::pause(Duration::from_millis(1));
@@ -557,7 +649,10 @@ fn one_more_epoch(shared: &Shared) {
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "each is one thing that every ingress context holds")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "each is one thing that every ingress context holds"
+)]
 fn open_ingresses(
     ingresses: Vec<(String, Box<dyn Ingress>)>,
     registry: &Arc<Registry>,
@@ -587,14 +682,21 @@ fn open_ingresses(
             wakers: wakers.clone(),
             key_groups: registry.key_groups,
         };
-        let index = registry.ingress_index(&context.id).ok_or_else(|| context.error("it is not wired"))?;
+        let index = registry
+            .ingress_index(&context.id)
+            .ok_or_else(|| context.error("it is not wired"))?;
         for partition in ingress.open(&context)? {
             let own = sources.get_mut(partition.worker).ok_or_else(|| {
-                context.error(format_args!("a partition names worker {}, and there are {workers}", partition.worker))
+                context.error(format_args!(
+                    "a partition names worker {}, and there are {workers}",
+                    partition.worker
+                ))
             })?;
             own.push(ActiveSource {
                 ingress: index,
-                partition: partition.name.map(|name| partition_address(&context.id, &name)),
+                partition: partition
+                    .name
+                    .map(|name| partition_address(&context.id, &name)),
                 source: partition.source,
                 status: SourceStatus::Ready,
                 polled: Stopwatch::start(),
@@ -604,6 +706,10 @@ fn open_ingresses(
     Ok(sources)
 }
 
+#[expect(
+    clippy::too_many_arguments,
+    reason = "each is one thing that every sink holds"
+)]
 fn open_egresses(
     egresses: Vec<(String, Box<dyn Egress>)>,
     log: &EpochLog,
@@ -629,7 +735,9 @@ fn open_egresses(
             stopping: stopping.clone(),
         })?;
         runners.push(SinkRunner {
-            feed: Arc::new(SinkFeed::reading_from(known.map_or(0, |known| known.through_epoch) + 1)),
+            feed: Arc::new(SinkFeed::reading_from(
+                known.map_or(0, |known| known.through_epoch) + 1,
+            )),
             id,
             egress,
             log: log.reader(),
@@ -649,13 +757,19 @@ fn operations(
 ) -> Arc<dyn Fn(usize, StartOperation) + Send + Sync> {
     let (runtime, inboxes, shared) = (runtime.clone(), inboxes.to_vec(), shared.clone());
     Arc::new(move |worker, start| {
-        let Some(inbox) = inboxes.get(worker).cloned() else { return };
+        let Some(inbox) = inboxes.get(worker).cloned() else {
+            return;
+        };
         let shared = shared.clone();
         let running = runtime.spawn(start.operation);
         runtime.spawn(async move {
             // A future that panics leaves its end unknown.
             let result = running.await.unwrap_or(start.unknown);
-            let _ = inbox.send(ToWorker::Operation { address: start.address, id: start.id, result });
+            let _ = inbox.send(ToWorker::Operation {
+                address: start.address,
+                id: start.id,
+                result,
+            });
             shared.wake(worker);
         });
     })

@@ -40,7 +40,9 @@ pub(crate) fn each_row(
     let end = [space as u8 + 1];
     loop {
         let chunk = store.scan(&start, &end, CHUNK_ROWS)?;
-        let Some((last, _)) = chunk.last() else { return Ok(()) };
+        let Some((last, _)) = chunk.last() else {
+            return Ok(());
+        };
         start.clone_from(last);
         start.push(0);
         for (key, value) in chunk {
@@ -64,7 +66,9 @@ impl StoredMessages {
         for space in SPACES {
             each_row(store, space, |_, value| {
                 let envelope = envelope_of(space, &Bytes::from(value));
-                if let Some((function, name)) = envelope.and_then(|mut bytes| Envelope::peek(&mut bytes)) {
+                if let Some((function, name)) =
+                    envelope.and_then(|mut bytes| Envelope::peek(&mut bytes))
+                {
                     counts.add(function, name);
                 }
             })?;
@@ -79,7 +83,10 @@ impl StoredMessages {
 }
 
 /// The keys of stored messages whose target's function type the application does not have.
-pub(crate) fn orphans(store: &dyn StateReader, registry: &Registry) -> Result<Vec<Vec<u8>>, StateError> {
+pub(crate) fn orphans(
+    store: &dyn StateReader,
+    registry: &Registry,
+) -> Result<Vec<Vec<u8>>, StateError> {
     let mut keys = Vec::new();
     for space in SPACES {
         each_row(store, space, |key, value| {

@@ -117,7 +117,8 @@ impl Committer {
                 let _ = worker.send(ToWorker::Recycle(part));
             }
         }
-        self.accepted.store(self.commit.accepted_through(), Ordering::Release);
+        self.accepted
+            .store(self.commit.accepted_through(), Ordering::Release);
         if self.shared.apply_soon.load(Ordering::Relaxed) {
             self.applier.unpark();
         }
@@ -176,13 +177,19 @@ impl Applier {
                 }
             }
             let applied = self.shared.applied.load(Ordering::Acquire);
-            self.retention.release_through(applied.min(self.accepted.load(Ordering::Acquire)));
-            self.shared.set_hold(Hold::LogFull, self.retention.retained_bytes() > self.max_log_bytes);
+            self.retention
+                .release_through(applied.min(self.accepted.load(Ordering::Acquire)));
+            self.shared.set_hold(
+                Hold::LogFull,
+                self.retention.retained_bytes() > self.max_log_bytes,
+            );
         }
     }
 
     fn apply_window(&self, applied: u64) -> Result<(), EngineError> {
-        let epochs = self.log.read_from(applied + 1, WINDOW_BYTES.max(self.window_bytes as usize))?;
+        let epochs = self
+            .log
+            .read_from(applied + 1, WINDOW_BYTES.max(self.window_bytes as usize))?;
         reached(Step::Applying);
         if let Some(last) = apply_window(&*self.store, &epochs)? {
             reached(Step::Applied);
@@ -194,7 +201,10 @@ impl Applier {
 }
 
 /// The applier's work can wait, the workers' cannot.
-#[expect(unsafe_code, reason = "setting a thread's nice value has no safe door in std")]
+#[expect(
+    unsafe_code,
+    reason = "setting a thread's nice value has no safe door in std"
+)]
 fn yield_to_workers() {
     // SAFETY: both calls take and return plain numbers; 0 stands for the calling thread on Linux.
     #[cfg(target_os = "linux")]
@@ -216,10 +226,15 @@ pub(crate) fn read_cold_state(
             Err(RecvTimeoutError::Timeout) if shared.phase() != Phase::Stopped => continue,
             Err(_) => return,
         };
-        let Some(inbox) = workers.get(worker) else { continue };
+        let Some(inbox) = workers.get(worker) else {
+            continue;
+        };
         for request in batch {
             let rows = request.keys.iter().map(|key| store.get(key)).collect();
-            let _ = inbox.send(ToWorker::Read(ReadDone { address: request.address, rows }));
+            let _ = inbox.send(ToWorker::Read(ReadDone {
+                address: request.address,
+                rows,
+            }));
         }
         shared.wake(worker);
     }

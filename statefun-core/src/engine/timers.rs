@@ -35,13 +35,20 @@ pub(crate) fn timer_key(group: KeyGroup, (due, sequence): TimerKey) -> Vec<u8> {
 fn parse(key: &[u8]) -> Option<TimerKey> {
     let (due, rest) = key.get(3..)?.split_first_chunk::<8>()?;
     let sequence = rest.first_chunk::<8>()?;
-    Some((Timestamp(u64::from_be_bytes(*due)), u64::from_be_bytes(*sequence)))
+    Some((
+        Timestamp(u64::from_be_bytes(*due)),
+        u64::from_be_bytes(*sequence),
+    ))
 }
 
 impl Timers {
     /// The timers of a range of key groups; those in the store are found when they are due.
     pub(crate) fn new(groups: std::ops::Range<u32>) -> Self {
-        Self { near: BTreeSet::new(), horizon: Timestamp(0), groups }
+        Self {
+            near: BTreeSet::new(),
+            horizon: Timestamp(0),
+            groups,
+        }
     }
 
     /// Notes a timer whose row has been written.
@@ -51,7 +58,11 @@ impl Timers {
         }
         self.near.insert((timer, group));
         if self.near.len() > NEAR_TIMERS {
-            let middle = self.near.iter().nth(NEAR_TIMERS / 2).map_or(self.horizon, |((due, _), _)| *due);
+            let middle = self
+                .near
+                .iter()
+                .nth(NEAR_TIMERS / 2)
+                .map_or(self.horizon, |((due, _), _)| *due);
             self.near.split_off(&((middle, 0), 0));
             self.horizon = middle;
         }
@@ -81,7 +92,9 @@ impl Timers {
             self.refill(rows)?;
         }
         match self.near.first() {
-            Some(((due, _), _)) if *due <= now => Ok(self.near.pop_first().map(|(timer, group)| (group, timer))),
+            Some(((due, _), _)) if *due <= now => {
+                Ok(self.near.pop_first().map(|(timer, group)| (group, timer)))
+            }
             _ => Ok(None),
         }
     }
@@ -94,14 +107,19 @@ impl Timers {
             let mut found = Vec::new();
             // Most often there is none at all, and one look tells.
             let first = group_key(Space::Timer, self.groups.start as KeyGroup);
-            let last = prefix_end(&group_key(Space::Timer, self.groups.end.saturating_sub(1) as KeyGroup));
+            let last = prefix_end(&group_key(
+                Space::Timer,
+                self.groups.end.saturating_sub(1) as KeyGroup,
+            ));
             if !rows.scan(&first, &last, 1)?.is_empty() {
                 for group in self.groups.clone() {
                     let group = group as KeyGroup;
                     let start = timer_key(group, (self.horizon, 0));
-                    let chunk = rows.scan(&start, &prefix_end(&group_key(Space::Timer, group)), limit)?;
+                    let chunk =
+                        rows.scan(&start, &prefix_end(&group_key(Space::Timer, group)), limit)?;
                     let full = chunk.len() == limit;
-                    let timers: Vec<TimerKey> = chunk.iter().filter_map(|(key, _)| parse(key)).collect();
+                    let timers: Vec<TimerKey> =
+                        chunk.iter().filter_map(|(key, _)| parse(key)).collect();
                     if full && let Some((due, _)) = timers.last() {
                         horizon = horizon.min(*due);
                     }

@@ -71,7 +71,11 @@ impl Wait {
     }
 
     pub(crate) fn draining() -> Self {
-        Self { kind: WaitKind::Draining, loaded: true, ..Self::loading() }
+        Self {
+            kind: WaitKind::Draining,
+            loaded: true,
+            ..Self::loading()
+        }
     }
 
     /// Messages in rows.

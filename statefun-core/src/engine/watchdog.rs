@@ -26,7 +26,8 @@ impl Watched {
     /// The worker enters a handler.
     #[inline]
     pub(crate) fn enter(&self, address: &Address) {
-        self.function.store(address.function().ordinal() as u64, Ordering::Relaxed);
+        self.function
+            .store(address.function().ordinal() as u64, Ordering::Relaxed);
         let id = address.id().as_bytes();
         self.len.store(id.len() as u64, Ordering::Relaxed);
         for (word, chunk) in self.id.iter().zip(id.chunks(8)) {
@@ -49,13 +50,20 @@ impl Watched {
     }
 
     fn address(&self) -> String {
-        let bytes: Vec<u8> =
-            self.id.iter().flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes()).collect();
+        let bytes: Vec<u8> = self
+            .id
+            .iter()
+            .flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes())
+            .collect();
         let len = self.len.load(Ordering::Relaxed) as usize;
-        let shown = String::from_utf8_lossy(bytes.get(..len.min(bytes.len())).unwrap_or_default()).into_owned();
+        let shown = String::from_utf8_lossy(bytes.get(..len.min(bytes.len())).unwrap_or_default())
+            .into_owned();
         let name = crate::id::name_of_ordinal(self.function.load(Ordering::Relaxed) as usize);
         let more = if len > bytes.len() { "…" } else { "" };
-        format!("{}/{shown}{more}", name.map_or_else(|| "?".to_owned(), |name| name.to_string()))
+        format!(
+            "{}/{shown}{more}",
+            name.map_or_else(|| "?".to_owned(), |name| name.to_string())
+        )
     }
 }
 
@@ -71,7 +79,11 @@ pub(crate) fn watch(workers: &[Watched], shared: &Shared, warn_after: Duration) 
     let every = (warn_after / 4).clamp(Duration::from_millis(5), Duration::from_millis(50));
     let mut seen: Vec<Seen> = workers
         .iter()
-        .map(|_| Seen { version: 0, since: Stopwatch::start(), reported: false })
+        .map(|_| Seen {
+            version: 0,
+            since: Stopwatch::start(),
+            reported: false,
+        })
         .collect();
     while shared.phase() != Phase::Stopped {
         crate::clock::pause(every);
@@ -79,9 +91,17 @@ pub(crate) fn watch(workers: &[Watched], shared: &Shared, warn_after: Duration) 
             let version = watched.version.load(Ordering::Acquire);
             if version != seen.version {
                 if seen.reported {
-                    tracing::warn!(worker, ran_for_ms = seen.since.elapsed().as_millis() as u64, "the handler has returned");
+                    tracing::warn!(
+                        worker,
+                        ran_for_ms = seen.since.elapsed().as_millis() as u64,
+                        "the handler has returned"
+                    );
                 }
-                *seen = Seen { version, since: Stopwatch::start(), reported: false };
+                *seen = Seen {
+                    version,
+                    since: Stopwatch::start(),
+                    reported: false,
+                };
                 continue;
             }
             let running = version % 2 == 1;

@@ -58,7 +58,9 @@ pub enum WorkerError {
     #[error(transparent)]
     Factory(#[from] MissingFactory),
     /// A record cannot be read or routed, and its ingress' policy is to stop.
-    #[error("ingress `{ingress}`: {problem}\n(its `onError` is `fail`: mend the record, or set `onError: skip` or `onError: {{deadLetter: …}}`)")]
+    #[error(
+        "ingress `{ingress}`: {problem}\n(its `onError` is `fail`: mend the record, or set `onError: skip` or `onError: {{deadLetter: …}}`)"
+    )]
     Record {
         /// The ingress.
         ingress: String,
@@ -210,7 +212,10 @@ impl Worker {
     pub(crate) fn new(setup: WorkerSetup) -> Result<Self, WorkerError> {
         let groups = setup.registry.key_groups;
         let rows = RowStore::shared(setup.store);
-        let site = TableSite { rows: rows.clone(), key_groups: groups };
+        let site = TableSite {
+            rows: rows.clone(),
+            key_groups: groups,
+        };
         let mut tables = Vec::new();
         for function in setup.registry.functions() {
             let factory = setup.registry.factory(function.typename);
@@ -229,7 +234,9 @@ impl Worker {
             cache_bytes: setup.cache_bytes,
             stuck_at: None,
             now: Timestamp::default(),
-            random: Random::seeded(setup.seed ^ (setup.index as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)),
+            random: Random::seeded(
+                setup.seed ^ (setup.index as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15),
+            ),
             mailbox: VecDeque::with_capacity(4096),
             outboxes: (0..setup.workers).map(|_| Vec::new()).collect(),
             tables,
@@ -259,7 +266,11 @@ impl Worker {
 
     /// Takes up what the last cut left: queues that were being worked off or retried, operations whose end is unknown,
     /// and the messages that the cut carried. To be called before anything else.
-    pub(crate) fn recover(&mut self, carried: Vec<Envelope>, now: Timestamp) -> Result<(), WorkerError> {
+    pub(crate) fn recover(
+        &mut self,
+        carried: Vec<Envelope>,
+        now: Timestamp,
+    ) -> Result<(), WorkerError> {
         self.now = now;
         for (key, value) in self.own_rows(Space::Waiting)? {
             let (Some(key), Some(row)) = (parse_address_key(&key), WaitRow::decode(&value)) else {
@@ -310,7 +321,12 @@ impl Worker {
 
     /// Messages on this worker that will run without anybody's help: the measure for admission.
     pub(crate) fn backlog(&self) -> usize {
-        self.mailbox.len() + self.moving.values().map(|wait| wait.memory.len()).sum::<usize>()
+        self.mailbox.len()
+            + self
+                .moving
+                .values()
+                .map(|wait| wait.memory.len())
+                .sum::<usize>()
     }
 
     /// Whether nothing at all is under way but timers, retries and operations.
@@ -350,8 +366,15 @@ impl Worker {
 
     /// Takes a batch that was sent in epoch `label`; the worker must have cut up to it. What was sent before a cut that
     /// this worker has made already was in flight at that cut, and is recorded there.
-    pub(crate) fn receive(&mut self, label: u64, messages: Vec<Envelope>) -> Result<(), WorkerError> {
-        debug_assert!(label <= self.epoch, "cut up to the label of a message before taking it");
+    pub(crate) fn receive(
+        &mut self,
+        label: u64,
+        messages: Vec<Envelope>,
+    ) -> Result<(), WorkerError> {
+        debug_assert!(
+            label <= self.epoch,
+            "cut up to the label of a message before taking it"
+        );
         if messages.is_empty() {
             return Ok(());
         }
@@ -361,7 +384,9 @@ impl Worker {
             return Ok(());
         }
         for message in messages {
-            let Some(bytes) = self.encoded(&message)? else { continue };
+            let Some(bytes) = self.encoded(&message)? else {
+                continue;
+            };
             for part in self.parts.iter_mut().filter(|part| part.epoch >= label) {
                 part.carried.extend_from_slice(&bytes);
                 part.carried_count += 1;
@@ -377,14 +402,19 @@ impl Worker {
         if let Some(trace) = &mut self.trace {
             trace.push(TraceEvent::Sent(envelope.clone()));
         }
-        let owner = self.groups.owner(envelope.to.key_group(self.groups), self.workers);
+        let owner = self
+            .groups
+            .owner(envelope.to.key_group(self.groups), self.workers);
         if owner == self.index {
             self.mailbox.push_back(envelope);
         } else if let Some(outbox) = self.outboxes.get_mut(owner) {
             outbox.push(envelope);
             if outbox.len() >= BATCH {
                 let messages = std::mem::replace(outbox, Vec::with_capacity(BATCH));
-                self.effects.batches.push(Batch { to: owner, messages });
+                self.effects.batches.push(Batch {
+                    to: owner,
+                    messages,
+                });
             }
         }
     }
@@ -393,14 +423,20 @@ impl Worker {
     pub(crate) fn flush(&mut self) {
         for (to, outbox) in self.outboxes.iter_mut().enumerate() {
             if !outbox.is_empty() {
-                self.effects.batches.push(Batch { to, messages: std::mem::take(outbox) });
+                self.effects.batches.push(Batch {
+                    to,
+                    messages: std::mem::take(outbox),
+                });
             }
         }
     }
 
     /// Captures the current epoch and enters the next. Everything in `effects.batches` must have been sent before.
     pub(crate) fn cut(&mut self) -> Result<(), WorkerError> {
-        debug_assert!(self.effects.batches.is_empty(), "send what belongs to the epoch before cutting it");
+        debug_assert!(
+            self.effects.batches.is_empty(),
+            "send what belongs to the epoch before cutting it"
+        );
         self.spill_queues()?;
         let mut part = self.spare.pop().unwrap_or_default();
         part.epoch = self.epoch;
@@ -430,7 +466,12 @@ impl Worker {
     fn carry(&self, part: &mut EpochPart) -> Result<(), CodecError> {
         part.carried.clear();
         part.carried_count = 0;
-        for envelope in self.moving.values().flat_map(|wait| &wait.memory).chain(&self.mailbox) {
+        for envelope in self
+            .moving
+            .values()
+            .flat_map(|wait| &wait.memory)
+            .chain(&self.mailbox)
+        {
             envelope.encode(&mut part.carried)?;
             part.carried_count += 1;
         }
@@ -439,7 +480,11 @@ impl Worker {
 
     /// The parts of the epochs before `frontier`: nothing that was sent in them is on its way any more.
     pub(crate) fn complete(&mut self, frontier: u64) -> Option<EpochPart> {
-        if self.parts.front().is_some_and(|part| part.epoch < frontier) { self.parts.pop_front() } else { None }
+        if self.parts.front().is_some_and(|part| part.epoch < frontier) {
+            self.parts.pop_front()
+        } else {
+            None
+        }
     }
 
     /// Gives back the buffers of a part that has been dealt with.
@@ -491,20 +536,21 @@ impl Worker {
 
     /// Whether so much waits for the state store that new records must wait too.
     pub(crate) fn is_full(&self) -> bool {
-        self.rows.borrow().unapplied_bytes() + self.cached_bytes() > 2 * self.cache_bytes + (64 << 20)
+        self.rows.borrow().unapplied_bytes() + self.cached_bytes()
+            > 2 * self.cache_bytes + (64 << 20)
     }
 
     /// Whether the store should apply soon, since memory waits for it.
     pub(crate) fn wants_apply(&self) -> bool {
         self.applied + 1 < self.epoch
-            && (self.cached_bytes() > self.cache_bytes || self.rows.borrow().unapplied_bytes() > 32 << 20)
+            && (self.cached_bytes() > self.cache_bytes
+                || self.rows.borrow().unapplied_bytes() > 32 << 20)
     }
 
     fn next_sequence(&mut self) -> u64 {
         self.sequence += 1;
         self.sequence
     }
-
 }
 
 /// A message body of any kind, boxed.

@@ -22,7 +22,10 @@ impl Default for Clients {
     /// its connection's number, which must not be one of this process.
     fn default() -> Self {
         let first = Random::from_system().next_u64() >> 1;
-        Self { waiting: Mutex::default(), connections: AtomicU64::new(first) }
+        Self {
+            waiting: Mutex::default(),
+            connections: AtomicU64::new(first),
+        }
     }
 }
 
@@ -43,7 +46,14 @@ impl Clients {
     pub(crate) fn wait(&self, request: &str, fingerprint: u64) -> (u64, oneshot::Receiver<Answer>) {
         let connection = self.connections.fetch_add(1, Ordering::Relaxed);
         let (answer, receiver) = oneshot::channel();
-        self.waiting().entry(request.into()).or_default().push(Waiting { connection, fingerprint, answer });
+        self.waiting()
+            .entry(request.into())
+            .or_default()
+            .push(Waiting {
+                connection,
+                fingerprint,
+                answer,
+            });
         (connection, receiver)
     }
 
@@ -67,12 +77,17 @@ impl Clients {
     /// Passes on an answer whose epoch is durable.
     pub(crate) fn answer(&self, response: ClientResponse) {
         let mut waiting = self.waiting();
-        let Some(connections) = waiting.get_mut(&response.request) else { return };
+        let Some(connections) = waiting.get_mut(&response.request) else {
+            return;
+        };
         let is_meant = |known: &Waiting| match response.to {
             Recipients::Connection(one) => known.connection == one,
-            Recipients::Waiting { fingerprint } => fingerprint.is_none_or(|of| of == known.fingerprint),
+            Recipients::Waiting { fingerprint } => {
+                fingerprint.is_none_or(|of| of == known.fingerprint)
+            }
         };
-        let (told, others): (Vec<Waiting>, _) = std::mem::take(connections).into_iter().partition(is_meant);
+        let (told, others): (Vec<Waiting>, _) =
+            std::mem::take(connections).into_iter().partition(is_meant);
         *connections = others;
         if connections.is_empty() {
             waiting.remove(&response.request);
@@ -97,13 +112,30 @@ mod tests {
         let (_, mut same) = clients.wait("k", 1);
         let (other, mut another) = clients.wait("k", 2);
         let (_, mut elsewhere) = clients.wait("other", 1);
-        let reply = Answer::Reply(TypedValue { typename: "a/b".into(), value: "x".into() });
-        let answer = |to, answer: &Answer| clients.answer(ClientResponse { request: "k".into(), to, answer: answer.clone() });
+        let reply = Answer::Reply(TypedValue {
+            typename: "a/b".into(),
+            value: "x".into(),
+        });
+        let answer = |to, answer: &Answer| {
+            clients.answer(ClientResponse {
+                request: "k".into(),
+                to,
+                answer: answer.clone(),
+            });
+        };
         answer(Recipients::Connection(one), &Answer::Accepted);
         assert_eq!(first.try_recv(), Ok(Answer::Accepted));
-        answer(Recipients::Waiting { fingerprint: Some(1) }, &reply);
+        answer(
+            Recipients::Waiting {
+                fingerprint: Some(1),
+            },
+            &reply,
+        );
         assert_eq!(same.try_recv(), Ok(reply.clone()));
-        assert!(another.try_recv().is_err(), "it is another message under the same key");
+        assert!(
+            another.try_recv().is_err(),
+            "it is another message under the same key"
+        );
         answer(Recipients::Connection(other), &Answer::KeyReused);
         assert_eq!(another.try_recv(), Ok(Answer::KeyReused));
         assert!(elsewhere.try_recv().is_err());

@@ -61,7 +61,11 @@ pub struct EgressContext {
 impl EgressContext {
     /// An error after which the process stops.
     pub fn fatal(&self, problem: impl fmt::Display) -> EgressError {
-        EgressError { egress: self.id.clone(), problem: problem.to_string(), transient: false }
+        EgressError {
+            egress: self.id.clone(),
+            problem: problem.to_string(),
+            transient: false,
+        }
     }
 }
 
@@ -105,7 +109,11 @@ impl DeadLetters {
 
     /// Gives up a record.
     pub fn send(&self, record: EgressRecord, reason: String, done: Ack) {
-        (self.0)(DeadLetter { record, reason, done });
+        (self.0)(DeadLetter {
+            record,
+            reason,
+            done,
+        });
     }
 }
 

@@ -46,14 +46,18 @@ pub struct Partition {
 
 impl fmt::Debug for Partition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Partition").field("name", &self.name).field("worker", &self.worker).finish_non_exhaustive()
+        f.debug_struct("Partition")
+            .field("name", &self.name)
+            .field("worker", &self.worker)
+            .finish_non_exhaustive()
     }
 }
 
 /// The records of one partition, in order.
 pub trait Source: Send {
     /// Puts up to `limit` records into `batch`, and says how it goes on. Must not block.
-    fn poll(&mut self, limit: usize, batch: &mut Vec<Record>) -> Result<SourceStatus, IngressError>;
+    fn poll(&mut self, limit: usize, batch: &mut Vec<Record>)
+    -> Result<SourceStatus, IngressError>;
 }
 
 /// What a source will have next.
@@ -208,14 +212,24 @@ pub struct Decoder {
 
 impl Decoder {
     pub(crate) fn new(messages: impl IntoIterator<Item = MessageDefinition>) -> Self {
-        Self { messages: Arc::new(messages.into_iter().map(|message| (message.type_id, message)).collect()) }
+        Self {
+            messages: Arc::new(
+                messages
+                    .into_iter()
+                    .map(|message| (message.type_id, message))
+                    .collect(),
+            ),
+        }
     }
 
     /// Reads bytes as the type of that name. A type that no Rust code of the application declares stays a [`TypedValue`].
     pub fn decode(&self, type_name: &str, bytes: Bytes) -> Result<RecordValue, CodecError> {
         match self.messages.get(&MessageTypeId::of_name(type_name)) {
             Some(message) => Ok(RecordValue((message.decode)(&bytes)?)),
-            None => Ok(RecordValue(Box::new(TypedValue { typename: type_name.into(), value: bytes }))),
+            None => Ok(RecordValue(Box::new(TypedValue {
+                typename: type_name.into(),
+                value: bytes,
+            }))),
         }
     }
 
@@ -249,22 +263,31 @@ pub struct IngressContext {
 impl IngressContext {
     /// The worker that keeps the position of the partition of that name, and so must poll it.
     pub fn owner(&self, partition: &str) -> usize {
-        self.owner_of(&crate::engine::worker::partition_address(&self.id, partition))
+        self.owner_of(&crate::engine::worker::partition_address(
+            &self.id, partition,
+        ))
     }
 
     /// The worker that owns an address.
     pub fn owner_of(&self, address: &Address) -> usize {
-        self.key_groups.owner(address.key_group(self.key_groups), self.workers)
+        self.key_groups
+            .owner(address.key_group(self.key_groups), self.workers)
     }
 
     /// What wakes a worker; pass it to [`channel`].
     pub fn waker(&self, worker: usize) -> Waker {
-        self.wakers.get(worker).cloned().unwrap_or_else(|| Waker::new(|| ()))
+        self.wakers
+            .get(worker)
+            .cloned()
+            .unwrap_or_else(|| Waker::new(|| ()))
     }
 
     /// An error of this ingress.
     pub fn error(&self, problem: impl fmt::Display) -> IngressError {
-        IngressError { ingress: self.id.clone(), problem: problem.to_string() }
+        IngressError {
+            ingress: self.id.clone(),
+            problem: problem.to_string(),
+        }
     }
 }
 
@@ -305,7 +328,9 @@ impl RecordSender {
 
     /// Sends a record from a thread, waiting while the channel is full.
     pub fn blocking_send(&self, record: Record) -> Result<(), Stopping> {
-        self.sender.blocking_send(Ok(record)).map_err(|_| Stopping)?;
+        self.sender
+            .blocking_send(Ok(record))
+            .map_err(|_| Stopping)?;
         self.waker.wake();
         Ok(())
     }
@@ -313,10 +338,12 @@ impl RecordSender {
     /// Sends a record, unless the channel is full.
     pub fn try_send(&self, record: Record) -> Result<(), TrySendError> {
         use tokio::sync::mpsc::error::TrySendError as Full;
-        self.sender.try_send(Ok(record)).map_err(|error| match error {
-            Full::Full(Ok(record)) => TrySendError::Full(Box::new(record)),
-            Full::Full(Err(_)) | Full::Closed(_) => TrySendError::Stopping,
-        })?;
+        self.sender
+            .try_send(Ok(record))
+            .map_err(|error| match error {
+                Full::Full(Ok(record)) => TrySendError::Full(Box::new(record)),
+                Full::Full(Err(_)) | Full::Closed(_) => TrySendError::Stopping,
+            })?;
         self.waker.wake();
         Ok(())
     }
@@ -325,7 +352,9 @@ impl RecordSender {
     pub fn fail(&self, error: IngressError) {
         // When the channel is full the worker polls soon; when it is closed the process stops anyway.
         let mut error = Err(error);
-        while let Err(tokio::sync::mpsc::error::TrySendError::Full(back)) = self.sender.try_send(error) {
+        while let Err(tokio::sync::mpsc::error::TrySendError::Full(back)) =
+            self.sender.try_send(error)
+        {
             error = back;
             std::thread::yield_now();
         }
@@ -338,7 +367,11 @@ struct ChannelSource {
 }
 
 impl Source for ChannelSource {
-    fn poll(&mut self, limit: usize, batch: &mut Vec<Record>) -> Result<SourceStatus, IngressError> {
+    fn poll(
+        &mut self,
+        limit: usize,
+        batch: &mut Vec<Record>,
+    ) -> Result<SourceStatus, IngressError> {
         use tokio::sync::mpsc::error::TryRecvError;
         for _ in 0..limit {
             match self.receiver.try_recv() {

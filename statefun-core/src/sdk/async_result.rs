@@ -45,11 +45,16 @@ mod bytes_form {
     use serde::{Deserializer, Serializer};
 
     #[expect(clippy::ptr_arg, reason = "the signature that serde's `with` asks for")]
-    pub(super) fn serialize<S: Serializer>(bytes: &Cow<'_, [u8]>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        bytes: &Cow<'_, [u8]>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.serialize_bytes(bytes)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Cow<'de, [u8]>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Cow<'de, [u8]>, D::Error> {
         struct Bytes;
         impl<'de> Visitor<'de> for Bytes {
             type Value = Cow<'de, [u8]>;
@@ -72,13 +77,19 @@ const FAILURE: u8 = 1;
 const UNKNOWN: u8 = 2;
 
 impl<M: Message, O: Message> Message for AsyncResult<M, O> {
-    const TYPE_ID: MessageTypeId =
-        MessageTypeId::of(ASYNC_RESULT).combine(M::TYPE_ID).combine(O::TYPE_ID);
+    const TYPE_ID: MessageTypeId = MessageTypeId::of(ASYNC_RESULT)
+        .combine(M::TYPE_ID)
+        .combine(O::TYPE_ID);
     const FORMAT: MessageFormat = MessageFormat::Msgpack;
 
     fn type_name() -> &'static str {
         static NAMES: OnceLock<Mutex<HashMap<MessageTypeId, &'static str>>> = OnceLock::new();
-        let names = || NAMES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+        let names = || {
+            NAMES
+                .get_or_init(Mutex::default)
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+        };
         if let Some(name) = names().get(&Self::TYPE_ID) {
             return name;
         }
@@ -102,7 +113,11 @@ impl<M: Message, O: Message> Message for AsyncResult<M, O> {
             }
             AsyncOutcome::Unknown => UNKNOWN,
         };
-        serde_codec::encode_msgpack(Self::type_name(), &Form(tag, metadata.into(), body.into()), out)
+        serde_codec::encode_msgpack(
+            Self::type_name(),
+            &Form(tag, metadata.into(), body.into()),
+            out,
+        )
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
@@ -112,17 +127,32 @@ impl<M: Message, O: Message> Message for AsyncResult<M, O> {
             SUCCESS => AsyncOutcome::Success(O::decode(&body)?),
             FAILURE => AsyncOutcome::Failure(String::from_utf8_lossy(&body).into_owned()),
             UNKNOWN => AsyncOutcome::Unknown,
-            other => return Err(CodecError::new(Self::type_name(), format_args!("outcome {other} is not known"))),
+            other => {
+                return Err(CodecError::new(
+                    Self::type_name(),
+                    format_args!("outcome {other} is not known"),
+                ));
+            }
         };
-        Ok(Self { metadata: M::decode(&metadata)?, outcome })
+        Ok(Self {
+            metadata: M::decode(&metadata)?,
+            outcome,
+        })
     }
 
     fn shape() -> Shape {
-        let variant = |name: &str, shape| Variant { name: name.to_owned(), shape };
+        let variant = |name: &str, shape| Variant {
+            name: name.to_owned(),
+            shape,
+        };
         Shape::Struct {
             name: "AsyncResult".to_owned(),
             fields: vec![
-                Field { name: "metadata".to_owned(), shape: M::shape(), optional: false },
+                Field {
+                    name: "metadata".to_owned(),
+                    shape: M::shape(),
+                    optional: false,
+                },
                 Field {
                     name: "outcome".to_owned(),
                     optional: false,
@@ -146,8 +176,15 @@ mod tests {
 
     #[test]
     fn each_outcome_survives_its_encoding() {
-        for outcome in [AsyncOutcome::Success(3i64), AsyncOutcome::Failure("no route".to_owned()), AsyncOutcome::Unknown] {
-            let result = AsyncResult { metadata: "order-7".to_owned(), outcome };
+        for outcome in [
+            AsyncOutcome::Success(3i64),
+            AsyncOutcome::Failure("no route".to_owned()),
+            AsyncOutcome::Unknown,
+        ] {
+            let result = AsyncResult {
+                metadata: "order-7".to_owned(),
+                outcome,
+            };
             let mut bytes = Vec::new();
             result.encode(&mut bytes).unwrap();
             assert_eq!(AsyncResult::decode(&bytes).unwrap(), result);
@@ -161,6 +198,9 @@ mod tests {
         type Outer = AsyncResult<Inner, Inner>;
         assert_eq!(MessageTypeId::of_name(Inner::type_name()), Inner::TYPE_ID);
         assert_eq!(MessageTypeId::of_name(Outer::type_name()), Outer::TYPE_ID);
-        assert_eq!(MessageTypeId::of_name("example/A<b,c>"), MessageTypeId::of("example/A<b,c>"));
+        assert_eq!(
+            MessageTypeId::of_name("example/A<b,c>"),
+            MessageTypeId::of("example/A<b,c>")
+        );
     }
 }

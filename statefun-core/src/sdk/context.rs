@@ -18,7 +18,9 @@ use crate::rand::Random;
 use crate::sdk::async_result::{AsyncOutcome, AsyncResult};
 use crate::sdk::egress::EgressId;
 use crate::sdk::error::HandlerError;
-use crate::sdk::function::{AcceptedBy, OutputFor, SendsDynamically, StatefulFunction, Target, TargetOf};
+use crate::sdk::function::{
+    AcceptedBy, OutputFor, SendsDynamically, StatefulFunction, Target, TargetOf,
+};
 use crate::sdk::message::{AnyMessage, CodecError, Message, TypedValue};
 
 /// A dynamic send that cannot be delivered.
@@ -28,7 +30,9 @@ pub enum SendError {
     #[error("no function `{0}` in this application: check the type name of the address")]
     UnknownFunction(String),
     /// The function does not accept the type of the value.
-    #[error("`{function}` does not accept `{message}`: list it under its `accepts(…)`, or send another type")]
+    #[error(
+        "`{function}` does not accept `{message}`: list it under its `accepts(…)`, or send another type"
+    )]
     NotAccepted {
         /// The target's function type.
         function: String,
@@ -113,13 +117,19 @@ pub struct Context<'a, F> {
 
 impl<F> fmt::Debug for Context<'_, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Context").field("address", self.scope.address).field("caller", &self.scope.caller).finish()
+        f.debug_struct("Context")
+            .field("address", self.scope.address)
+            .field("caller", &self.scope.caller)
+            .finish()
     }
 }
 
 impl<'a, F: StatefulFunction> Context<'a, F> {
     pub(crate) fn new(scope: InvocationScope<'a>) -> Self {
-        Self { scope, function: PhantomData }
+        Self {
+            scope,
+            function: PhantomData,
+        }
     }
 
     /// The id of the instance that is invoked.
@@ -154,11 +164,19 @@ impl<'a, F: StatefulFunction> Context<'a, F> {
         T: TargetOf<F>,
         M: AcceptedBy<T>,
     {
-        self.scope.effects.sends.push((target.into_address(), Box::new(message)));
+        self.scope
+            .effects
+            .sends
+            .push((target.into_address(), Box::new(message)));
     }
 
     /// Sends a message after a delay (in processing time; it survives restarts).
-    pub fn send_after<T, M>(&mut self, delay: Duration, target: Target<T>, message: M) -> DelayedSend<'_>
+    pub fn send_after<T, M>(
+        &mut self,
+        delay: Duration,
+        target: Target<T>,
+        message: M,
+    ) -> DelayedSend<'_>
     where
         T: TargetOf<F>,
         M: AcceptedBy<T>,
@@ -166,20 +184,35 @@ impl<'a, F: StatefulFunction> Context<'a, F> {
         self.delay(delay, target.into_address(), Box::new(message))
     }
 
-    fn delay(&mut self, delay: Duration, to: Address, body: Box<dyn AnyMessage>) -> DelayedSend<'_> {
+    fn delay(
+        &mut self,
+        delay: Duration,
+        to: Address,
+        body: Box<dyn AnyMessage>,
+    ) -> DelayedSend<'_> {
         let due = self.scope.now.after(delay);
         match encoded(body) {
-            Ok(body) => self.scope.effects.delayed.push(Delayed { due, to, body, token: None }),
+            Ok(body) => self.scope.effects.delayed.push(Delayed {
+                due,
+                to,
+                body,
+                token: None,
+            }),
             Err(error) => self.scope.effects.fail(error),
         }
-        DelayedSend { effects: self.scope.effects }
+        DelayedSend {
+            effects: self.scope.effects,
+        }
     }
 
     /// Takes back the delayed message of this address that was sent with that token, if it has not been sent yet.
     pub fn cancel(&mut self, token: &str) {
         self.scope.effects.cancelled.push(token.into());
         // One that this very invocation has asked for is not there to be found later.
-        self.scope.effects.delayed.retain(|delayed| delayed.token.as_deref() != Some(token));
+        self.scope
+            .effects
+            .delayed
+            .retain(|delayed| delayed.token.as_deref() != Some(token));
     }
 
     /// Sends a dynamic value to an address known only at run time.
@@ -197,7 +230,11 @@ impl<'a, F: StatefulFunction> Context<'a, F> {
     ///
     /// # Errors
     /// When no function of the application has that type, or it does not accept the message.
-    pub fn send_message_to<M: Message>(&mut self, target: Address, message: M) -> Result<(), SendError>
+    pub fn send_message_to<M: Message>(
+        &mut self,
+        target: Address,
+        message: M,
+    ) -> Result<(), SendError>
     where
         F: SendsDynamically,
     {
@@ -242,7 +279,11 @@ impl<'a, F: StatefulFunction> Context<'a, F> {
     /// A value that its format cannot hold fails the invocation, and so does an egress that the function does not
     /// list under `egress(…)`.
     pub fn egress<M: Message>(&mut self, egress: EgressId<M>, message: &M) {
-        if !self.scope.registry.may_write(self.scope.address.function(), egress.hash()) {
+        if !self
+            .scope
+            .registry
+            .may_write(self.scope.address.function(), egress.hash())
+        {
             self.refuse_egress(egress);
             return;
         }
@@ -281,7 +322,10 @@ impl<'a, F: StatefulFunction> Context<'a, F> {
         O: OutputFor<F, M>,
         E: fmt::Display,
     {
-        let unknown = AsyncResult::<M, O> { metadata: metadata.clone(), outcome: AsyncOutcome::Unknown };
+        let unknown = AsyncResult::<M, O> {
+            metadata: metadata.clone(),
+            outcome: AsyncOutcome::Unknown,
+        };
         let unknown = match TypedValue::from_message(&unknown) {
             Ok(unknown) => unknown,
             Err(error) => return self.scope.effects.fail(error),
@@ -293,7 +337,10 @@ impl<'a, F: StatefulFunction> Context<'a, F> {
             };
             Box::new(AsyncResult { metadata, outcome }) as Box<dyn AnyMessage>
         });
-        self.scope.effects.spawns.push(Spawn { operation, unknown: Box::new(unknown) });
+        self.scope.effects.spawns.push(Spawn {
+            operation,
+            unknown: Box::new(unknown),
+        });
     }
 
     pub(crate) fn scope(&mut self) -> &mut InvocationScope<'a> {
@@ -308,7 +355,10 @@ fn encoded(body: Box<dyn AnyMessage>) -> Result<Box<dyn AnyMessage>, CodecError>
     }
     let mut value = Vec::new();
     body.encode_any(&mut value)?;
-    Ok(Box::new(TypedValue { typename: body.message_type_name().into(), value: value.into() }))
+    Ok(Box::new(TypedValue {
+        typename: body.message_type_name().into(),
+        value: value.into(),
+    }))
 }
 
 /// A delayed message that was just asked for.

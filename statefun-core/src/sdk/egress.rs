@@ -24,7 +24,11 @@ pub struct EgressId<M> {
 impl<M: Message> EgressId<M> {
     /// The egress of that name, as `id` in module.yaml has it.
     pub const fn new(name: &'static str) -> Self {
-        Self { name, hash: xxh3_64(name.as_bytes()), message: PhantomData }
+        Self {
+            name,
+            hash: xxh3_64(name.as_bytes()),
+            message: PhantomData,
+        }
     }
 
     /// `namespace/name`.
@@ -39,7 +43,11 @@ impl<M: Message> EgressId<M> {
     /// What a function's description says of its use.
     #[doc(hidden)]
     pub fn used(&self) -> EgressUse {
-        EgressUse { id: self.name.to_owned(), message: M::type_name().to_owned(), format: M::FORMAT }
+        EgressUse {
+            id: self.name.to_owned(),
+            message: M::type_name().to_owned(),
+            format: M::FORMAT,
+        }
     }
 }
 

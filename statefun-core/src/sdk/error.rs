@@ -21,12 +21,18 @@ pub struct HandlerError {
 impl HandlerError {
     /// A failure that another attempt may mend.
     pub fn new(problem: impl fmt::Display) -> Self {
-        Self { permanent: false, problem: problem.to_string() }
+        Self {
+            permanent: false,
+            problem: problem.to_string(),
+        }
     }
 
     /// A failure that no further attempt can mend: the address is parked at once.
     pub fn permanent(problem: impl fmt::Display) -> Self {
-        Self { permanent: true, problem: problem.to_string() }
+        Self {
+            permanent: true,
+            problem: problem.to_string(),
+        }
     }
 
     /// Whether another attempt is pointless.
@@ -49,7 +55,10 @@ fn chain(error: &dyn Error) -> String {
 
 impl<E: Error> From<E> for HandlerError {
     fn from(error: E) -> Self {
-        Self { permanent: false, problem: chain(&error) }
+        Self {
+            permanent: false,
+            problem: chain(&error),
+        }
     }
 }
 impl fmt::Display for HandlerError {

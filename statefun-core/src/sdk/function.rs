@@ -31,7 +31,10 @@ pub trait StatefulFunction: Sized + 'static {
 
     /// The instance with that id, as a target of typed sends.
     fn at(id: impl AsRef<str>) -> Target<Self> {
-        Target { address: Address::new(Self::type_name(), id.as_ref()), function: PhantomData }
+        Target {
+            address: Address::new(Self::type_name(), id.as_ref()),
+            function: PhantomData,
+        }
     }
 
     /// Everything that the attribute and the fields declare.
@@ -143,7 +146,10 @@ impl<F> From<&Target<F>> for Address {
 }
 impl<F> Clone for Target<F> {
     fn clone(&self) -> Self {
-        Self { address: self.address.clone(), function: PhantomData }
+        Self {
+            address: self.address.clone(),
+            function: PhantomData,
+        }
     }
 }
 impl<F> std::fmt::Debug for Target<F> {
@@ -188,15 +194,25 @@ pub struct RetryPolicy {
 
 impl Default for RetryPolicy {
     fn default() -> Self {
-        Self { max_attempts: 5, initial_delay_ms: 100, max_delay_ms: 10_000 }
+        Self {
+            max_attempts: 5,
+            initial_delay_ms: 100,
+            max_delay_ms: 10_000,
+        }
     }
 }
 
 impl RetryPolicy {
     /// The pause after the attempt of that number (1 = the first).
     pub(crate) fn delay_after(&self, attempt: u32) -> Duration {
-        let factor = 1u64.checked_shl(attempt.saturating_sub(1)).unwrap_or(u64::MAX);
-        Duration::from_millis(self.initial_delay_ms.saturating_mul(factor).min(self.max_delay_ms))
+        let factor = 1u64
+            .checked_shl(attempt.saturating_sub(1))
+            .unwrap_or(u64::MAX);
+        Duration::from_millis(
+            self.initial_delay_ms
+                .saturating_mul(factor)
+                .min(self.max_delay_ms),
+        )
     }
 }
 
@@ -215,7 +231,12 @@ pub struct FunctionLimits {
 
 impl Default for FunctionLimits {
     fn default() -> Self {
-        Self { queue_len: 10_000_000, fan_out: 100_000, message_bytes: 16 << 20, state_bytes: 16 << 20 }
+        Self {
+            queue_len: 10_000_000,
+            fan_out: 100_000,
+            message_bytes: 16 << 20,
+            state_bytes: 16 << 20,
+        }
     }
 }
 
@@ -244,8 +265,11 @@ pub struct FunctionDefinition {
 
 /// Builds the instance table of a function type, one per worker; fails when a factory is missing or of another type.
 #[doc(hidden)]
-pub type MakeTable =
-    fn(&FunctionDefinition, Option<&Factory>, TableSite) -> Result<Box<dyn FunctionTable>, MissingFactory>;
+pub type MakeTable = fn(
+    &FunctionDefinition,
+    Option<&Factory>,
+    TableSite,
+) -> Result<Box<dyn FunctionTable>, MissingFactory>;
 
 /// A function that cannot be instantiated.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -266,7 +290,10 @@ impl FunctionDefinition {
     pub fn of<F: StatefulFunction>() -> Self {
         Self {
             typename: F::type_name(),
-            accepts: F::handlers().iter().map(|handler| handler.message).collect(),
+            accepts: F::handlers()
+                .iter()
+                .map(|handler| handler.message)
+                .collect(),
             sends: vec![F::type_name()],
             egress: Vec::new(),
             states: Vec::new(),
@@ -281,8 +308,16 @@ impl FunctionDefinition {
     pub fn describe(&self) -> FunctionDescription {
         FunctionDescription {
             typename: self.typename.as_str().to_owned(),
-            accepts: self.accepts.iter().map(|message| (message.type_name)().to_owned()).collect(),
-            sends: self.sends.iter().map(|name| name.as_str().to_owned()).collect(),
+            accepts: self
+                .accepts
+                .iter()
+                .map(|message| (message.type_name)().to_owned())
+                .collect(),
+            sends: self
+                .sends
+                .iter()
+                .map(|name| name.as_str().to_owned())
+                .collect(),
             egress: self.egress.clone(),
             states: self.states.clone(),
             dynamic_sends: self.dynamic_sends,
@@ -292,7 +327,9 @@ impl FunctionDefinition {
 
 impl std::fmt::Debug for FunctionDefinition {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("FunctionDefinition").field(&self.typename).finish()
+        f.debug_tuple("FunctionDefinition")
+            .field(&self.typename)
+            .finish()
     }
 }
 

@@ -24,7 +24,10 @@ pub struct CodecError {
 impl CodecError {
     /// An error of the type of that name.
     pub fn new(type_name: &str, problem: impl fmt::Display) -> Self {
-        Self { type_name: type_name.into(), problem: problem.to_string() }
+        Self {
+            type_name: type_name.into(),
+            problem: problem.to_string(),
+        }
     }
 
     /// What is wrong, without the type's name.
@@ -66,7 +69,11 @@ pub trait Message: Clone + Send + 'static {
 pub mod serde_codec {
     use super::{CodecError, DeserializeOwned, Serialize};
 
-    pub fn encode_json<T: Serialize>(name: &str, value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    pub fn encode_json<T: Serialize>(
+        name: &str,
+        value: &T,
+        out: &mut Vec<u8>,
+    ) -> Result<(), CodecError> {
         serde_json::to_writer(out, value).map_err(|error| CodecError::new(name, error))
     }
 
@@ -74,20 +81,35 @@ pub mod serde_codec {
         serde_json::from_slice(bytes).map_err(|error| CodecError::new(name, error))
     }
 
-    pub fn encode_msgpack<T: Serialize>(name: &str, value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    pub fn encode_msgpack<T: Serialize>(
+        name: &str,
+        value: &T,
+        out: &mut Vec<u8>,
+    ) -> Result<(), CodecError> {
         let mut serializer = rmp_serde::Serializer::new(out).with_struct_map();
-        value.serialize(&mut serializer).map_err(|error| CodecError::new(name, error))
+        value
+            .serialize(&mut serializer)
+            .map_err(|error| CodecError::new(name, error))
     }
 
     pub fn decode_msgpack<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T, CodecError> {
         rmp_serde::from_slice(bytes).map_err(|error| CodecError::new(name, error))
     }
 
-    pub fn encode_protobuf<T: prost::Message>(name: &str, value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
-        value.encode(out).map_err(|error| CodecError::new(name, error))
+    pub fn encode_protobuf<T: prost::Message>(
+        name: &str,
+        value: &T,
+        out: &mut Vec<u8>,
+    ) -> Result<(), CodecError> {
+        value
+            .encode(out)
+            .map_err(|error| CodecError::new(name, error))
     }
 
-    pub fn decode_protobuf<T: prost::Message + Default>(name: &str, bytes: &[u8]) -> Result<T, CodecError> {
+    pub fn decode_protobuf<T: prost::Message + Default>(
+        name: &str,
+        bytes: &[u8],
+    ) -> Result<T, CodecError> {
         T::decode(bytes).map_err(|error| CodecError::new(name, error))
     }
 }
@@ -108,7 +130,10 @@ impl TypedValue {
     pub fn from_message<M: Message>(message: &M) -> Result<Self, CodecError> {
         let mut value = Vec::new();
         message.encode(&mut value)?;
-        Ok(Self { typename: M::type_name().into(), value: value.into() })
+        Ok(Self {
+            typename: M::type_name().into(),
+            value: value.into(),
+        })
     }
 
     /// Whether it is an `M`.
@@ -121,7 +146,10 @@ impl TypedValue {
         if self.is::<M>() {
             M::decode(&self.value)
         } else {
-            Err(CodecError::new(M::type_name(), format_args!("the value is a `{}`", self.typename)))
+            Err(CodecError::new(
+                M::type_name(),
+                format_args!("the value is a `{}`", self.typename),
+            ))
         }
     }
 
@@ -175,7 +203,9 @@ pub struct MessageDefinition {
 
 impl fmt::Debug for MessageDefinition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("MessageDefinition").field(&(self.type_name)()).finish()
+        f.debug_tuple("MessageDefinition")
+            .field(&(self.type_name)())
+            .finish()
     }
 }
 

@@ -29,7 +29,9 @@ impl GlobalConfiguration {
 
     /// All names and values, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+        self.0
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
     }
 }
 
@@ -108,7 +110,10 @@ impl Binder {
 
     /// Binds a function type with a factory for its instances; needed where a plain field has no `Default`.
     /// A function that is linked in already only gets the factory.
-    pub fn function<F: StatefulFunction>(&mut self, factory: impl Fn() -> F + Send + Sync + 'static) -> &mut Self {
+    pub fn function<F: StatefulFunction>(
+        &mut self,
+        factory: impl Fn() -> F + Send + Sync + 'static,
+    ) -> &mut Self {
         self.register::<F>();
         self.factories.push((F::type_name(), Factory::of(factory)));
         self
@@ -116,7 +121,11 @@ impl Binder {
 
     /// Adds a function type that is not linked in by itself.
     pub fn register<F: StatefulFunction>(&mut self) -> &mut Self {
-        if !self.functions.iter().any(|known| known.typename == F::type_name()) {
+        if !self
+            .functions
+            .iter()
+            .any(|known| known.typename == F::type_name())
+        {
             self.functions.push(F::definition());
         }
         self
@@ -137,13 +146,19 @@ impl Binder {
 
     /// Binds an ingress of the application's own under `namespace/name`; routers name it as they name those of module.yaml.
     pub fn ingress(&mut self, id: &str, ingress: impl Ingress + 'static) -> &mut Self {
-        self.ingresses.push(BoundIngress { id: id.to_owned(), ingress: Box::new(ingress) });
+        self.ingresses.push(BoundIngress {
+            id: id.to_owned(),
+            ingress: Box::new(ingress),
+        });
         self
     }
 
     /// Binds an egress of the application's own under `namespace/name`.
     pub fn egress(&mut self, id: &str, egress: impl Egress + 'static) -> &mut Self {
-        self.egresses.push(BoundEgress { id: id.to_owned(), egress: Box::new(egress) });
+        self.egresses.push(BoundEgress {
+            id: id.to_owned(),
+            egress: Box::new(egress),
+        });
         self
     }
 }

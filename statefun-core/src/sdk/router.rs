@@ -47,13 +47,19 @@ impl Downstream<'_> {
         F: StatefulFunction,
         M: AcceptedBy<F>,
     {
-        self.out.push(Forward { to: target.into_address(), body: Box::new(message) });
+        self.out.push(Forward {
+            to: target.into_address(),
+            body: Box::new(message),
+        });
     }
 
     /// Sends a dynamic value to an address known only at run time; its function, too, must be under the router's `to(…)`,
     /// and accept the value.
     pub fn forward_to(&mut self, target: Address, value: TypedValue) {
-        self.out.push(Forward { to: target, body: Box::new(value) });
+        self.out.push(Forward {
+            to: target,
+            body: Box::new(value),
+        });
     }
 
     /// The record's key, where the ingress has one.
@@ -94,7 +100,11 @@ impl RouterDefinition {
             name: self.name.to_owned(),
             ingress: self.ingress.map(str::to_owned),
             message: (self.message.type_name)().to_owned(),
-            to: self.to.iter().map(|name| name.as_str().to_owned()).collect(),
+            to: self
+                .to
+                .iter()
+                .map(|name| name.as_str().to_owned())
+                .collect(),
         }
     }
 }

@@ -18,7 +18,10 @@ pub struct Incompatible {
 
 impl Incompatible {
     pub(crate) fn new(path: &str, problem: String) -> Self {
-        Self { path: path.to_owned(), problem }
+        Self {
+            path: path.to_owned(),
+            problem,
+        }
     }
 }
 
@@ -29,9 +32,16 @@ pub fn reads(old: &Shape, new: &Shape) -> Result<(), Incompatible> {
 }
 
 fn check(path: &str, old: &Shape, new: &Shape) -> Result<(), Incompatible> {
-    let differ = || Err(Incompatible::new(path, format!("it was {old}, and is {new}")));
+    let differ = || {
+        Err(Incompatible::new(
+            path,
+            format!("it was {old}, and is {new}"),
+        ))
+    };
     match (old, new) {
-        (Shape::Int(a), Shape::Int(b)) | (Shape::Uint(a), Shape::Uint(b)) | (Shape::Float(a), Shape::Float(b))
+        (Shape::Int(a), Shape::Int(b))
+        | (Shape::Uint(a), Shape::Uint(b))
+        | (Shape::Float(a), Shape::Float(b))
             if a <= b =>
         {
             Ok(())
@@ -40,9 +50,11 @@ fn check(path: &str, old: &Shape, new: &Shape) -> Result<(), Incompatible> {
         (Shape::Option(a), Shape::Option(b)) | (Shape::Seq(a), Shape::Seq(b)) => check(path, a, b),
         (a, Shape::Option(b)) => check(path, a, b),
         (Shape::Map(a, x), Shape::Map(b, y)) => check(path, a, b).and_then(|()| check(path, x, y)),
-        (Shape::Tuple(a), Shape::Tuple(b)) if a.len() == b.len() => {
-            a.iter().zip(b).enumerate().try_for_each(|(index, (a, b))| check(&join(path, &index.to_string()), a, b))
-        }
+        (Shape::Tuple(a), Shape::Tuple(b)) if a.len() == b.len() => a
+            .iter()
+            .zip(b)
+            .enumerate()
+            .try_for_each(|(index, (a, b))| check(&join(path, &index.to_string()), a, b)),
         (Shape::Struct { fields: a, .. }, Shape::Struct { fields: b, .. }) => {
             for field in b {
                 match a.iter().find(|known| known.name == field.name) {
@@ -56,10 +68,14 @@ fn check(path: &str, old: &Shape, new: &Shape) -> Result<(), Incompatible> {
                     }
                 }
             }
-            match a.iter().find(|known| !b.iter().any(|field| field.name == known.name)) {
-                Some(gone) => {
-                    Err(Incompatible::new(&join(path, &gone.name), "the field is gone; its data would be lost".to_owned()))
-                }
+            match a
+                .iter()
+                .find(|known| !b.iter().any(|field| field.name == known.name))
+            {
+                Some(gone) => Err(Incompatible::new(
+                    &join(path, &gone.name),
+                    "the field is gone; its data would be lost".to_owned(),
+                )),
                 None => Ok(()),
             }
         }
@@ -80,7 +96,11 @@ fn check(path: &str, old: &Shape, new: &Shape) -> Result<(), Incompatible> {
 }
 
 fn join(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+    if path.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{path}.{name}")
+    }
 }
 
 impl fmt::Display for Shape {
@@ -105,7 +125,12 @@ impl fmt::Display for Shape {
             Self::Struct { name, fields } => {
                 write!(f, "{name} {{ ")?;
                 let optional = |optional| if optional { "?: " } else { ": " };
-                separated(f, fields.iter().map(|field| (field.name.as_str(), &field.shape, optional(field.optional))))?;
+                separated(
+                    f,
+                    fields
+                        .iter()
+                        .map(|field| (field.name.as_str(), &field.shape, optional(field.optional))),
+                )?;
                 f.write_str(" }")
             }
             Self::Enum { name, variants } => {
@@ -146,14 +171,20 @@ mod tests {
             shape: shape.clone(),
             optional: *optional,
         };
-        Shape::Struct { name: "Cart".to_owned(), fields: fields.iter().map(field).collect() }
+        Shape::Struct {
+            name: "Cart".to_owned(),
+            fields: fields.iter().map(field).collect(),
+        }
     }
 
     #[test]
     fn a_defaulted_field_may_be_added_and_nothing_may_be_lost() {
         let old = cart(&[("items", Shape::Seq(Box::new(Shape::String)), false)]);
         let more = |optional| {
-            cart(&[("items", Shape::Seq(Box::new(Shape::String)), false), ("total", Shape::Uint(64), optional)])
+            cart(&[
+                ("items", Shape::Seq(Box::new(Shape::String)), false),
+                ("total", Shape::Uint(64), optional),
+            ])
         };
         assert_eq!(reads(&old, &more(true)), Ok(()));
         assert_eq!(reads(&old, &more(false)).unwrap_err().path, "total");
@@ -172,7 +203,10 @@ mod tests {
         assert_eq!(reads(&Shape::Uint(32), &Shape::Int(64)), Ok(()));
         assert!(reads(&Shape::Uint(64), &Shape::Int(64)).is_err());
         assert!(reads(&Shape::Uint(64), &Shape::Uint(32)).is_err());
-        assert_eq!(reads(&Shape::Bool, &Shape::Option(Box::new(Shape::Bool))), Ok(()));
+        assert_eq!(
+            reads(&Shape::Bool, &Shape::Option(Box::new(Shape::Bool))),
+            Ok(())
+        );
         assert!(reads(&Shape::Option(Box::new(Shape::Bool)), &Shape::Bool).is_err());
     }
 }

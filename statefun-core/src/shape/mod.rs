@@ -86,7 +86,11 @@ pub struct ShapeFields(Vec<Field>);
 
 impl ShapeFields {
     fn push(mut self, name: &str, shape: Shape, optional: bool) -> Self {
-        self.0.push(Field { name: name.to_owned(), shape, optional });
+        self.0.push(Field {
+            name: name.to_owned(),
+            shape,
+            optional,
+        });
         self
     }
 
@@ -115,7 +119,10 @@ impl ShapeFields {
         };
         match inner {
             Shape::Struct { fields, .. } => {
-                self.0.extend(fields.into_iter().map(|field| Field { optional: field.optional || optional, ..field }));
+                self.0.extend(fields.into_iter().map(|field| Field {
+                    optional: field.optional || optional,
+                    ..field
+                }));
                 self
             }
             other => {
@@ -130,7 +137,10 @@ impl ShapeFields {
 
     /// The struct of these fields.
     pub fn into_struct(self, name: &str) -> Shape {
-        Shape::Struct { name: name.to_owned(), fields: self.0 }
+        Shape::Struct {
+            name: name.to_owned(),
+            fields: self.0,
+        }
     }
 }
 
@@ -142,7 +152,11 @@ pub struct ShapeScope {
 
 impl ShapeScope {
     /// Builds the shape of the struct or enum `T`, or names it when it is open already.
-    pub fn named<T: 'static>(&mut self, name: &'static str, build: impl FnOnce(&mut Self) -> Shape) -> Shape {
+    pub fn named<T: 'static>(
+        &mut self,
+        name: &'static str,
+        build: impl FnOnce(&mut Self) -> Shape,
+    ) -> Shape {
         let id = std::any::TypeId::of::<T>();
         if self.open.iter().any(|(open, _)| *open == id) {
             return Shape::Recursive(name.to_owned());

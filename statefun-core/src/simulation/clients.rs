@@ -40,9 +40,17 @@ impl Clients {
     pub(super) fn new(seed: u64, shape: &Shape) -> Self {
         let requests = (0..shape.clients * REQUESTS_EACH).map(|number| {
             let chance = mix(mix(seed, 0xC11E), number);
-            let token = make_id(chance, chance % 3, Kind::Plain, chance / 5 % shape.rules.nodes);
+            let token = make_id(
+                chance,
+                chance % 3,
+                Kind::Plain,
+                chance / 5 % shape.rules.nodes,
+            );
             Asked {
-                name: format!("{REQUESTS_INGRESS}\u{1f}{}\u{1f}k{number}", address(target(token))),
+                name: format!(
+                    "{REQUESTS_INGRESS}\u{1f}{}\u{1f}k{number}",
+                    address(target(token))
+                ),
                 token,
                 wait: chance >> 40 & 1 == 0,
                 connections: Vec::new(),
@@ -51,23 +59,38 @@ impl Clients {
                 answers: 0,
             }
         });
-        Self { requests: requests.collect(), strangers: BTreeMap::new(), connections: 0 }
+        Self {
+            requests: requests.collect(),
+            strangers: BTreeMap::new(),
+            connections: 0,
+        }
     }
 
     /// The requests by name, and the message that each stands for.
     pub(super) fn requests(&self) -> HashMap<String, u64> {
-        self.requests.iter().map(|request| (request.name.clone(), request.token)).collect()
+        self.requests
+            .iter()
+            .map(|request| (request.name.clone(), request.token))
+            .collect()
     }
 
     /// What a client sends now, if one wants to.
-    pub(super) fn ask(&mut self, random: &mut Random, now: Timestamp, calm: bool) -> Option<(String, Record)> {
+    pub(super) fn ask(
+        &mut self,
+        random: &mut Random,
+        now: Timestamp,
+        calm: bool,
+    ) -> Option<(String, Record)> {
         if self.requests.is_empty() {
             return None;
         }
         let number = random.below(self.requests.len() as u64) as usize;
         let request = &mut self.requests[number];
         let again = if calm { 0 } else { random.below(8) };
-        if (request.answer.is_some() || request.asked > 20) && again != 1 && !(calm && request.answer.is_none()) {
+        if (request.answer.is_some() || request.asked > 20)
+            && again != 1
+            && !(calm && request.answer.is_none())
+        {
             return None;
         }
         if !request.connections.is_empty() && (calm || again > 3) {
@@ -77,7 +100,11 @@ impl Clients {
         self.connections += 1;
         let stranger = request.answer.is_some() && again == 1;
         let token = Token {
-            id: if stranger { request.token ^ (1 << 60) } else { request.token },
+            id: if stranger {
+                request.token ^ (1 << 60)
+            } else {
+                request.token
+            },
             lane: String::new(),
             seq: 0,
             due_ms: 0,
@@ -106,7 +133,14 @@ impl Clients {
         };
         let mut record = Record::new(sent);
         record.target = Some(request_address(&request.name));
-        Some((format!("{} by {connection}{}", number, if stranger { ", another body" } else { "" }), record))
+        Some((
+            format!(
+                "{} by {connection}{}",
+                number,
+                if stranger { ", another body" } else { "" }
+            ),
+            record,
+        ))
     }
 
     /// An answer comes.
@@ -116,11 +150,17 @@ impl Clients {
         {
             return match response.answer {
                 Answer::KeyReused => Ok(()),
-                other => Err(format!("another body under the key of request {number} was answered {other:?}")),
+                other => Err(format!(
+                    "another body under the key of request {number} was answered {other:?}"
+                )),
             };
         }
         let name = response.request.as_str();
-        let Some(request) = self.requests.iter_mut().find(|request| request.name == name) else {
+        let Some(request) = self
+            .requests
+            .iter_mut()
+            .find(|request| request.name == name)
+        else {
             return Err(format!("nobody asked for `{name}`"));
         };
         let told = match response.to {
@@ -131,7 +171,9 @@ impl Clients {
             }
             Recipients::Waiting { fingerprint } => {
                 if fingerprint != Some(request.token) {
-                    return Err(format!("`{name}` was answered for the body {fingerprint:x?}"));
+                    return Err(format!(
+                        "`{name}` was answered for the body {fingerprint:x?}"
+                    ));
                 }
                 !std::mem::take(&mut request.connections).is_empty()
             }
@@ -152,7 +194,10 @@ impl Clients {
             request.answers += 1;
             match &request.answer {
                 Some(known) if *known != response.answer => {
-                    return Err(format!("`{name}` was answered {known:?} and then {:?}", response.answer));
+                    return Err(format!(
+                        "`{name}` was answered {known:?} and then {:?}",
+                        response.answer
+                    ));
                 }
                 _ => request.answer = Some(response.answer),
             }
@@ -177,14 +222,23 @@ impl Clients {
 
     /// What was answered is durable, whatever crashed since.
     pub(super) fn check(&self, model: &Model) -> Result<(), String> {
-        match self.requests.iter().find(|request| request.answer.is_some() && !model.remembered.contains(&request.name)) {
-            Some(request) => Err(format!("`{}` was answered, and is not remembered", request.name)),
+        match self
+            .requests
+            .iter()
+            .find(|request| request.answer.is_some() && !model.remembered.contains(&request.name))
+        {
+            Some(request) => Err(format!(
+                "`{}` was answered, and is not remembered",
+                request.name
+            )),
             None => Ok(()),
         }
     }
 
     /// Whether nobody waits any more, but for what an operator dropped.
     pub(super) fn all_answered(&self, model: &Model) -> bool {
-        self.requests.iter().all(|request| request.answer.is_some() || model.given_up.contains(&request.token))
+        self.requests
+            .iter()
+            .all(|request| request.answer.is_some() || model.given_up.contains(&request.token))
     }
 }

@@ -52,7 +52,11 @@ impl Sim {
     }
 
     fn crash_kind(&mut self) -> Crash {
-        if self.one_in(2) { Crash::Process } else { Crash::Power }
+        if self.one_in(2) {
+            Crash::Process
+        } else {
+            Crash::Power
+        }
     }
 
     /// Goes down now, or in the middle of something that follows.
@@ -76,7 +80,9 @@ impl Sim {
     fn trouble(&mut self) {
         self.faulty = true;
         match self.random.below(5) {
-            0 | 1 => self.disk.set_capacity(Some(self.disk.used_bytes() + self.random.below(3_000))),
+            0 | 1 => self
+                .disk
+                .set_capacity(Some(self.disk.used_bytes() + self.random.below(3_000))),
             2 => self.disk.set_capacity(None),
             3 => {
                 let step = self.disk.steps() + self.random.below(10);
@@ -96,11 +102,15 @@ impl Sim {
         }
         if p.writing.is_none() {
             let from = self.random.below(p.parts.len() as u64) as usize;
-            let Some(part) = p.parts[from].pop_front() else { return Ok(()) };
+            let Some(part) = p.parts[from].pop_front() else {
+                return Ok(());
+            };
             p.commit.add(part);
             p.writing = p.commit.take_complete();
         }
-        let Some((epoch, parts)) = p.writing.take() else { return Ok(()) };
+        let Some((epoch, parts)) = p.writing.take() else {
+            return Ok(());
+        };
         if self.mutant(Mutant::ReleaseBeforeDurable) && self.one_in(2) {
             // The whole of it comes out, and then the machine may go down.
             self.let_out(p, epoch, &parts)?;
@@ -111,8 +121,14 @@ impl Sim {
         match p.commit.write(epoch, &parts, self.now()) {
             Ok(()) => {
                 let logged = p.log.read_from(epoch, 1)?;
-                let body = logged.first().map(|logged| logged.body.clone()).unwrap_or_default();
-                self.trace.note(format_args!("epoch {epoch} is durable, {} bytes", body.len()));
+                let body = logged
+                    .first()
+                    .map(|logged| logged.body.clone())
+                    .unwrap_or_default();
+                self.trace.note(format_args!(
+                    "epoch {epoch} is durable, {} bytes",
+                    body.len()
+                ));
                 self.model.durable(epoch, &body, p.sites.len())?;
                 p.written = Some((epoch, parts));
                 Ok(())
@@ -126,7 +142,8 @@ impl Sim {
                 Ok(())
             }
             Err(error) => {
-                self.trace.note(format_args!("epoch {epoch} is not written: {error}"));
+                self.trace
+                    .note(format_args!("epoch {epoch} is not written: {error}"));
                 if self.disk.is_down() || self.faulty {
                     return Err(Stop::Down(self.crash_kind()));
                 }
@@ -150,12 +167,19 @@ impl Sim {
             }
         }
         for part in parts {
-            p.sites[part.worker as usize].inbox.push_back(Inbox::Recycle(part));
+            p.sites[part.worker as usize]
+                .inbox
+                .push_back(Inbox::Recycle(part));
         }
         self.check_acks(p)
     }
 
-    fn let_out(&mut self, p: &mut Process, epoch: u64, parts: &[crate::engine::cut::EpochPart]) -> Result<(), Stop> {
+    fn let_out(
+        &mut self,
+        p: &mut Process,
+        epoch: u64,
+        parts: &[crate::engine::cut::EpochPart],
+    ) -> Result<(), Stop> {
         let sections: Vec<(u32, Vec<u8>)> = parts
             .iter()
             .filter(|part| !part.egress.is_empty())
@@ -185,14 +209,20 @@ impl Sim {
     pub(super) fn check_ack(&self, partition: usize, number: u64) -> Result<(), Stop> {
         let key = self.source_key(partition);
         if self.model.positions.get(&key).copied().unwrap_or(0) <= number {
-            return Err(Stop::Violation(format!("record {number} of {partition} was acknowledged, and is lost")));
+            return Err(Stop::Violation(format!(
+                "record {number} of {partition} was acknowledged, and is lost"
+            )));
         }
         Ok(())
     }
 
     pub(super) fn source_key(&self, partition: usize) -> Vec<u8> {
         let address = &self.partitions[partition].address;
-        crate::state::keys::address_key(crate::state::keys::Space::Source, self.registry.key_groups, address)
+        crate::state::keys::address_key(
+            crate::state::keys::Space::Source,
+            self.registry.key_groups,
+            address,
+        )
     }
 
     /// Reads the rows for one address, or brings them home.
@@ -204,7 +234,10 @@ impl Sim {
         let (worker, request) = p.reads.swap_remove(chosen);
         let rows = request.keys.iter().map(|key| self.store.get(key)).collect();
         self.trace.note(format_args!("{} is read", request.address));
-        p.sites[worker].inbox.push_back(Inbox::Read(ReadDone { address: request.address, rows }));
+        p.sites[worker].inbox.push_back(Inbox::Read(ReadDone {
+            address: request.address,
+            rows,
+        }));
         Ok(())
     }
 
@@ -217,7 +250,10 @@ impl Sim {
             self.trace.note(format_args!("applied through {epoch}"));
         } else if p.durable > p.applied {
             let epochs = p.log.read_from(p.applied + 1, 1 << self.random.below(16))?;
-            let epochs: Vec<_> = epochs.into_iter().filter(|logged| logged.epoch <= p.durable).collect();
+            let epochs: Vec<_> = epochs
+                .into_iter()
+                .filter(|logged| logged.epoch <= p.durable)
+                .collect();
             if self.one_in(2) {
                 self.store.linger();
             }
@@ -228,7 +264,8 @@ impl Sim {
             };
         }
         if self.one_in(2) {
-            p.retention.release_through(p.applied.min(p.commit.accepted_through()));
+            p.retention
+                .release_through(p.applied.min(p.commit.accepted_through()));
         }
         Ok(())
     }
@@ -239,9 +276,18 @@ impl Sim {
         }
         let chosen = self.random.below(p.running.len() as u64) as usize;
         let running = &p.running[chosen];
-        self.trace.note(format_args!("operation {} of {} ends", running.id, running.address));
-        let (address, id, result) = (running.address.clone(), running.id, running.result.clone_any());
-        p.sites[running.worker].inbox.push_back(Inbox::Operation(address, id, result));
+        self.trace.note(format_args!(
+            "operation {} of {} ends",
+            running.id, running.address
+        ));
+        let (address, id, result) = (
+            running.address.clone(),
+            running.id,
+            running.result.clone_any(),
+        );
+        p.sites[running.worker]
+            .inbox
+            .push_back(Inbox::Operation(address, id, result));
         // Now and then an end is told twice.
         if !self.one_in(4) || self.calm {
             p.running.swap_remove(chosen);
@@ -256,8 +302,12 @@ impl Sim {
         let now = self.now();
         if let Some((what, record)) = self.clients.ask(&mut self.random, now, self.calm) {
             let index = self.random.below(p.sites.len() as u64) as usize;
-            self.trace.note(format_args!("worker {index} takes request {what}"));
-            let ingress = self.registry.ingress_index(REQUESTS_INGRESS).unwrap_or_default();
+            self.trace
+                .note(format_args!("worker {index} takes request {what}"));
+            let ingress = self
+                .registry
+                .ingress_index(REQUESTS_INGRESS)
+                .unwrap_or_default();
             p.sites[index].worker.admit(ingress, None, record)?;
         }
         Ok(())
@@ -267,7 +317,8 @@ impl Sim {
     fn feed_sink(&mut self, p: &mut Process) -> Result<(), Stop> {
         let doubles = self.mutant(Mutant::SinkDoubles);
         if let Some((epoch, sections)) = p.feed.pop_front() {
-            self.trace.note(format_args!("the sink takes epoch {epoch}"));
+            self.trace
+                .note(format_args!("the sink takes epoch {epoch}"));
             self.sink.deliver(epoch, &sections, doubles)?;
             p.delivered = epoch;
         } else if let Some(from) = p.read_from {
@@ -279,7 +330,10 @@ impl Sim {
                 through_epoch: p.delivered,
                 position: position.to_le_bytes().to_vec().into(),
             });
-            self.trace.note(format_args!("the sink is safe to {position}, epoch {}", p.delivered));
+            self.trace.note(format_args!(
+                "the sink is safe to {position}, epoch {}",
+                p.delivered
+            ));
         }
         Ok(())
     }
@@ -297,9 +351,16 @@ impl Sim {
         let mut next = from;
         for logged in epochs.iter().filter(|logged| logged.epoch <= p.durable) {
             let body = EpochBody::parse(&logged.body).ok_or("a body is malformed".to_owned())?;
-            let sections: Vec<(u32, Vec<u8>)> =
-                body.sections.iter().map(|section| (section.worker, section.egress.to_vec())).collect();
-            self.sink.deliver(logged.epoch, &sections, self.mutant == Some(Mutant::SinkDoubles))?;
+            let sections: Vec<(u32, Vec<u8>)> = body
+                .sections
+                .iter()
+                .map(|section| (section.worker, section.egress.to_vec()))
+                .collect();
+            self.sink.deliver(
+                logged.epoch,
+                &sections,
+                self.mutant == Some(Mutant::SinkDoubles),
+            )?;
             p.delivered = logged.epoch;
             next = logged.epoch + 1;
         }
@@ -310,7 +371,10 @@ impl Sim {
     /// An operator looks at what waits, and does something about it.
     fn operate(&mut self, p: &mut Process) -> Result<(), Stop> {
         let index = self.random.below(p.sites.len() as u64) as usize;
-        let waiting = match p.sites[index].worker.command(&Command::List { limit: 20 })? {
+        let waiting = match p.sites[index]
+            .worker
+            .command(&Command::List { limit: 20 })?
+        {
             Ok(CommandResult::Waiting(waiting)) => waiting,
             other => return Err(Stop::Violation(format!("a list brought {other:?}"))),
         };
@@ -320,26 +384,42 @@ impl Sim {
         let chosen = &waiting[self.random.below(waiting.len() as u64) as usize];
         let function = TypeName::parse(&chosen.function).map_err(|error| error.to_string())?;
         let address = Address::new(function, chosen.id.as_str());
-        let shown = p.sites[index].worker.command(&Command::Show { address: address.clone(), messages: usize::MAX })?;
+        let shown = p.sites[index].worker.command(&Command::Show {
+            address: address.clone(),
+            messages: usize::MAX,
+        })?;
         let Ok(CommandResult::Shown(_, messages)) = shown else {
-            return Err(Stop::Violation(format!("{address} waits and cannot be shown: {shown:?}")));
+            return Err(Stop::Violation(format!(
+                "{address} waits and cannot be shown: {shown:?}"
+            )));
         };
         if messages.len() as u64 != chosen.queued {
-            return Err(Stop::Violation(format!("{address} has {} of {} messages", messages.len(), chosen.queued)));
+            return Err(Stop::Violation(format!(
+                "{address} has {} of {} messages",
+                messages.len(),
+                chosen.queued
+            )));
         }
         let ids: Vec<Option<u64>> = messages
             .iter()
             .map(|message| {
-                (message.typename == Token::type_name()).then(|| serde_json::from_str::<Token>(&message.value).ok()?.id.into())?
+                (message.typename == Token::type_name()).then(|| {
+                    serde_json::from_str::<Token>(&message.value)
+                        .ok()?
+                        .id
+                        .into()
+                })?
             })
             .collect();
         let (command, dropped) = match self.random.below(6) {
-            0 if !self.calm && ids.iter().all(Option::is_some) => {
-                (Command::Drop(address.clone()), ids.into_iter().flatten().collect())
-            }
-            1 if !self.calm && ids.first().is_some_and(Option::is_some) => {
-                (Command::Skip(address.clone()), ids.into_iter().take(1).flatten().collect())
-            }
+            0 if !self.calm && ids.iter().all(Option::is_some) => (
+                Command::Drop(address.clone()),
+                ids.into_iter().flatten().collect(),
+            ),
+            1 if !self.calm && ids.first().is_some_and(Option::is_some) => (
+                Command::Skip(address.clone()),
+                ids.into_iter().take(1).flatten().collect(),
+            ),
             _ => {
                 if chosen.kind == WaitKind::Parked && self.one_in(2) {
                     world(|world| world.mended.extend(ids.first().copied().flatten()));
@@ -354,7 +434,9 @@ impl Sim {
             Ok(CommandResult::Done { messages: 0 }) => Ok(()),
             Ok(CommandResult::Done { .. }) => {
                 let dropped: Vec<u64> = dropped;
-                self.model.dropped.extend(dropped.into_iter().map(|id| (epoch, id)));
+                self.model
+                    .dropped
+                    .extend(dropped.into_iter().map(|id| (epoch, id)));
                 Ok(())
             }
             other => Err(Stop::Violation(format!("{command:?} brought {other:?}"))),
@@ -365,12 +447,24 @@ impl Sim {
     pub(super) fn mend(&mut self, p: &mut Process) -> Result<(), String> {
         for site in &mut p.sites {
             let failed = |error: crate::engine::worker::WorkerError| error.to_string();
-            let listed = site.worker.command(&Command::List { limit: 1_000 }).map_err(failed)?;
-            let Ok(CommandResult::Waiting(waiting)) = listed else { continue };
-            for waiting in waiting.iter().filter(|waiting| waiting.kind == WaitKind::Parked) {
-                let function = TypeName::parse(&waiting.function).map_err(|error| error.to_string())?;
+            let listed = site
+                .worker
+                .command(&Command::List { limit: 1_000 })
+                .map_err(failed)?;
+            let Ok(CommandResult::Waiting(waiting)) = listed else {
+                continue;
+            };
+            for waiting in waiting
+                .iter()
+                .filter(|waiting| waiting.kind == WaitKind::Parked)
+            {
+                let function =
+                    TypeName::parse(&waiting.function).map_err(|error| error.to_string())?;
                 let address = Address::new(function, waiting.id.as_str());
-                site.worker.command(&Command::Retry(address)).map_err(failed)?.map_err(|error| error.to_string())?;
+                site.worker
+                    .command(&Command::Retry(address))
+                    .map_err(failed)?
+                    .map_err(|error| error.to_string())?;
             }
         }
         Ok(())
@@ -384,7 +478,12 @@ impl StateReader for Leaky<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, crate::state::StateError> {
         self.0.get(key)
     }
-    fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<crate::state::Row>, crate::state::StateError> {
+    fn scan(
+        &self,
+        start: &[u8],
+        end: &[u8],
+        limit: usize,
+    ) -> Result<Vec<crate::state::Row>, crate::state::StateError> {
         self.0.scan(start, end, limit)
     }
 }

@@ -86,7 +86,9 @@ impl Facts {
             return Err(format!("the rows of an address disagree: {self:?}"));
         }
         let (first, next) = self.journal;
-        if self.forgotten + (next - first) != self.count || !self.elements.keys().copied().eq(first..next) {
+        if self.forgotten + (next - first) != self.count
+            || !self.elements.keys().copied().eq(first..next)
+        {
             return Err(format!("the journal disagrees: {self:?}"));
         }
         let range = self.waiting.as_ref().map_or(0..0, |row| row.head..row.next);
@@ -98,7 +100,8 @@ impl Facts {
 }
 
 fn envelope_id(bytes: &[u8], registry: &Registry) -> Result<Option<u64>, String> {
-    let envelope = Envelope::decode(&mut Bytes::copy_from_slice(bytes), registry).map_err(|error| error.to_string())?;
+    let envelope = Envelope::decode(&mut Bytes::copy_from_slice(bytes), registry)
+        .map_err(|error| error.to_string())?;
     message_id(&envelope)
 }
 
@@ -108,25 +111,38 @@ pub(super) fn parse_row(
     value: Option<&[u8]>,
     registry: &Registry,
 ) -> Result<(Option<Vec<u8>>, Change), String> {
-    let space = Space::OWNED.into_iter().find(|space| key.first() == Some(&(*space as u8)));
+    let space = Space::OWNED
+        .into_iter()
+        .find(|space| key.first() == Some(&(*space as u8)));
     let space = space.ok_or("a row of no space")?;
     match space {
         Space::Timer => {
             let id = value.map(|value| {
-                let (len, rest) = value.split_first_chunk::<4>().ok_or("a timer is too short")?;
-                let rest = rest.get(u32::from_le_bytes(*len) as usize..).ok_or("a timer is too short")?;
+                let (len, rest) = value
+                    .split_first_chunk::<4>()
+                    .ok_or("a timer is too short")?;
+                let rest = rest
+                    .get(u32::from_le_bytes(*len) as usize..)
+                    .ok_or("a timer is too short")?;
                 envelope_id(rest, registry)
             });
             return Ok((None, Change::Timer(id.transpose()?.flatten())));
         }
         Space::DeadLetter => {
             let value = value.ok_or("a dead letter is deleted")?;
-            let (len, rest) = value.split_first_chunk::<4>().ok_or("a dead letter is too short")?;
-            let rest = rest.get(u32::from_le_bytes(*len) as usize..).ok_or("a dead letter is too short")?;
+            let (len, rest) = value
+                .split_first_chunk::<4>()
+                .ok_or("a dead letter is too short")?;
+            let rest = rest
+                .get(u32::from_le_bytes(*len) as usize..)
+                .ok_or("a dead letter is too short")?;
             return Ok((None, Change::DeadLetter(envelope_id(rest, registry)?)));
         }
         Space::Source => {
-            let position: [u8; 8] = value.unwrap_or_default().try_into().map_err(|_| "a position is malformed")?;
+            let position: [u8; 8] = value
+                .unwrap_or_default()
+                .try_into()
+                .map_err(|_| "a position is malformed")?;
             return Ok((None, Change::Position(u64::from_le_bytes(position))));
         }
         _ => {}
@@ -136,7 +152,10 @@ pub(super) fn parse_row(
     let change = match space {
         Space::Token => return Ok((None, Change::TimerToken)),
         Space::Operation => {
-            let id = value.map(|value| envelope_id(value, registry)).transpose()?.flatten();
+            let id = value
+                .map(|value| envelope_id(value, registry))
+                .transpose()?
+                .flatten();
             return Ok((None, Change::Operation(id)));
         }
         Space::Waiting => {
@@ -144,14 +163,23 @@ pub(super) fn parse_row(
             Change::Waiting(row.transpose()?)
         }
         Space::Queue => {
-            let sequence = parsed.rest.first_chunk().ok_or("a queue's key is malformed")?;
-            let id = value.map(|value| envelope_id(value, registry)).transpose()?;
+            let sequence = parsed
+                .rest
+                .first_chunk()
+                .ok_or("a queue's key is malformed")?;
+            let id = value
+                .map(|value| envelope_id(value, registry))
+                .transpose()?;
             Change::Queue(u64::from_be_bytes(*sequence), id)
         }
         _ => {
-            let (state, rest) = parsed.rest.split_first_chunk::<4>().ok_or("a state's key is malformed")?;
+            let (state, rest) = parsed
+                .rest
+                .split_first_chunk::<4>()
+                .ok_or("a state's key is malformed")?;
             if registry.function_name(parsed.function) == Some(RequestFunction::type_name()) {
-                let remembered = value.map_or(Change::Other, |_| Change::Remembered(parsed.id.clone()));
+                let remembered =
+                    value.map_or(Change::Other, |_| Change::Remembered(parsed.id.clone()));
                 return Ok((None, remembered));
             }
             state_change(u32::from_be_bytes(*state), rest, value)?
@@ -161,12 +189,18 @@ pub(super) fn parse_row(
 }
 
 fn state_change(state: u32, rest: &[u8], value: Option<&[u8]>) -> Result<Change, String> {
-    let payload = value.map(|value| RowValue::parse(value).ok_or("a state's row is too short")).transpose()?;
+    let payload = value
+        .map(|value| RowValue::parse(value).ok_or("a state's row is too short"))
+        .transpose()?;
     let number = |what: &str| -> Result<u64, String> {
         let row = payload.ok_or_else(|| format!("{what} is deleted"))?;
         decode_value(row.payload).map_err(|error| format!("{what}: {error}"))
     };
-    let entry = || rest.first_chunk().map(|id| u64::from_be_bytes(*id)).ok_or("an entry's key is malformed");
+    let entry = || {
+        rest.first_chunk()
+            .map(|id| u64::from_be_bytes(*id))
+            .ok_or("an entry's key is malformed")
+    };
     let is = |name: &str| state == state_id(name);
     Ok(if is("count") {
         Change::Count(number("count")?)

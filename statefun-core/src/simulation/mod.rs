@@ -216,7 +216,11 @@ impl Sim {
         }
         model.requests = clients.requests();
         world(|world| {
-            *world = World { rules: shape.rules, half_done: mutant == Some(Mutant::HalfDone), ..World::default() };
+            *world = World {
+                rules: shape.rules,
+                half_done: mutant == Some(Mutant::HalfDone),
+                ..World::default()
+            };
         });
         Self {
             mutant,
@@ -308,7 +312,9 @@ impl Sim {
             }
             self.mend(&mut process)?;
             if self.at_rest(&process) && self.clients.all_answered(&self.model) && round > 1 {
-                let Some(unfinished) = self.model.unfinished(hanging) else { return Ok(process) };
+                let Some(unfinished) = self.model.unfinished(hanging) else {
+                    return Ok(process);
+                };
                 if self.next_due(&process).is_none() {
                     return Err(format!("at rest, but {unfinished}"));
                 }
@@ -318,12 +324,19 @@ impl Sim {
             }
         }
         let unfinished = self.model.unfinished(hanging);
-        Err(format!("it does not come to rest: {}, {unfinished:?}", self.why_busy(&process)))
+        Err(format!(
+            "it does not come to rest: {}, {unfinished:?}",
+            self.why_busy(&process)
+        ))
     }
 
     fn check_end(&self) -> Result<(), String> {
         for partition in &self.partitions {
-            if let Some(id) = partition.records.iter().find(|id| !self.model.is_settled(**id)) {
+            if let Some(id) = partition
+                .records
+                .iter()
+                .find(|id| !self.model.is_settled(**id))
+            {
                 return Err(format!("record {id:#x} had no effect"));
             }
         }
@@ -343,7 +356,12 @@ fn partitions(seed: u64, shape: &Shape) -> Vec<Partition> {
     for number in 0..shape.records {
         for (index, partition) in partitions.iter_mut().enumerate() {
             let chance = mix(mix(seed, index as u64), number);
-            let id = make_id(chance, 1 + chance % 4, Kind::Plain, chance / 7 % shape.rules.nodes);
+            let id = make_id(
+                chance,
+                1 + chance % 4,
+                Kind::Plain,
+                chance / 7 % shape.rules.nodes,
+            );
             if let Some(left) = room.checked_sub(consequences(id, shape.rules)) {
                 room = left;
                 partition.records.push(id);
@@ -355,13 +373,23 @@ fn partitions(seed: u64, shape: &Shape) -> Vec<Partition> {
 
 /// How many messages there are in all because of one.
 fn consequences(id: u64, rules: Rules) -> u64 {
-    1 + plan::plan(id, rules).children().map(|child| consequences(child, rules)).sum::<u64>()
+    1 + plan::plan(id, rules)
+        .children()
+        .map(|child| consequences(child, rules))
+        .sum::<u64>()
 }
 
 fn registry(key_groups: KeyGroups) -> Registry {
-    let wiring = |id: &str| IngressWiring { id: id.to_owned(), ..IngressWiring::default() };
+    let wiring = |id: &str| IngressWiring {
+        id: id.to_owned(),
+        ..IngressWiring::default()
+    };
     let parts = Parts {
-        functions: vec![Node::definition(), Narrow::definition(), RequestFunction::definition()],
+        functions: vec![
+            Node::definition(),
+            Narrow::definition(),
+            RequestFunction::definition(),
+        ],
         egresses: vec![RECORDS.name().to_owned()],
         ingresses: vec![wiring(RECORDS_INGRESS), wiring(REQUESTS_INGRESS)],
         key_groups,

@@ -98,11 +98,20 @@ impl Model {
             return self.durable(epoch, body, workers);
         }
         let known = self.bodies.get(epoch as usize - 1);
-        if known == Some(&xxh3_64(body)) { Ok(()) } else { Err(format!("epoch {epoch} is another one after a restart")) }
+        if known == Some(&xxh3_64(body)) {
+            Ok(())
+        } else {
+            Err(format!("epoch {epoch} is another one after a restart"))
+        }
     }
 
     /// An epoch became durable.
-    pub(super) fn durable(&mut self, epoch: u64, body: &[u8], workers: usize) -> Result<(), String> {
+    pub(super) fn durable(
+        &mut self,
+        epoch: u64,
+        body: &[u8],
+        workers: usize,
+    ) -> Result<(), String> {
         if epoch != self.last_epoch + 1 {
             return Err(format!("epoch {epoch} follows epoch {}", self.last_epoch));
         }
@@ -110,7 +119,10 @@ impl Model {
         self.bodies.push(xxh3_64(body));
         let parsed = EpochBody::parse(body).ok_or("the body is malformed")?;
         if parsed.time < self.time {
-            return Err(format!("epoch {epoch}: time runs backwards, {} after {}", parsed.time, self.time));
+            return Err(format!(
+                "epoch {epoch}: time runs backwards, {} after {}",
+                parsed.time, self.time
+            ));
         }
         self.time = parsed.time;
         let mut touched = BTreeSet::new();
@@ -123,14 +135,19 @@ impl Model {
                 if !keys.insert(key.to_vec()) {
                     return Err(format!("epoch {epoch} has the row {key:?} twice"));
                 }
-                self.change(key, value, &mut touched).map_err(|problem| format!("epoch {epoch}: {problem}"))?;
+                self.change(key, value, &mut touched)
+                    .map_err(|problem| format!("epoch {epoch}: {problem}"))?;
             }
             let mut carried = Bytes::copy_from_slice(section.carried);
             while !carried.is_empty() {
-                let envelope = Envelope::decode(&mut carried, &self.registry).map_err(|error| error.to_string())?;
+                let envelope = Envelope::decode(&mut carried, &self.registry)
+                    .map_err(|error| error.to_string())?;
                 let group = envelope.to.key_group(self.registry.key_groups);
                 if self.registry.key_groups.owner(group, workers) != section.worker as usize {
-                    return Err(format!("epoch {epoch}: {} is carried by worker {}", envelope.to, section.worker));
+                    return Err(format!(
+                        "epoch {epoch}: {} is carried by worker {}",
+                        envelope.to, section.worker
+                    ));
                 }
                 if let Some(id) = message_id(&envelope)? {
                     *in_flight.entry(id).or_default() += 1;
@@ -138,28 +155,45 @@ impl Model {
             }
             self.leave(epoch, section.worker, section.egress)?;
         }
-        let dropped: Vec<u64> = self.dropped.extract_if(.., |(at, _)| *at <= epoch).map(|(_, id)| id).collect();
+        let dropped: Vec<u64> = self
+            .dropped
+            .extract_if(.., |(at, _)| *at <= epoch)
+            .map(|(_, id)| id)
+            .collect();
         for id in dropped {
             self.give_up(id);
         }
-        let facts = touched.iter().filter_map(|address| self.addresses.get(address));
+        let facts = touched
+            .iter()
+            .filter_map(|address| self.addresses.get(address));
         for facts in facts {
             facts.check()?;
             self.check_parked(facts)?;
         }
-        for id in self.addresses.values().flat_map(|facts| facts.queue.values().flatten()) {
+        for id in self
+            .addresses
+            .values()
+            .flat_map(|facts| facts.queue.values().flatten())
+        {
             *in_flight.entry(*id).or_default() += 1;
         }
         for id in self.timers.values().chain(self.operations.values()) {
             *in_flight.entry(*id).or_default() += 1;
         }
-        self.balance(in_flight).map_err(|problem| format!("epoch {epoch}: {problem}"))
+        self.balance(in_flight)
+            .map_err(|problem| format!("epoch {epoch}: {problem}"))
     }
 
     fn check_owner(&self, key: &[u8], worker: u32, workers: usize) -> Result<(), String> {
-        let group = key.get(1..3).map(|group| u16::from_be_bytes([group[0], group[1]]));
+        let group = key
+            .get(1..3)
+            .map(|group| u16::from_be_bytes([group[0], group[1]]));
         let owner = group.map(|group| self.registry.key_groups.owner(group, workers));
-        if owner == Some(worker as usize) { Ok(()) } else { Err(format!("worker {worker} wrote the row {key:?}")) }
+        if owner == Some(worker as usize) {
+            Ok(())
+        } else {
+            Err(format!("worker {worker} wrote the row {key:?}"))
+        }
     }
 
     fn expect(&mut self, id: u64, change: i32) {
@@ -189,7 +223,10 @@ impl Model {
         let (address, change) = parse_row(key, value, &self.registry)?;
         if let Some(address) = &address {
             touched.insert(address.clone());
-            self.addresses.entry(address.clone()).or_default().change(&change);
+            self.addresses
+                .entry(address.clone())
+                .or_default()
+                .change(&change);
         }
         match change {
             Change::Handled(id) => {
@@ -219,14 +256,21 @@ impl Model {
                 let records = self.sources.get(key).ok_or("a position of no partition")?;
                 let before = self.positions.insert(key.to_vec(), position).unwrap_or(0);
                 if position < before || position > records.len() as u64 {
-                    return Err(format!("a source goes from {before} to {position} of {}", records.len()));
+                    return Err(format!(
+                        "a source goes from {before} to {position} of {}",
+                        records.len()
+                    ));
                 }
-                for id in records[before as usize..position as usize].to_vec() {
+                for id in Vec::from(&records[before as usize..position as usize]) {
                     self.expect(id, 1);
                 }
             }
             Change::Remembered(request) => {
-                let id = self.requests.get(&request).copied().ok_or(format!("request `{request}` was never made"))?;
+                let id = self
+                    .requests
+                    .get(&request)
+                    .copied()
+                    .ok_or(format!("request `{request}` was never made"))?;
                 if self.remembered.insert(request) {
                     self.expect(id, 1);
                 }
@@ -248,31 +292,62 @@ impl Model {
             let last = self.egress_numbers.entry(out.from.clone()).or_default();
             *last += 1;
             if out.seq != *last {
-                return Err(format!("epoch {epoch}: {} wrote record {} after {}", out.from, out.seq, *last - 1));
+                return Err(format!(
+                    "epoch {epoch}: {} wrote record {} after {}",
+                    out.from,
+                    out.seq,
+                    *last - 1
+                ));
             }
             if !self.egress_seen.insert((out.id, out.index)) {
-                return Err(format!("epoch {epoch}: record {} of {:#x} leaves twice", out.index, out.id));
+                return Err(format!(
+                    "epoch {epoch}: record {} of {:#x} leaves twice",
+                    out.index, out.id
+                ));
             }
             let place = (epoch, worker, sequence as u32);
-            self.egress.push(LoggedRecord { place, payload: record.payload.to_vec() });
+            self.egress.push(LoggedRecord {
+                place,
+                payload: record.payload.to_vec(),
+            });
         }
         Ok(())
     }
 
     /// An address is parked only when its head message has been tried as often as its function says.
     fn check_parked(&self, facts: &Facts) -> Result<(), String> {
-        let Some(row) = facts.waiting.as_ref().filter(|row| row.kind == WaitKind::Parked) else { return Ok(()) };
-        let Some(id) = facts.queue.values().next().copied().flatten() else {
-            return Err(format!("an address is parked without a message: {}", row.problem));
+        let Some(row) = facts
+            .waiting
+            .as_ref()
+            .filter(|row| row.kind == WaitKind::Parked)
+        else {
+            return Ok(());
         };
-        let most = if plan::is_narrow(plan::target(id)) { NARROW_ATTEMPTS } else { NODE_ATTEMPTS };
+        let Some(id) = facts.queue.values().next().copied().flatten() else {
+            return Err(format!(
+                "an address is parked without a message: {}",
+                row.problem
+            ));
+        };
+        let most = if plan::is_narrow(plan::target(id)) {
+            NARROW_ATTEMPTS
+        } else {
+            NODE_ATTEMPTS
+        };
         let tried = world(|world| world.attempts.get(&id).copied().unwrap_or_default());
         let deserved = match self.plan(id).failing {
             Failing::Never => false,
             Failing::Transient(_) | Failing::Panics(_) => tried >= most,
             Failing::UntilMended => tried > 0,
         };
-        if deserved { Ok(()) } else { Err(format!("{id:#x} is parked after {tried} attempts: {}", row.problem)) }
+        if deserved {
+            Ok(())
+        } else {
+            Err(format!(
+                "{id:#x} is parked after {tried} attempts: {}",
+                row.problem
+            ))
+        }
     }
 
     /// What was sent and not handled is in flight, and nothing else is.
@@ -285,7 +360,11 @@ impl Model {
                 (1, 0) if self.perhaps.contains(id) => gone.push(*id),
                 (1, 0) => return Err(format!("{id:#x} is lost")),
                 (1, more) => return Err(format!("{id:#x} is in flight {more} times")),
-                (count, _) => return Err(format!("{id:#x} was sent {count} times more than it was handled")),
+                (count, _) => {
+                    return Err(format!(
+                        "{id:#x} was sent {count} times more than it was handled"
+                    ));
+                }
             }
         }
         for id in in_flight.keys() {
@@ -302,7 +381,11 @@ impl Model {
             }
         }
         if self.egress_due != self.egress.len() {
-            return Err(format!("{} records have left, and {} must have", self.egress.len(), self.egress_due));
+            return Err(format!(
+                "{} records have left, and {} must have",
+                self.egress.len(),
+                self.egress_due
+            ));
         }
         Ok(())
     }
@@ -320,8 +403,13 @@ impl Model {
             .copied()
             .filter(|id| !(hanging && self.operations.values().any(|known| known == id)))
             .collect();
-        let waiting = self.addresses.values().filter(|facts| facts.waiting.is_some()).count();
-        let none = due.is_empty() && waiting == 0 && self.timers.is_empty() && self.tokens.is_empty();
+        let waiting = self
+            .addresses
+            .values()
+            .filter(|facts| facts.waiting.is_some())
+            .count();
+        let none =
+            due.is_empty() && waiting == 0 && self.timers.is_empty() && self.tokens.is_empty();
         (!none).then(|| {
             format!(
                 "{} messages are due ({:x?}), {waiting} addresses wait, {} timers and {} tokens are left",
@@ -350,7 +438,12 @@ pub(super) fn message_id(envelope: &Envelope) -> Result<Option<u64>, String> {
     if body.is::<Token>() {
         Ok(Some(body.to_message::<Token>().map_err(failed)?.id))
     } else if body.is::<AsyncResult<OpMeta, i64>>() {
-        Ok(Some(body.to_message::<AsyncResult<OpMeta, i64>>().map_err(failed)?.metadata.id))
+        Ok(Some(
+            body.to_message::<AsyncResult<OpMeta, i64>>()
+                .map_err(failed)?
+                .metadata
+                .id,
+        ))
     } else {
         Ok(None)
     }

@@ -58,7 +58,9 @@ impl Plan {
     /// Ids of all messages that follow from this one.
     pub(super) fn children(&self) -> impl Iterator<Item = u64> {
         let sends = self.sends.iter().map(|(id, _)| *id);
-        sends.chain(self.later.iter().map(|later| later.id)).chain(self.operation)
+        sends
+            .chain(self.later.iter().map(|later| later.id))
+            .chain(self.operation)
     }
 }
 
@@ -131,7 +133,13 @@ pub(super) fn plan(id: u64, rules: Rules) -> Plan {
         4 if chance(2) == 0 => Failing::UntilMended,
         _ => Failing::Never,
     };
-    let mut plan = Plan { failing, sends: Vec::new(), later: Vec::new(), operation: None, records: 0 };
+    let mut plan = Plan {
+        failing,
+        sends: Vec::new(),
+        later: Vec::new(),
+        operation: None,
+        records: 0,
+    };
     if matches!(kind(id), Kind::Cancel | Kind::Operation) {
         return plan;
     }
@@ -154,7 +162,8 @@ pub(super) fn plan(id: u64, rules: Rules) -> Plan {
     for number in 0..sends {
         let to = if chance(5) == 0 { own } else { chance(nodes) };
         let to = one.unwrap_or(to);
-        plan.sends.push((make_id(mix(id, number), hops - 1, Kind::Plain, to), 0));
+        plan.sends
+            .push((make_id(mix(id, number), hops - 1, Kind::Plain, to), 0));
     }
     for number in 0..chance(6 + rules.timers).saturating_sub(5) {
         let delay_ms = match chance(4) {
@@ -164,11 +173,20 @@ pub(super) fn plan(id: u64, rules: Rules) -> Plan {
             _ => 5_000,
         };
         let cancellable = chance(2) == 0;
-        let to = if cancellable || chance(3) == 0 { own } else { chance(nodes) };
+        let to = if cancellable || chance(3) == 0 {
+            own
+        } else {
+            chance(nodes)
+        };
         let later = make_id(mix(id, 100 + number), hops - 1, Kind::Timer, to);
-        plan.later.push(Later { id: later, delay_ms, cancellable });
+        plan.later.push(Later {
+            id: later,
+            delay_ms,
+            cancellable,
+        });
         if cancellable {
-            plan.sends.push((make_id(mix(id, 200 + number), 0, Kind::Cancel, own), later));
+            plan.sends
+                .push((make_id(mix(id, 200 + number), 0, Kind::Cancel, own), later));
         }
     }
     if chance(6) == 0 {

@@ -36,7 +36,12 @@ pub(super) struct Site {
 
 impl Site {
     pub(super) fn new(worker: Worker) -> Self {
-        Self { worker, inbox: VecDeque::new(), frontier: 0, applied: 0 }
+        Self {
+            worker,
+            inbox: VecDeque::new(),
+            frontier: 0,
+            applied: 0,
+        }
     }
 }
 
@@ -89,7 +94,12 @@ impl Process {
     /// What Timely would say: nothing of an earlier epoch is on its way, or can still be sent.
     fn true_frontier(&self) -> u64 {
         let epochs = self.sites.iter().map(|site| site.worker.epoch());
-        let labels = self.channels.iter().flatten().flatten().map(|(label, _)| *label);
+        let labels = self
+            .channels
+            .iter()
+            .flatten()
+            .flatten()
+            .map(|(label, _)| *label);
         epochs.chain(labels).min().unwrap_or(0)
     }
 
@@ -135,7 +145,9 @@ impl Sim {
             let site = &mut p.sites[index];
             match site.inbox.pop_front() {
                 Some(Inbox::Read(done)) => site.worker.loaded(done)?,
-                Some(Inbox::Operation(address, id, result)) => site.worker.operation_done(&address, id, result),
+                Some(Inbox::Operation(address, id, result)) => {
+                    site.worker.operation_done(&address, id, result);
+                }
                 Some(Inbox::Recycle(part)) => site.worker.recycle(part),
                 None => break,
             }
@@ -144,7 +156,9 @@ impl Sim {
             self.receive(p, index)?;
         }
         if self.one_in(2) {
-            let late = self.random.below(frontier.saturating_sub(p.sites[index].frontier) + 1);
+            let late = self
+                .random
+                .below(frontier.saturating_sub(p.sites[index].frontier) + 1);
             let early = u64::from(self.mutant(Mutant::FrontierTooEarly));
             let site = &mut p.sites[index];
             site.frontier = site.frontier.max(frontier - late);
@@ -188,8 +202,13 @@ impl Sim {
         if self.mutant == Some(Mutant::NetworkReorders) {
             channel.make_contiguous().reverse();
         }
-        let Some((mut label, messages)) = channel.pop_front() else { return Ok(()) };
-        self.trace.note(format_args!("worker {index} gets {} of epoch {label} from {from}", messages.len()));
+        let Some((mut label, messages)) = channel.pop_front() else {
+            return Ok(());
+        };
+        self.trace.note(format_args!(
+            "worker {index} gets {} of epoch {label} from {from}",
+            messages.len()
+        ));
         if self.mutant(Mutant::LabelTooLate) {
             label += 1;
         }
@@ -206,7 +225,11 @@ impl Sim {
         if self.one_in(4) {
             return Ok(());
         }
-        let budget = if self.one_in(3) { 1 + self.random.below(4) } else { 1 + self.random.below(200) };
+        let budget = if self.one_in(3) {
+            1 + self.random.below(4)
+        } else {
+            1 + self.random.below(200)
+        };
         p.sites[index].worker.run(budget as usize)?;
         if self.one_in(2) {
             let budget = 1 + self.random.below(20) as usize;
@@ -225,39 +248,70 @@ impl Sim {
         let groups = self.registry.key_groups;
         let owner = groups.owner(partition.address.key_group(groups), p.sites.len());
         let number = p.positions[chosen];
-        let Some(id) = partition.records.get(number as usize).copied() else { return Ok(()) };
+        let Some(id) = partition.records.get(number as usize).copied() else {
+            return Ok(());
+        };
         if owner != index || p.sites[index].worker.backlog() > 60 {
             return Ok(());
         }
-        let before = partition.records.iter().take(number as usize).filter(|other| target(**other) == target(id));
+        let before = partition
+            .records
+            .iter()
+            .take(number as usize)
+            .filter(|other| target(**other) == target(id));
         let seq = 1 + before.count() as u64;
-        let token = Token { id, lane: format!("source {chosen}"), seq, due_ms: 0, cancels: 0 };
+        let token = Token {
+            id,
+            lane: format!("source {chosen}"),
+            seq,
+            due_ms: 0,
+            cancels: 0,
+        };
         let mut record = Record::of(Ok(RecordValue(Box::new(token))));
         record.target = Some(plan::address(target(id)));
         let position = number + 1 - u64::from(self.mutant == Some(Mutant::SourceRepeats));
         record = record.with_position(position.to_le_bytes().to_vec());
         let acked = p.acked.clone();
         if number % 2 == 0 {
-            record = record.with_ack(Ack::new(move |_| acked.lock().unwrap().push((chosen, number))));
+            record = record.with_ack(Ack::new(move |_| {
+                acked.lock().unwrap().push((chosen, number));
+            }));
         }
-        let ingress = self.registry.ingress_index(RECORDS_INGRESS).unwrap_or_default();
-        p.sites[index].worker.admit(ingress, Some(&partition.address), record)?;
+        let ingress = self
+            .registry
+            .ingress_index(RECORDS_INGRESS)
+            .unwrap_or_default();
+        p.sites[index]
+            .worker
+            .admit(ingress, Some(&partition.address), record)?;
         p.positions[chosen] += 1;
-        self.trace.note(format_args!("worker {index} takes record {number} of {chosen}: {id:#x}"));
+        self.trace.note(format_args!(
+            "worker {index} takes record {number} of {chosen}: {id:#x}"
+        ));
         Ok(())
     }
 
     /// Passes on reads and operations.
     pub(super) fn end(&mut self, p: &mut Process, index: usize) {
         let effects = &mut p.sites[index].worker.effects;
-        p.reads.extend(effects.reads.drain(..).map(|request| (index, request)));
+        p.reads
+            .extend(effects.reads.drain(..).map(|request| (index, request)));
         for start in effects.operations.drain(..) {
             let mut operation = start.operation;
-            let polled = operation.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-            let Poll::Ready(result) = polled else { continue };
+            let polled = operation
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()));
+            let Poll::Ready(result) = polled else {
+                continue;
+            };
             let known = result.as_any().downcast_ref::<AsyncResult<OpMeta, i64>>();
             if known.is_some_and(|known| !operation_hangs(known.metadata.id)) {
-                p.running.push(Running { worker: index, address: start.address, id: start.id, result });
+                p.running.push(Running {
+                    worker: index,
+                    address: start.address,
+                    id: start.id,
+                    result,
+                });
             }
         }
     }
@@ -276,22 +330,48 @@ impl Sim {
             }
         };
         for (index, site) in p.sites.iter().enumerate() {
-            add(!site.worker.is_idle(), &format!("worker {index} is busy: changed {}", site.worker.changed()));
+            add(
+                !site.worker.is_idle(),
+                &format!("worker {index} is busy: changed {}", site.worker.changed()),
+            );
             add(!site.inbox.is_empty(), "an inbox is not empty");
         }
-        add(p.channels.iter().flatten().any(|channel| !channel.is_empty()), "messages are on their way");
-        add(p.parts.iter().any(|parts| !parts.is_empty()), "parts wait for the committer");
-        add(p.writing.is_some() || p.written.is_some(), "an epoch is being written");
+        add(
+            p.channels
+                .iter()
+                .flatten()
+                .any(|channel| !channel.is_empty()),
+            "messages are on their way",
+        );
+        add(
+            p.parts.iter().any(|parts| !parts.is_empty()),
+            "parts wait for the committer",
+        );
+        add(
+            p.writing.is_some() || p.written.is_some(),
+            "an epoch is being written",
+        );
         add(!p.reads.is_empty(), "reads are under way");
         add(!p.running.is_empty(), "operations run");
-        add(p.read_from.is_some() || !p.feed.is_empty(), "the sink has records before it");
+        add(
+            p.read_from.is_some() || !p.feed.is_empty(),
+            "the sink has records before it",
+        );
         let taken = p.positions.iter().zip(&self.partitions);
-        add(taken.into_iter().any(|(next, partition)| *next < partition.records.len() as u64), "records are left");
+        add(
+            taken
+                .into_iter()
+                .any(|(next, partition)| *next < partition.records.len() as u64),
+            "records are left",
+        );
         why.join(", ")
     }
 
     /// The next timer or retry.
     pub(super) fn next_due(&self, p: &Process) -> Option<Timestamp> {
-        p.sites.iter().filter_map(|site| site.worker.next_due()).min()
+        p.sites
+            .iter()
+            .filter_map(|site| site.worker.next_due())
+            .min()
     }
 }

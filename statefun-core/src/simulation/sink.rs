@@ -17,16 +17,27 @@ pub(super) struct SimSink {
 
 impl SimSink {
     /// The records of one epoch's sections are delivered.
-    pub(super) fn deliver(&mut self, epoch: u64, sections: &[(u32, Vec<u8>)], doubles: bool) -> Result<(), String> {
+    pub(super) fn deliver(
+        &mut self,
+        epoch: u64,
+        sections: &[(u32, Vec<u8>)],
+        doubles: bool,
+    ) -> Result<(), String> {
         for (worker, section) in sections {
             for (sequence, record) in egress_framing::iter(section).enumerate() {
                 let record = record.ok_or("an egress record is malformed")?;
                 let place = (epoch, *worker, sequence as u32);
-                let record = LoggedRecord { place, payload: record.payload.to_vec() };
+                let record = LoggedRecord {
+                    place,
+                    payload: record.payload.to_vec(),
+                };
                 match self.taken.get(self.next) {
                     Some(taken) if !doubles => {
                         if *taken != record {
-                            return Err(format!("the sink took {:?} and is given {:?} now", taken.place, record.place));
+                            return Err(format!(
+                                "the sink took {:?} and is given {:?} now",
+                                taken.place, record.place
+                            ));
                         }
                     }
                     _ => self.taken.push(record),
@@ -46,7 +57,11 @@ impl SimSink {
     /// The process starts again; the log knows this position.
     pub(super) fn reopen(&mut self, position: u64) -> Result<(), String> {
         self.next = position as usize;
-        if self.next > self.safe { Err(format!("position {position} was never safe")) } else { Ok(()) }
+        if self.next > self.safe {
+            Err(format!("position {position} was never safe"))
+        } else {
+            Ok(())
+        }
     }
 
     pub(super) fn crash(&mut self, crash: Crash, random: &mut Random) {
@@ -61,6 +76,10 @@ impl SimSink {
         if self.taken == model.egress {
             return Ok(());
         }
-        Err(format!("the sink has {} records, and {} left", self.taken.len(), model.egress.len()))
+        Err(format!(
+            "the sink has {} records, and {} left",
+            self.taken.len(),
+            model.egress.len()
+        ))
     }
 }

@@ -77,17 +77,25 @@ impl Sim {
         let mut last: Option<Vec<u8>> = None;
         let known = self.model.last_epoch;
         let mut found = Vec::new();
-        let opened = EpochLog::open(Arc::new(self.disk.clone()), "/data/log", &options, &mut |record| {
-            found.push((record.epoch, record.body.to_vec()));
-            Ok::<(), std::convert::Infallible>(())
-        });
+        let opened = EpochLog::open(
+            Arc::new(self.disk.clone()),
+            "/data/log",
+            &options,
+            &mut |record| {
+                found.push((record.epoch, record.body.to_vec()));
+                Ok::<(), std::convert::Infallible>(())
+            },
+        );
         let recovered = match opened {
             Ok(recovered) => recovered,
             Err(error) if self.disk.is_down() => {
-                self.trace.note(format_args!("down while the log is opened: {error}"));
+                self.trace
+                    .note(format_args!("down while the log is opened: {error}"));
                 return Err(Stop::Down(Crash::Power));
             }
-            Err(LogError::NoSpace { .. } | LogError::Io { .. } | LogError::Poisoned { .. }) if self.faulty => {
+            Err(LogError::NoSpace { .. } | LogError::Io { .. } | LogError::Poisoned { .. })
+                if self.faulty =>
+            {
                 self.disk.set_capacity(None);
                 return Err(Stop::Down(Crash::Process));
             }
@@ -96,7 +104,9 @@ impl Sim {
         let log = recovered.log;
         let last_epoch = log.last_epoch();
         if last_epoch < known || last_epoch > known + 1 {
-            return Err(Stop::Violation(format!("the log ends with epoch {last_epoch}, and epoch {known} was durable")));
+            return Err(Stop::Violation(format!(
+                "the log ends with epoch {last_epoch}, and epoch {known} was durable"
+            )));
         }
         let count = self.workers_then;
         for (epoch, body) in found {
@@ -110,17 +120,27 @@ impl Sim {
             self.attempt
         ));
         let body = match &last {
-            Some(body) => Some(EpochBody::parse(body).ok_or("the last body is malformed".to_owned())?),
+            Some(body) => {
+                Some(EpochBody::parse(body).ok_or("the last body is malformed".to_owned())?)
+            }
             None if last_epoch == 0 => None,
-            None => return Err(Stop::Violation(format!("the record of the last epoch, {last_epoch}, is gone"))),
+            None => {
+                return Err(Stop::Violation(format!(
+                    "the record of the last epoch, {last_epoch}, is gone"
+                )));
+            }
         };
         let applied = catch_up(&*self.store, &log.reader(), applied)?;
         if applied != last_epoch {
-            return Err(Stop::Violation(format!("caught up to epoch {applied} of {last_epoch}")));
+            return Err(Stop::Violation(format!(
+                "caught up to epoch {applied} of {last_epoch}"
+            )));
         }
         let rows = self.store.all()?;
         if let Some(problem) = difference(&rows, &self.model.rows) {
-            return Err(Stop::Violation(format!("the store is not what the log says: {problem}")));
+            return Err(Stop::Violation(format!(
+                "the store is not what the log says: {problem}"
+            )));
         }
         self.model.dropped.retain(|(epoch, _)| *epoch <= last_epoch);
         let now = self.now();
@@ -139,10 +159,14 @@ impl Sim {
     ) -> Result<Vec<Worker>, Stop> {
         let groups = self.registry.key_groups;
         let mut carried: Vec<Vec<Envelope>> = (0..workers).map(|_| Vec::new()).collect();
-        for section in body.map(|body| body.sections.as_slice()).unwrap_or_default() {
+        for section in body
+            .map(|body| body.sections.as_slice())
+            .unwrap_or_default()
+        {
             let mut bytes = Bytes::copy_from_slice(section.carried);
             while !bytes.is_empty() {
-                let envelope = Envelope::decode(&mut bytes, &self.registry).map_err(|error| error.to_string())?;
+                let envelope = Envelope::decode(&mut bytes, &self.registry)
+                    .map_err(|error| error.to_string())?;
                 let owner = groups.owner(envelope.to.key_group(groups), workers);
                 if self.mutant(Mutant::DoubleCarried) && self.one_in(4) {
                     carried[owner].push(envelope.clone());
@@ -152,7 +176,10 @@ impl Sim {
                 }
             }
         }
-        let store_is_empty = self.store.scan(&[crate::state::keys::Space::State as u8], &[], 1)?.is_empty();
+        let store_is_empty = self
+            .store
+            .scan(&[crate::state::keys::Space::State as u8], &[], 1)?
+            .is_empty();
         let mut list = Vec::new();
         for (index, carried) in carried.into_iter().enumerate() {
             let mut worker = Worker::new(WorkerSetup {
@@ -191,7 +218,11 @@ impl Sim {
         }
         let sinks = body.map(|body| body.sinks.clone()).unwrap_or_default();
         let sink = sinks.first();
-        let position = sink.and_then(|sink| sink.position.first_chunk().map(|position| u64::from_le_bytes(*position)));
+        let position = sink.and_then(|sink| {
+            sink.position
+                .first_chunk()
+                .map(|position| u64::from_le_bytes(*position))
+        });
         self.sink.reopen(position.unwrap_or(0))?;
         let through = sink.map_or(0, |sink| sink.through_epoch);
         let (reader, retention) = (log.reader(), log.retention());
@@ -201,7 +232,9 @@ impl Sim {
         }
         self.acked = Arc::new(Mutex::new(Vec::new()));
         let mut process = Process {
-            channels: (0..count).map(|_| (0..count).map(|_| VecDeque::new()).collect()).collect(),
+            channels: (0..count)
+                .map(|_| (0..count).map(|_| VecDeque::new()).collect())
+                .collect(),
             sites: workers.into_iter().map(Site::new).collect(),
             requested: last_epoch + 1,
             durable: last_epoch,
@@ -228,12 +261,23 @@ impl Sim {
     }
 }
 
-fn difference(rows: &[crate::state::Row], model: &std::collections::BTreeMap<Vec<u8>, Vec<u8>>) -> Option<String> {
+fn difference(
+    rows: &[crate::state::Row],
+    model: &std::collections::BTreeMap<Vec<u8>, Vec<u8>>,
+) -> Option<String> {
     let stored = rows.iter().map(|(key, value)| (key, value));
     if stored.eq(model.iter()) {
         return None;
     }
-    let missing = model.iter().find(|(key, value)| rows.binary_search_by(|row| row.0.cmp(key)).map(|at| &rows[at].1) != Ok(*value));
+    let missing = model.iter().find(|(key, value)| {
+        rows.binary_search_by(|row| row.0.cmp(key))
+            .map(|at| &rows[at].1)
+            != Ok(*value)
+    });
     let more = rows.iter().find(|(key, _)| !model.contains_key(key));
-    Some(format!("missing or other {:?}, more {:?}", missing.map(|row| row.0), more.map(|row| &row.0)))
+    Some(format!(
+        "missing or other {:?}, more {:?}",
+        missing.map(|row| row.0),
+        more.map(|row| &row.0)
+    ))
 }

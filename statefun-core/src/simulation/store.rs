@@ -33,8 +33,16 @@ pub(super) struct SimStore {
 
 impl SimStore {
     pub(super) fn new(seed: u64) -> Self {
-        let inner = Inner { random: Random::seeded(seed), under_way: None, linger: false, crash: None };
-        Self { rows: MemoryStore::default(), inner: Mutex::new(inner) }
+        let inner = Inner {
+            random: Random::seeded(seed),
+            under_way: None,
+            linger: false,
+            crash: None,
+        };
+        Self {
+            rows: MemoryStore::default(),
+            inner: Mutex::new(inner),
+        }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -70,7 +78,10 @@ impl SimStore {
     }
 
     fn take_effect(&self, under_way: UnderWay) -> Result<(), StateError> {
-        let mut changes = under_way.changes.iter().map(|(key, value)| (&key[..], value.as_deref()));
+        let mut changes = under_way
+            .changes
+            .iter()
+            .map(|(key, value)| (&key[..], value.as_deref()));
         self.rows.apply(under_way.epoch, &mut changes)
     }
 
@@ -105,10 +116,19 @@ impl StateReader for SimStore {
 pub(super) const DOWN: &str = "the simulated machine is down";
 
 impl StateStore for SimStore {
-    fn apply<'a>(&self, epoch: u64, changes: &mut dyn Iterator<Item = RowChange<'a>>) -> Result<(), StateError> {
-        let changes: Vec<_> = changes.map(|(key, value)| (key.to_vec(), value.map(<[u8]>::to_vec))).collect();
+    fn apply<'a>(
+        &self,
+        epoch: u64,
+        changes: &mut dyn Iterator<Item = RowChange<'a>>,
+    ) -> Result<(), StateError> {
+        let changes: Vec<_> = changes
+            .map(|(key, value)| (key.to_vec(), value.map(<[u8]>::to_vec)))
+            .collect();
         if let Some(pair) = changes.windows(2).find(|pair| pair[0].0 >= pair[1].0) {
-            return Err(StateError::Store(format!("rows are not sorted: {:?} twice or out of order", pair[0].0)));
+            return Err(StateError::Store(format!(
+                "rows are not sorted: {:?} twice or out of order",
+                pair[0].0
+            )));
         }
         let under_way = UnderWay { epoch, changes };
         let mut inner = self.inner();
@@ -122,7 +142,11 @@ impl StateStore for SimStore {
         }
         drop(inner);
         self.take_effect(under_way)?;
-        if crash == Some(true) { Err(StateError::Store(DOWN.to_owned())) } else { Ok(()) }
+        if crash == Some(true) {
+            Err(StateError::Store(DOWN.to_owned()))
+        } else {
+            Ok(())
+        }
     }
 
     fn applied_epoch(&self) -> Result<u64, StateError> {

@@ -7,7 +7,8 @@ const SEEDS: u64 = 60;
 
 fn run(seed: u64, mutant: Option<Mutant>) -> Result<Outcome, String> {
     let mut sim = Sim::new(seed, mutant);
-    sim.run().map_err(|problem| format!("seed {seed}: {problem}\n{:?}\n{}", sim.shape, sim.trace))
+    sim.run()
+        .map_err(|problem| format!("seed {seed}: {problem}\n{:?}\n{}", sim.shape, sim.trace))
 }
 
 fn check(seed: u64) -> Outcome {
@@ -30,7 +31,12 @@ fn some_seeds(offset: u64) {
     }
     let count = number("STATEFUN_SIM_SEEDS").unwrap_or(2 * SEEDS);
     let first = number("STATEFUN_SIM_FIRST").unwrap_or(0);
-    let mut total = Outcome { trace: 0, epochs: 0, restarts: 0, handled: 0 };
+    let mut total = Outcome {
+        trace: 0,
+        epochs: 0,
+        restarts: 0,
+        handled: 0,
+    };
     for seed in (first..first + count).filter(|seed| seed % 2 == offset) {
         let outcome = check(seed);
         total.epochs += outcome.epochs;

@@ -19,7 +19,8 @@ impl Trace {
     /// Notes an event.
     pub(super) fn note(&mut self, event: fmt::Arguments<'_>) {
         let event = event.to_string();
-        self.hash = self.hash.rotate_left(7).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ xxh3_64(event.as_bytes());
+        self.hash = self.hash.rotate_left(7).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+            ^ xxh3_64(event.as_bytes());
         self.count += 1;
         if self.events.len() == KEPT {
             self.events.pop_front();

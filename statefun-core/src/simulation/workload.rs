@@ -131,7 +131,9 @@ fn verdict(id: u64, failing: Failing) -> HandlerResult {
         *count
     });
     match failing {
-        Failing::Transient(times) if attempt <= times => Err(HandlerError::new(format_args!("attempt {attempt}"))),
+        Failing::Transient(times) if attempt <= times => {
+            Err(HandlerError::new(format_args!("attempt {attempt}")))
+        }
         Failing::Panics(times) if attempt <= times => {
             // Without the panic hook's message.
             resume_unwind(Box::new(format!("attempt {attempt}")))

@@ -23,7 +23,9 @@ pub struct FjallStore {
 
 impl std::fmt::Debug for FjallStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("FjallStore").field("path", &self.keyspace.path()).finish_non_exhaustive()
+        f.debug_struct("FjallStore")
+            .field("path", &self.keyspace.path())
+            .finish_non_exhaustive()
     }
 }
 
@@ -34,9 +36,14 @@ fn failed(error: impl std::fmt::Display) -> StateError {
 impl FjallStore {
     /// Opens or creates the store in a directory; `cache_bytes` is for blocks of its tables.
     pub fn open(directory: &Path, cache_bytes: u64) -> Result<Self, StateError> {
-        let database =
-            Database::builder(directory).cache_size(cache_bytes).worker_threads(1).open().map_err(failed)?;
-        let keyspace = database.keyspace(KEYSPACE, KeyspaceCreateOptions::default).map_err(failed)?;
+        let database = Database::builder(directory)
+            .cache_size(cache_bytes)
+            .worker_threads(1)
+            .open()
+            .map_err(failed)?;
+        let keyspace = database
+            .keyspace(KEYSPACE, KeyspaceCreateOptions::default)
+            .map_err(failed)?;
         Ok(Self { database, keyspace })
     }
 
@@ -48,7 +55,11 @@ impl FjallStore {
 
 impl StateReader for FjallStore {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
-        Ok(self.keyspace.get(key).map_err(failed)?.map(|value| value.to_vec()))
+        Ok(self
+            .keyspace
+            .get(key)
+            .map_err(failed)?
+            .map(|value| value.to_vec()))
     }
 
     fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<Row>, StateError> {
@@ -71,10 +82,16 @@ impl StateReader for FjallStore {
 }
 
 impl StateStore for FjallStore {
-    fn apply(&self, epoch: u64, changes: &mut dyn Iterator<Item = RowChange<'_>>) -> Result<(), StateError> {
+    fn apply(
+        &self,
+        epoch: u64,
+        changes: &mut dyn Iterator<Item = RowChange<'_>>,
+    ) -> Result<(), StateError> {
         let mut ingestion = self.keyspace.start_ingestion().map_err(failed)?;
         // The marker's space is the first of all, so that its row is the first of the sorted ones.
-        ingestion.write(MARKER, epoch.to_be_bytes()).map_err(failed)?;
+        ingestion
+            .write(MARKER, epoch.to_be_bytes())
+            .map_err(failed)?;
         for (key, value) in changes {
             match value {
                 Some(value) => ingestion.write(key, value).map_err(failed)?,
@@ -89,7 +106,9 @@ impl StateStore for FjallStore {
         match marker.as_deref().map(<[u8; 8]>::try_from) {
             None => Ok(0),
             Some(Ok(epoch)) => Ok(u64::from_be_bytes(epoch)),
-            Some(Err(_)) => Err(StateError::Store("the marker of the last applied epoch is malformed".to_owned())),
+            Some(Err(_)) => Err(StateError::Store(
+                "the marker of the last applied epoch is malformed".to_owned(),
+            )),
         }
     }
 }
@@ -106,15 +125,28 @@ mod tests {
             let store = FjallStore::open(directory.path(), 1 << 20).unwrap();
             assert_eq!(store.applied_epoch().unwrap(), 0);
             let rows: Vec<Row> = (0..9).map(|n| (key(n), vec![n])).collect();
-            store.apply(3, &mut rows.iter().map(|(key, value)| (&key[..], Some(&value[..])))).unwrap();
-            store.apply(7, &mut [(&key(1)[..], None), (&key(2)[..], Some(&[22u8][..]))].into_iter()).unwrap();
+            store
+                .apply(
+                    3,
+                    &mut rows.iter().map(|(key, value)| (&key[..], Some(&value[..]))),
+                )
+                .unwrap();
+            store
+                .apply(
+                    7,
+                    &mut [(&key(1)[..], None), (&key(2)[..], Some(&[22u8][..]))].into_iter(),
+                )
+                .unwrap();
         }
         let store = FjallStore::open(directory.path(), 1 << 20).unwrap();
         assert_eq!(store.applied_epoch().unwrap(), 7);
         assert_eq!(store.get(&key(1)).unwrap(), None);
         assert_eq!(store.get(&key(2)).unwrap(), Some(vec![22]));
         let rows = store.scan(&key(0), &key(5), 3).unwrap();
-        assert_eq!(rows, [(key(0), vec![0]), (key(2), vec![22]), (key(3), vec![3])]);
+        assert_eq!(
+            rows,
+            [(key(0), vec![0]), (key(2), vec![22]), (key(3), vec![3])]
+        );
         assert_eq!(store.scan(&key(5), &[], usize::MAX).unwrap().len(), 4);
     }
 }

@@ -26,7 +26,9 @@ impl MemoryStore {
 
 impl Clone for MemoryStore {
     fn clone(&self) -> Self {
-        Self { inner: Mutex::new(self.inner().clone()) }
+        Self {
+            inner: Mutex::new(self.inner().clone()),
+        }
     }
 }
 
@@ -37,17 +39,28 @@ impl StateReader for MemoryStore {
 
     fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<Row>, StateError> {
         let inner = self.inner();
-        let upper = if end.is_empty() { Bound::Unbounded } else { Bound::Excluded(end) };
+        let upper = if end.is_empty() {
+            Bound::Unbounded
+        } else {
+            Bound::Excluded(end)
+        };
         if !end.is_empty() && start >= end {
             return Ok(Vec::new());
         }
         let rows = inner.rows.range::<[u8], _>((Bound::Included(start), upper));
-        Ok(rows.take(limit).map(|(key, value)| (key.clone(), value.clone())).collect())
+        Ok(rows
+            .take(limit)
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect())
     }
 }
 
 impl StateStore for MemoryStore {
-    fn apply(&self, epoch: u64, changes: &mut dyn Iterator<Item = RowChange<'_>>) -> Result<(), StateError> {
+    fn apply(
+        &self,
+        epoch: u64,
+        changes: &mut dyn Iterator<Item = RowChange<'_>>,
+    ) -> Result<(), StateError> {
         let mut inner = self.inner();
         for (key, value) in changes {
             match value {

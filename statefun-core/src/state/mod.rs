@@ -53,7 +53,11 @@ pub type RowChange<'a> = (&'a [u8], Option<&'a [u8]>);
 pub trait StateStore: StateReader {
     /// Applies changes, sorted by key and one per key, and moves the marker to `epoch`; all of it, or nothing.
     /// Durable when it returns.
-    fn apply(&self, epoch: u64, changes: &mut dyn Iterator<Item = RowChange<'_>>) -> Result<(), StateError>;
+    fn apply(
+        &self,
+        epoch: u64,
+        changes: &mut dyn Iterator<Item = RowChange<'_>>,
+    ) -> Result<(), StateError>;
 
     /// The last applied epoch; 0 when there is none.
     fn applied_epoch(&self) -> Result<u64, StateError>;

@@ -37,14 +37,26 @@ struct Running {
     ready: Duration,
 }
 
-fn start(directory: &Path, workers: usize, runtime: &tokio::runtime::Runtime) -> Result<Running, Failure> {
+fn start(
+    directory: &Path,
+    workers: usize,
+    runtime: &tokio::runtime::Runtime,
+) -> Result<Running, Failure> {
     let load = Load::paused();
     let watch = Stopwatch::start();
     let engine = Launch::linked(directory)
         .module(&Bench(load.clone()), &GlobalConfiguration::default())
-        .settings(EngineSettings { workers, cache_bytes: 2 << 30, ..EngineSettings::default() })
+        .settings(EngineSettings {
+            workers,
+            cache_bytes: 2 << 30,
+            ..EngineSettings::default()
+        })
         .start(runtime.handle())?;
-    Ok(Running { engine, load, ready: watch.elapsed() })
+    Ok(Running {
+        engine,
+        load,
+        ready: watch.elapsed(),
+    })
 }
 
 /// Events per second over `seconds`, after `warm_up`.
@@ -106,11 +118,24 @@ fn describe(name: &str, value: &Value) -> String {
 }
 
 fn run(json: bool, directory: &Path) -> Result<(), Failure> {
-    let mut report = Report { json, values: serde_json::Map::new() };
+    let mut report = Report {
+        json,
+        values: serde_json::Map::new(),
+    };
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let text = format!("{cores} cores; data in {}; durable = fdatasync of the epoch log", directory.display());
-    report.add("machine", &text, json!({ "cores": cores, "directory": directory }));
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let text = format!(
+        "{cores} cores; data in {}; durable = fdatasync of the epoch log",
+        directory.display()
+    );
+    report.add(
+        "machine",
+        &text,
+        json!({ "cores": cores, "directory": directory }),
+    );
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
 
     // Memory first, in a process that has used none: what one address costs.
     let resident_before = resident_bytes();
@@ -144,7 +169,8 @@ fn run(json: bool, directory: &Path) -> Result<(), Failure> {
     rest(2);
     let (cpu, watch) = (cpu_time(), Stopwatch::start());
     rest(4);
-    let idle = cpu_time().checked_sub(cpu).unwrap().as_secs_f64() / watch.elapsed().as_secs_f64() * 100.0;
+    let idle =
+        cpu_time().saturating_sub(cpu).as_secs_f64() / watch.elapsed().as_secs_f64() * 100.0;
     // A stop under load leaves a log to replay.
     throughput(&two, 1, 1);
     two.engine.stop()?;
@@ -161,15 +187,50 @@ fn run(json: bool, directory: &Path) -> Result<(), Failure> {
     report.add("bare_loop_events_per_s", &format!("bare loop, 1 thread, nothing durable         {bare_loop:>10.0} events/s  ({bare_before:.0} before, {bare_after:.0} after)"), json!(bare_loop));
     report.add("events_per_s_1_worker", &format!("1 worker                                     {one_worker:>10.0} events/s  {:.2} x the bare loop", one_worker / bare_loop), json!(one_worker));
     report.add("events_per_s_2_workers", &format!("2 workers                                    {two_workers:>10.0} events/s  {ratio:.2} x the bare loop"), json!(two_workers));
-    report.add("ratio_1_worker_to_bare_loop", "", json!(one_worker / bare_loop));
+    report.add(
+        "ratio_1_worker_to_bare_loop",
+        "",
+        json!(one_worker / bare_loop),
+    );
     report.add("ratio_2_workers_to_bare_loop", "", json!(ratio));
-    report.add("bare_fdatasync", &describe("bare fdatasync of 4 KiB, before", &fdatasync), fdatasync.clone());
-    report.add("bare_fdatasync_after", &describe("bare fdatasync of 4 KiB, after", &fdatasync_after), fdatasync_after.clone());
-    report.add("latency_10k_per_s", &describe("10,000 events/s, 2 workers", &ten_thousand), ten_thousand);
-    report.add("latency_100k_per_s", &describe("100,000 events/s, 2 workers", &hundred_thousand), hundred_thousand);
-    report.add("idle_cpu_percent", &format!("idle                                         {idle:>10.2} % of a core"), json!(idle));
-    report.add("memory_per_address_bytes", &format!("memory per address, everything counted       {per_address:>10.0} bytes"), json!(per_address));
-    report.add("ready_ms", &format!("ready on an empty directory                  {:>10.1} ms", ready.as_secs_f64() * 1e3), json!(ready.as_secs_f64() * 1e3));
+    report.add(
+        "bare_fdatasync",
+        &describe("bare fdatasync of 4 KiB, before", &fdatasync),
+        fdatasync.clone(),
+    );
+    report.add(
+        "bare_fdatasync_after",
+        &describe("bare fdatasync of 4 KiB, after", &fdatasync_after),
+        fdatasync_after.clone(),
+    );
+    report.add(
+        "latency_10k_per_s",
+        &describe("10,000 events/s, 2 workers", &ten_thousand),
+        ten_thousand,
+    );
+    report.add(
+        "latency_100k_per_s",
+        &describe("100,000 events/s, 2 workers", &hundred_thousand),
+        hundred_thousand,
+    );
+    report.add(
+        "idle_cpu_percent",
+        &format!("idle                                         {idle:>10.2} % of a core"),
+        json!(idle),
+    );
+    report.add(
+        "memory_per_address_bytes",
+        &format!("memory per address, everything counted       {per_address:>10.0} bytes"),
+        json!(per_address),
+    );
+    report.add(
+        "ready_ms",
+        &format!(
+            "ready on an empty directory                  {:>10.1} ms",
+            ready.as_secs_f64() * 1e3
+        ),
+        json!(ready.as_secs_f64() * 1e3),
+    );
     report.add(
         "recovery",
         &format!(
@@ -180,9 +241,17 @@ fn run(json: bool, directory: &Path) -> Result<(), Failure> {
         ),
         json!({ "replayed_epochs": recovery.replayed_epochs, "ms": recovery.duration.as_secs_f64() * 1e3 }),
     );
-    report.add("apply_lag_epochs", &format!("epochs that the state store lags at full load {lag:>9}"), json!(lag));
+    report.add(
+        "apply_lag_epochs",
+        &format!("epochs that the state store lags at full load {lag:>9}"),
+        json!(lag),
+    );
     if json {
-        writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(&report.values)?)?;
+        writeln!(
+            std::io::stdout(),
+            "{}",
+            serde_json::to_string_pretty(&report.values)?
+        )?;
     }
     Ok(())
 }
@@ -196,7 +265,10 @@ fn main() -> ExitCode {
             ("--json", _) => json = true,
             (_, true) => directory = arguments.next().map_or(directory, PathBuf::from),
             _ => {
-                let _ = writeln!(std::io::stderr(), "usage: greeter-bench [--json] [--dir DIR]");
+                let _ = writeln!(
+                    std::io::stderr(),
+                    "usage: greeter-bench [--json] [--dir DIR]"
+                );
                 return ExitCode::from(2);
             }
         }

@@ -46,7 +46,17 @@ impl Step {
             How::Async { ms, fails } => (3, ms, fails),
             How::Never => (4, 0, false),
         };
-        Self { op: hop.op, path: hop.path, node: hop.node, left: hop.left, how, ms, fails, from: from.to_owned(), seq }
+        Self {
+            op: hop.op,
+            path: hop.path,
+            node: hop.node,
+            left: hop.left,
+            how,
+            ms,
+            fails,
+            from: from.to_owned(),
+            seq,
+        }
     }
 
     fn hop(&self) -> Hop {
@@ -54,10 +64,19 @@ impl Step {
             0 => How::Start,
             1 => How::Now,
             2 => How::Later { ms: self.ms },
-            3 => How::Async { ms: self.ms, fails: self.fails },
+            3 => How::Async {
+                ms: self.ms,
+                fails: self.fails,
+            },
             _ => How::Never,
         };
-        Hop { op: self.op, path: self.path, node: self.node, left: self.left, how }
+        Hop {
+            op: self.op,
+            path: self.path,
+            node: self.node,
+            left: self.left,
+            how,
+        }
     }
 }
 
@@ -158,7 +177,9 @@ impl Node {
     fn handle_hop(&mut self, step: &Step, ctx: &mut Context<'_, Self>) -> HandlerResult {
         let hop = step.hop();
         if std::mem::replace(&mut self.running, 1) != 0 {
-            return Err(HandlerError::permanent("a failed invocation has left something in a plain field"));
+            return Err(HandlerError::permanent(
+                "a failed invocation has left something in a plain field",
+            ));
         }
         self.totals.handled += 1;
         self.ops.update(hop.op, |count| *count += 1)?;
@@ -175,7 +196,11 @@ impl Node {
         if step.seq > 0 {
             let last = self.received.get(&step.from)?.copied().unwrap_or(0);
             // From outside, only the order is known; not each operation of a source comes here.
-            let in_order = if hop.how == How::Start { step.seq > last } else { step.seq == last + 1 };
+            let in_order = if hop.how == How::Start {
+                step.seq > last
+            } else {
+                step.seq == last + 1
+            };
             if !in_order {
                 self.totals.disorder += 1;
             }
@@ -210,7 +235,8 @@ impl Node {
             }
             How::Never => {
                 let token = format!("{}-{}", hop.op, hop.path);
-                ctx.send_after(Duration::from_hours(1), target, Step::of(hop, &own, 0)).with_token(&token);
+                ctx.send_after(Duration::from_hours(1), target, Step::of(hop, &own, 0))
+                    .with_token(&token);
                 ctx.send(Self::at(&own), TakeBack { token });
             }
             How::Async { ms, fails } => {
@@ -218,7 +244,11 @@ impl Node {
                 let value = hop.path;
                 ctx.spawn(Step::of(hop, &own, 0), async move {
                     tokio::time::sleep(Duration::from_millis(ms)).await;
-                    if fails { Err("as planned") } else { Ok(Fetched { value }) }
+                    if fails {
+                        Err("as planned")
+                    } else {
+                        Ok(Fetched { value })
+                    }
                 });
             }
         }
@@ -240,7 +270,11 @@ impl Handle<Step> for Node {
     fn handle(&mut self, step: Step, ctx: &mut Context<'_, Self>) -> HandlerResult {
         self.handle_hop(&step, ctx)?;
         if step.how == 0 && ctx.caller().is_some() {
-            ctx.reply(Started { op: step.op, node: step.node, handled: self.totals.handled })?;
+            ctx.reply(Started {
+                op: step.op,
+                node: step.node,
+                handled: self.totals.handled,
+            })?;
         }
         self.perhaps_fail(ctx)
     }
@@ -255,13 +289,19 @@ impl Handle<TakeBack> for Node {
 }
 
 impl Handle<AsyncResult<Step, Fetched>> for Node {
-    fn handle(&mut self, result: AsyncResult<Step, Fetched>, ctx: &mut Context<'_, Self>) -> HandlerResult {
+    fn handle(
+        &mut self,
+        result: AsyncResult<Step, Fetched>,
+        ctx: &mut Context<'_, Self>,
+    ) -> HandlerResult {
         let step = result.metadata;
         match result.outcome {
             AsyncOutcome::Success(fetched) if fetched.value != step.path || step.fails => {
                 return Err(HandlerError::permanent("the result of another operation"));
             }
-            AsyncOutcome::Failure(problem) if !step.fails => return Err(HandlerError::permanent(problem)),
+            AsyncOutcome::Failure(problem) if !step.fails => {
+                return Err(HandlerError::permanent(problem));
+            }
             // It may have been running when the process was killed.
             _ => {}
         }

@@ -33,25 +33,51 @@ impl Answer {
 
 impl Client {
     /// Sends a `POST` and waits for the answer. After an error nobody knows whether the request was taken.
-    pub fn post(&mut self, to: SocketAddr, path: &str, key: Option<&str>, body: &[u8]) -> Result<Answer> {
+    pub fn post(
+        &mut self,
+        to: SocketAddr,
+        path: &str,
+        key: Option<&str>,
+        body: &[u8],
+    ) -> Result<Answer> {
         let result = self.try_post(to, path, key, body);
-        let closes = |answer: &Answer| answer.head.to_ascii_lowercase().contains("connection: close");
+        let closes = |answer: &Answer| {
+            answer
+                .head
+                .to_ascii_lowercase()
+                .contains("connection: close")
+        };
         if result.as_ref().map_or(true, closes) {
             self.connection = None;
         }
         result
     }
 
-    fn try_post(&mut self, to: SocketAddr, path: &str, key: Option<&str>, body: &[u8]) -> Result<Answer> {
-        if self.connection.as_ref().is_none_or(|(address, _)| *address != to) {
+    fn try_post(
+        &mut self,
+        to: SocketAddr,
+        path: &str,
+        key: Option<&str>,
+        body: &[u8],
+    ) -> Result<Answer> {
+        if self
+            .connection
+            .as_ref()
+            .is_none_or(|(address, _)| *address != to)
+        {
             let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
             stream.set_nodelay(true)?;
             stream.set_read_timeout(Some(PATIENCE))?;
             stream.set_write_timeout(Some(PATIENCE))?;
             self.connection = Some((to, BufReader::new(stream)));
         }
-        let Some((_, connection)) = &mut self.connection else { return Err(ErrorKind::NotConnected.into()) };
-        let mut request = format!("POST {path} HTTP/1.1\r\nhost: {to}\r\ncontent-length: {}\r\n", body.len());
+        let Some((_, connection)) = &mut self.connection else {
+            return Err(ErrorKind::NotConnected.into());
+        };
+        let mut request = format!(
+            "POST {path} HTTP/1.1\r\nhost: {to}\r\ncontent-length: {}\r\n",
+            body.len()
+        );
         if let Some(key) = key {
             request += &format!("idempotency-key: {key}\r\n");
         }
@@ -64,7 +90,8 @@ impl Client {
 }
 
 fn read_answer(connection: &mut BufReader<TcpStream>) -> Result<Answer> {
-    let malformed = |what: &str| Error::new(ErrorKind::InvalidData, format!("malformed answer: {what}"));
+    let malformed =
+        |what: &str| Error::new(ErrorKind::InvalidData, format!("malformed answer: {what}"));
     let mut line = |head: &mut String| -> Result<String> {
         let mut line = String::new();
         if connection.read_line(&mut line)? == 0 {
@@ -75,7 +102,11 @@ fn read_answer(connection: &mut BufReader<TcpStream>) -> Result<Answer> {
     };
     let mut head = String::new();
     let first = line(&mut head)?;
-    let status = first.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or_else(|| malformed(&first))?;
+    let status = first
+        .split(' ')
+        .nth(1)
+        .and_then(|code| code.parse().ok())
+        .ok_or_else(|| malformed(&first))?;
     let mut length = 0;
     loop {
         let header = line(&mut head)?;

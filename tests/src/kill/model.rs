@@ -56,8 +56,14 @@ impl Model {
         let mut open = vec![(start(op), source.to_owned())];
         while let Some((hop, from)) = open.pop() {
             let own = node_id(hop.node);
-            let before = self.messages.insert((hop.op, hop.path), (hop.how.name(), from, own.clone()));
-            assert!(before.is_none(), "two messages of operation {op} have the path {}", hop.path);
+            let before = self
+                .messages
+                .insert((hop.op, hop.path), (hop.how.name(), from, own.clone()));
+            assert!(
+                before.is_none(),
+                "two messages of operation {op} have the path {}",
+                hop.path
+            );
             let node = self.nodes.entry(hop.node).or_default();
             node.handled += 1;
             node.op_messages += 1;
@@ -103,12 +109,20 @@ impl Model {
         for (line, record) in records.iter().enumerate() {
             let (key, line) = ((record.op, record.path), line + 1);
             if let Some(first) = seen.insert(key, line) {
-                problems.push(format!("line {line} is the same message as line {first}: {record:?}"));
+                problems.push(format!(
+                    "line {line} is the same message as line {first}: {record:?}"
+                ));
             }
             match self.messages.get(&key) {
-                None => problems.push(format!("line {line} is no message of any operation: {record:?}")),
-                Some((how, from, to)) if (*how, from, to) != (&record.how, &record.from, &record.to) => {
-                    problems.push(format!("line {line} should be {how} from {from} to {to}: {record:?}"));
+                None => problems.push(format!(
+                    "line {line} is no message of any operation: {record:?}"
+                )),
+                Some((how, from, to))
+                    if (*how, from, to) != (&record.how, &record.from, &record.to) =>
+                {
+                    problems.push(format!(
+                        "line {line} should be {how} from {from} to {to}: {record:?}"
+                    ));
                 }
                 Some(_) => {}
             }
@@ -117,7 +131,11 @@ impl Model {
                 let from_node = record.how == How::Now.name();
                 let before = last.insert((&record.from, &record.to, from_node), (record.seq, line));
                 let (before, at) = before.unwrap_or_default();
-                let in_order = if from_node { record.seq == before + 1 } else { record.seq > before };
+                let in_order = if from_node {
+                    record.seq == before + 1
+                } else {
+                    record.seq > before
+                };
                 if !in_order {
                     problems.push(format!(
                         "line {line} is number {} from {} to {}, and number {before} was before it in line {at}",
@@ -128,7 +146,11 @@ impl Model {
                 problems.push(format!("line {line} has no number: {record:?}"));
             }
         }
-        let mut missing: Vec<_> = self.messages.iter().filter(|(key, _)| !seen.contains_key(key)).collect();
+        let mut missing: Vec<_> = self
+            .messages
+            .iter()
+            .filter(|(key, _)| !seen.contains_key(key))
+            .collect();
         missing.sort();
         for (key, message) in missing {
             problems.push(format!("there is no record of {key:?}: {message:?}"));
@@ -146,8 +168,9 @@ mod tests {
     fn records(ops: u64) -> Vec<Handled> {
         let mut records = Vec::new();
         let mut sent: HashMap<(String, String), u64> = HashMap::new();
-        let mut open: std::collections::VecDeque<(Hop, String, u64)> =
-            (1..=ops).map(|op| (start(op), "source".to_owned(), 0)).collect();
+        let mut open: std::collections::VecDeque<(Hop, String, u64)> = (1..=ops)
+            .map(|op| (start(op), "source".to_owned(), 0))
+            .collect();
         while let Some((hop, from, seq)) = open.pop_front() {
             let to = node_id(hop.node);
             for child in next(&hop) {
@@ -162,7 +185,14 @@ mod tests {
                     open.push_back((child, to.clone(), seq));
                 }
             }
-            records.push(Handled { op: hop.op, path: hop.path, how: hop.how.name().to_owned(), from, to, seq });
+            records.push(Handled {
+                op: hop.op,
+                path: hop.path,
+                how: hop.how.name().to_owned(),
+                from,
+                to,
+                seq,
+            });
         }
         records
     }
@@ -181,7 +211,10 @@ mod tests {
         assert!(Model::nodes().any(|node| model.node(node).taken_back > 0));
 
         let mut lost = good.clone();
-        let at = lost.iter().position(|record| record.how == "later").unwrap();
+        let at = lost
+            .iter()
+            .position(|record| record.how == "later")
+            .unwrap();
         lost.remove(at);
         assert!(!model.check(&lost).is_empty());
         let mut twice = good.clone();
@@ -190,7 +223,10 @@ mod tests {
         let mut swapped = good.clone();
         let pair = |record: &Handled| (record.from.clone(), record.to.clone());
         let second = good.iter().position(|record| record.seq == 2).unwrap();
-        let first = good.iter().position(|record| record.seq == 1 && pair(record) == pair(&good[second])).unwrap();
+        let first = good
+            .iter()
+            .position(|record| record.seq == 1 && pair(record) == pair(&good[second]))
+            .unwrap();
         swapped.swap(first, second);
         assert!(!model.check(&swapped).is_empty());
         let mut foreign = good;

@@ -73,7 +73,13 @@ pub fn node_id(node: u64) -> String {
 /// The first message of an operation.
 pub fn start(op: u64) -> Hop {
     let draw = mix(op, 1);
-    Hop { op, path: 0, node: draw % NODES, left: 4 + (draw >> 32) as u32 % 20, how: How::Start }
+    Hop {
+        op,
+        path: 0,
+        node: draw % NODES,
+        left: 4 + (draw >> 32) as u32 % 20,
+        how: How::Start,
+    }
 }
 
 /// What a message makes its node send. A [`How::Never`] is to be taken back by another message to itself.
@@ -98,9 +104,20 @@ pub fn next(hop: &Hop) -> Vec<Hop> {
             child(3, somewhere, 0, How::Now),
         ],
         2 => vec![child(1, somewhere, left, How::Later { ms: 1 + ms })],
-        3 => vec![child(1, hop.node, left, How::Async { ms: ms / 2, fails: draw >> 60 & 1 == 1 })],
+        3 => vec![child(
+            1,
+            hop.node,
+            left,
+            How::Async {
+                ms: ms / 2,
+                fails: draw >> 60 & 1 == 1,
+            },
+        )],
         4 => vec![child(1, hop.node, left, How::Now)],
-        5 => vec![child(1, somewhere, 0, How::Never), child(2, somewhere, left, How::Now)],
+        5 => vec![
+            child(1, somewhere, 0, How::Never),
+            child(2, somewhere, left, How::Now),
+        ],
         // Back and forth between two neighbours.
         6..=9 => vec![child(1, hop.node ^ 1, left, How::Now)],
         _ => vec![child(1, somewhere, left, How::Now)],

@@ -24,7 +24,11 @@ pub fn wait_for<T>(mut look: impl FnMut() -> Option<T>, problem: impl FnOnce() -
         if let Some(found) = look() {
             return found;
         }
-        assert!(watch.elapsed() < PATIENCE, "waited for {PATIENCE:?} in vain: {}", problem());
+        assert!(
+            watch.elapsed() < PATIENCE,
+            "waited for {PATIENCE:?} in vain: {}",
+            problem()
+        );
         std::thread::sleep(Duration::from_millis(2));
     }
 }
@@ -70,10 +74,17 @@ impl Start<'_> {
             .envs(self.environment)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(File::create(&stderr).unwrap_or_else(|error| panic!("{}: {error}", stderr.display())))
+            .stderr(
+                File::create(&stderr)
+                    .unwrap_or_else(|error| panic!("{}: {error}", stderr.display())),
+            )
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {}: {error}", self.binary.display()));
-        Process { child, stderr, steps }
+        Process {
+            child,
+            stderr,
+            steps,
+        }
     }
 }
 
@@ -93,7 +104,11 @@ impl Process {
         let said = self.said();
         let lines: Vec<&str> = said.lines().collect();
         let from = lines.len().saturating_sub(60);
-        format!("{}:\n{}", self.stderr.display(), lines.get(from..).unwrap_or_default().join("\n"))
+        format!(
+            "{}:\n{}",
+            self.stderr.display(),
+            lines.get(from..).unwrap_or_default().join("\n")
+        )
     }
 
     /// Where its ingresses listen, by their ids, once it is ready; none when it has ended instead.
@@ -107,7 +122,11 @@ impl Process {
             if said.contains("ready; Ctrl-C") {
                 return Some(said.lines().filter_map(listens_at).collect());
             }
-            assert!(watch.elapsed() < PATIENCE, "it is not ready after {PATIENCE:?}\n{}", self.last_words());
+            assert!(
+                watch.elapsed() < PATIENCE,
+                "it is not ready after {PATIENCE:?}\n{}",
+                self.last_words()
+            );
             std::thread::sleep(Duration::from_millis(2));
         }
         None
@@ -118,7 +137,9 @@ impl Process {
     /// # Panics
     /// When the system cannot tell.
     pub fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().unwrap_or_else(|error| panic!("the process cannot be asked: {error}"))
+        self.child
+            .try_wait()
+            .unwrap_or_else(|error| panic!("the process cannot be asked: {error}"))
     }
 
     /// Waits for its end.
@@ -127,7 +148,10 @@ impl Process {
     /// When it does not come.
     pub fn wait(&mut self) -> ExitStatus {
         let (stderr, child) = (self.stderr.clone(), &mut self.child);
-        wait_for(|| child.try_wait().ok().flatten(), || format!("it does not end; see {}", stderr.display()))
+        wait_for(
+            || child.try_wait().ok().flatten(),
+            || format!("it does not end; see {}", stderr.display()),
+        )
     }
 
     /// `kill -9`.
@@ -138,7 +162,12 @@ impl Process {
         // Fails when it has ended already, which the status tells better.
         let _ = self.child.kill();
         let status = self.wait();
-        assert_eq!(status.signal(), Some(libc::SIGKILL), "it ended by itself: {status}\n{}", self.last_words());
+        assert_eq!(
+            status.signal(),
+            Some(libc::SIGKILL),
+            "it ended by itself: {status}\n{}",
+            self.last_words()
+        );
     }
 
     /// Asks it to stop, and waits until it has.
@@ -159,13 +188,20 @@ impl Process {
             .map(|chunk| u64::from_le_bytes(<[u8; 8]>::try_from(chunk).unwrap_or_default()))
             .collect();
         let count = |step: Step| numbers.get(1 + step as usize).copied().unwrap_or(0);
-        let last = numbers.first().and_then(|last| Step::ALL.get(*last as usize)).copied();
-        Steps { last: last.filter(|_| numbers.len() > 1), counts: Step::ALL.map(count) }
+        let last = numbers
+            .first()
+            .and_then(|last| Step::ALL.get(*last as usize))
+            .copied();
+        Steps {
+            last: last.filter(|_| numbers.len() > 1),
+            counts: Step::ALL.map(count),
+        }
     }
 
     /// What it occupies in memory, in bytes: its resident set.
     pub fn resident_bytes(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap_or_default();
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
         kib.unwrap_or(0) << 10

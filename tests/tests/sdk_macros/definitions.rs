@@ -204,12 +204,12 @@ macro_rules! declared {
     ($name:ident, $typename:literal, $message:ty, $target:path, $key:ty, $limit:expr, $after:literal) => {
         #[derive(Debug)]
         #[stateful_function(
-            typename = $typename,
-            accepts($message),
-            sends($target),
-            max_queue = $limit,
-            retry(initial_delay = $after)
-        )]
+                            typename = $typename,
+                            accepts($message),
+                            sends($target),
+                            max_queue = $limit,
+                            retry(initial_delay = $after)
+                        )]
         struct $name {
             #[persisted(name = $typename, expire_after_write = $after)]
             table: PersistedTable<$key, $message>,
@@ -223,8 +223,14 @@ declared!(Declared, "definitions/declared", String, Bare, u64, 3, "2s");
 #[test]
 fn macros_of_the_author_can_declare_functions() {
     let declared = Declared::definition();
-    assert_eq!(declared.describe().sends, ["definitions/declared", "definitions/bare"]);
-    assert_eq!((declared.limits.queue_len, declared.retry.initial_delay_ms), (3, 2_000));
+    assert_eq!(
+        declared.describe().sends,
+        ["definitions/declared", "definitions/bare"]
+    );
+    assert_eq!(
+        (declared.limits.queue_len, declared.retry.initial_delay_ms),
+        (3, 2_000)
+    );
     assert_eq!(declared.states[0].name, "definitions/declared");
     assert_eq!(declared.states[0].key_shape, Some(Shape::Uint(64)));
     let mut created = Declared::create().unwrap();

@@ -5,7 +5,9 @@ use statefun::prelude::*;
 
 use crate::functions::city::City;
 use crate::grid::CellId;
-use crate::messages::{CellAnswer, CellOpened, CountDrivers, DriverGone, DriverHere, DriversCounted, FindDriver};
+use crate::messages::{
+    CellAnswer, CellOpened, CountDrivers, DriverGone, DriverHere, DriversCounted, FindDriver,
+};
 
 /// A cell; the id is its [`CellId`] as text.
 ///
@@ -52,7 +54,10 @@ impl Handle<FindDriver> for GeoCell {
         // Any of them, so that rides that ask at the same time rarely mean the same driver.
         let chosen = ctx.random().below(candidates.len() as u64) as usize;
         let driver = (!candidates.is_empty()).then(|| candidates.swap_remove(chosen));
-        ctx.reply(CellAnswer { question: wanted.question, driver })?;
+        ctx.reply(CellAnswer {
+            question: wanted.question,
+            driver,
+        })?;
         Ok(())
     }
 }
@@ -61,7 +66,13 @@ impl Handle<CountDrivers> for GeoCell {
     fn handle(&mut self, count: CountDrivers, ctx: &mut Context<'_, Self>) -> HandlerResult {
         let mut drivers = 0;
         self.drivers.for_each(|_, _| drivers += 1)?;
-        ctx.send(City::whole(), DriversCounted { tick: count.tick, drivers });
+        ctx.send(
+            City::whole(),
+            DriversCounted {
+                tick: count.tick,
+                drivers,
+            },
+        );
         Ok(())
     }
 }

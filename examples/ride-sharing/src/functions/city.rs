@@ -7,7 +7,9 @@ use statefun::prelude::*;
 
 use crate::functions::cell::GeoCell;
 use crate::grid::CellId;
-use crate::messages::{BOARD, CellOpened, CityReport, CountDrivers, DriversCounted, RideOver, Tick};
+use crate::messages::{
+    BOARD, CellOpened, CityReport, CountDrivers, DriversCounted, RideOver, Tick,
+};
 use crate::settings::Settings;
 
 /// A count of free drivers under way.
@@ -86,12 +88,19 @@ impl Handle<Tick> for City {
     fn handle(&mut self, tick: Tick, ctx: &mut Context<'_, Self>) -> HandlerResult {
         *self.ticks += 1;
         // A count that is not done by now is given up: answers to it are of an earlier tick.
-        self.count.set(Count { tick: tick.number, waiting: *self.known_cells, drivers: 0 });
+        self.count.set(Count {
+            tick: tick.number,
+            waiting: *self.known_cells,
+            drivers: 0,
+        });
         if self.count.waiting == 0 {
             return self.report(ctx);
         }
         self.cells.for_each(|(x, y), _| {
-            ctx.send(GeoCell::at(CellId::new(*x, *y).to_string()), CountDrivers { tick: tick.number });
+            ctx.send(
+                GeoCell::at(CellId::new(*x, *y).to_string()),
+                CountDrivers { tick: tick.number },
+            );
         })?;
         Ok(())
     }
@@ -110,12 +119,20 @@ impl Handle<CellOpened> for City {
 
 impl Handle<DriversCounted> for City {
     fn handle(&mut self, counted: DriversCounted, ctx: &mut Context<'_, Self>) -> HandlerResult {
-        if self.count.get().is_none_or(|count| count.tick != counted.tick) {
+        if self
+            .count
+            .get()
+            .is_none_or(|count| count.tick != counted.tick)
+        {
             return Ok(());
         }
         self.count.drivers += counted.drivers;
         self.count.waiting -= 1;
-        if self.count.waiting == 0 { self.report(ctx) } else { Ok(()) }
+        if self.count.waiting == 0 {
+            self.report(ctx)
+        } else {
+            Ok(())
+        }
     }
 }
 

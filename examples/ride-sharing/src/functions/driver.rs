@@ -6,8 +6,8 @@ use crate::functions::cell::GeoCell;
 use crate::functions::ride::Ride;
 use crate::grid::CellId;
 use crate::messages::{
-    AskStatus, DriverAnswer, DriverGone, DriverHere, DriverOrders, DriverState, LocationUpdate, Offer, OfferAnswer,
-    OfferWithdrawn, Progress, ProgressStep,
+    AskStatus, DriverAnswer, DriverGone, DriverHere, DriverOrders, DriverState, LocationUpdate,
+    Offer, OfferAnswer, OfferWithdrawn, Progress, ProgressStep,
 };
 
 /// What a driver is doing.
@@ -43,7 +43,11 @@ impl Duty {
             Self::ToPickup(job) => (DriverState::ToPickup, Some(job.pickup)),
             Self::Driving(job) => (DriverState::Driving, Some(job.destination)),
         };
-        DriverOrders { state, ride: self.job().map(|job| job.ride.clone()), go_to }
+        DriverOrders {
+            state,
+            ride: self.job().map(|job| job.ride.clone()),
+            go_to,
+        }
     }
 }
 
@@ -71,20 +75,42 @@ impl Driver {
     }
 
     fn show_up(&self, ctx: &mut Context<'_, Self>) {
-        ctx.send(GeoCell::at(self.at.to_string()), DriverHere { driver: ctx.id().to_owned() });
+        ctx.send(
+            GeoCell::at(self.at.to_string()),
+            DriverHere {
+                driver: ctx.id().to_owned(),
+            },
+        );
     }
 
     fn leave(ctx: &mut Context<'_, Self>, cell: CellId) {
-        ctx.send(GeoCell::at(cell.to_string()), DriverGone { driver: ctx.id().to_owned() });
+        ctx.send(
+            GeoCell::at(cell.to_string()),
+            DriverGone {
+                driver: ctx.id().to_owned(),
+            },
+        );
     }
 
     fn accept(&mut self, job: Offer, ctx: &mut Context<'_, Self>) {
-        ctx.send(Ride::at(&job.ride), OfferAnswer { number: job.number, accepted: true });
+        ctx.send(
+            Ride::at(&job.ride),
+            OfferAnswer {
+                number: job.number,
+                accepted: true,
+            },
+        );
         self.duty.set(Duty::ToPickup(job));
     }
 
     fn report(job: &Offer, step: ProgressStep, ctx: &mut Context<'_, Self>) {
-        ctx.send(Ride::at(&job.ride), Progress { number: job.number, step });
+        ctx.send(
+            Ride::at(&job.ride),
+            Progress {
+                number: job.number,
+                step,
+            },
+        );
     }
 
     fn tell_orders(&self, ctx: &mut Context<'_, Self>) -> HandlerResult {
@@ -128,7 +154,13 @@ impl Handle<LocationUpdate> for Driver {
 impl Handle<Offer> for Driver {
     fn handle(&mut self, offer: Offer, ctx: &mut Context<'_, Self>) -> HandlerResult {
         if *self.duty != Duty::Free {
-            ctx.send(Ride::at(&offer.ride), OfferAnswer { number: offer.number, accepted: false });
+            ctx.send(
+                Ride::at(&offer.ride),
+                OfferAnswer {
+                    number: offer.number,
+                    accepted: false,
+                },
+            );
             return Ok(());
         }
         Self::leave(ctx, *self.at);
@@ -149,7 +181,13 @@ impl Handle<DriverAnswer> for Driver {
             if answer.accept {
                 self.accept(offer, ctx);
             } else {
-                ctx.send(Ride::at(&offer.ride), OfferAnswer { number: offer.number, accepted: false });
+                ctx.send(
+                    Ride::at(&offer.ride),
+                    OfferAnswer {
+                        number: offer.number,
+                        accepted: false,
+                    },
+                );
                 self.free(ctx);
             }
         }
@@ -159,7 +197,10 @@ impl Handle<DriverAnswer> for Driver {
 
 impl Handle<OfferWithdrawn> for Driver {
     fn handle(&mut self, withdrawn: OfferWithdrawn, ctx: &mut Context<'_, Self>) -> HandlerResult {
-        let mine = self.duty.job().is_some_and(|job| job.ride == withdrawn.ride && job.number == withdrawn.number);
+        let mine = self
+            .duty
+            .job()
+            .is_some_and(|job| job.ride == withdrawn.ride && job.number == withdrawn.number);
         if mine {
             self.free(ctx);
         }

@@ -18,7 +18,10 @@ pub struct Journal {
 impl Handle<TypedValue> for Journal {
     fn handle(&mut self, value: TypedValue, _: &mut Context<'_, Self>) -> HandlerResult {
         let text = String::from_utf8_lossy(&value.value).into_owned();
-        self.entries.append(JournalEntry { typename: value.typename.to_string(), value: text });
+        self.entries.append(JournalEntry {
+            typename: value.typename.to_string(),
+            value: text,
+        });
         Ok(())
     }
 }
@@ -26,7 +29,9 @@ impl Handle<TypedValue> for Journal {
 impl Handle<AskJournal> for Journal {
     fn handle(&mut self, _: AskJournal, ctx: &mut Context<'_, Self>) -> HandlerResult {
         if ctx.caller().is_some() {
-            ctx.reply(JournalPages { entries: self.entries.view()? })?;
+            ctx.reply(JournalPages {
+                entries: self.entries.view()?,
+            })?;
         }
         Ok(())
     }

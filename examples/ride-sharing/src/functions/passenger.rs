@@ -41,11 +41,17 @@ impl Handle<RequestRide> for Passenger {
                 destination: request.destination,
             };
             ctx.send(Ride::at(&ride), start);
-            self.last.set(RideStatus { ride, state: RideState::Searching, ..RideStatus::default() });
+            self.last.set(RideStatus {
+                ride,
+                state: RideState::Searching,
+                ..RideStatus::default()
+            });
         }
         // Who asks for a second ride meanwhile hears of the first.
         match ctx.caller() {
-            Some(client) if self.last.state == RideState::Searching => self.waiting.push(client.clone()),
+            Some(client) if self.last.state == RideState::Searching => {
+                self.waiting.push(client.clone());
+            }
             Some(_) => ctx.reply(self.last.clone())?,
             None => {}
         }

@@ -12,9 +12,9 @@ use crate::functions::driver::Driver;
 use crate::functions::passenger::Passenger;
 use crate::grid::CellId;
 use crate::messages::{
-    AskStatus, CellAnswer, EVENTS, FindDriver, Offer, OfferAnswer, OfferExpired, OfferWithdrawn, Overdue, Progress,
-    ProgressStep, RideEvent, RideOver, RideState, RideStatus, RideStep, RouteEstimate, RouteQuestion, SearchAgain,
-    StartRide,
+    AskStatus, CellAnswer, EVENTS, FindDriver, Offer, OfferAnswer, OfferExpired, OfferWithdrawn,
+    Overdue, Progress, ProgressStep, RideEvent, RideOver, RideState, RideStatus, RideStep,
+    RouteEstimate, RouteQuestion, SearchAgain, StartRide,
 };
 use crate::settings::Settings;
 
@@ -101,11 +101,17 @@ pub struct Ride {
 impl Ride {
     /// A ride that knows nothing yet; the factory that the module binds.
     pub fn new(settings: Arc<Settings>) -> Self {
-        Self { trip: PersistedValue::default(), outcome: PersistedValue::default(), settings }
+        Self {
+            trip: PersistedValue::default(),
+            outcome: PersistedValue::default(),
+            settings,
+        }
     }
 
     fn is_offered(&self, number: u32) -> bool {
-        self.trip.get().is_some_and(|trip| trip.phase == Phase::Offered && trip.offers == number)
+        self.trip
+            .get()
+            .is_some_and(|trip| trip.phase == Phase::Offered && trip.offers == number)
     }
 
     /// Asks the next of the cells around the passenger; after the last of them, all again a little later.
@@ -115,7 +121,10 @@ impl Ride {
         let around = trip.pickup.nearby(self.settings.search_radius);
         if let Some(cell) = around.get(trip.cell) {
             trip.questions += 1;
-            let question = FindDriver { question: trip.questions, except: trip.asked.clone() };
+            let question = FindDriver {
+                question: trip.questions,
+                except: trip.asked.clone(),
+            };
             ctx.send(GeoCell::at(cell.to_string()), question);
             return Ok(());
         }
@@ -125,7 +134,11 @@ impl Ride {
         }
         trip.cell = 0;
         trip.asked.clear();
-        ctx.send_after(self.settings.search_pause, Self::at(ctx.id()), SearchAgain {});
+        ctx.send_after(
+            self.settings.search_pause,
+            Self::at(ctx.id()),
+            SearchAgain {},
+        );
         Ok(())
     }
 
@@ -137,7 +150,10 @@ impl Ride {
 
     fn withdraw(&self, ctx: &mut Context<'_, Self>) {
         if let Some(driver) = &self.trip.driver {
-            let withdrawn = OfferWithdrawn { ride: ctx.id().to_owned(), number: self.trip.offers };
+            let withdrawn = OfferWithdrawn {
+                ride: ctx.id().to_owned(),
+                number: self.trip.offers,
+            };
             ctx.send(Driver::at(driver), withdrawn);
         }
     }
@@ -145,13 +161,18 @@ impl Ride {
     fn price_cents(&self) -> u64 {
         let trip = &self.trip;
         // The estimate is late when the way was short.
-        let cells = trip.route.unwrap_or_else(|| trip.pickup.distance(trip.destination));
+        let cells = trip
+            .route
+            .unwrap_or_else(|| trip.pickup.distance(trip.destination));
         self.settings.pricing.price_cents(cells)
     }
 
     fn status(&self, ctx: &Context<'_, Self>) -> RideStatus {
         let Some(trip) = self.trip.get() else {
-            let unknown = RideStatus { ride: ctx.id().to_owned(), ..RideStatus::default() };
+            let unknown = RideStatus {
+                ride: ctx.id().to_owned(),
+                ..RideStatus::default()
+            };
             return self.outcome.get().cloned().unwrap_or(unknown);
         };
         let (state, driver) = match trip.phase {
@@ -159,12 +180,25 @@ impl Ride {
             Phase::Coming => (RideState::Matched, trip.driver.clone()),
             Phase::Riding => (RideState::Started, trip.driver.clone()),
         };
-        let price_cents = trip.route.map(|cells| self.settings.pricing.price_cents(cells));
-        RideStatus { ride: ctx.id().to_owned(), state, driver, price_cents, reason: None }
+        let price_cents = trip
+            .route
+            .map(|cells| self.settings.pricing.price_cents(cells));
+        RideStatus {
+            ride: ctx.id().to_owned(),
+            state,
+            driver,
+            price_cents,
+            reason: None,
+        }
     }
 
     /// Writes an event, for all who are to know of it.
-    fn record(&mut self, event: RideStep, reason: Option<&str>, ctx: &mut Context<'_, Self>) -> HandlerResult {
+    fn record(
+        &mut self,
+        event: RideStep,
+        reason: Option<&str>,
+        ctx: &mut Context<'_, Self>,
+    ) -> HandlerResult {
         self.trip.events += 1;
         let event = RideEvent {
             ride: ctx.id().to_owned(),
@@ -193,12 +227,21 @@ impl Ride {
     }
 
     /// The last event; from here on there is only the outcome.
-    fn end(&mut self, event: RideStep, reason: Option<&str>, ctx: &mut Context<'_, Self>) -> HandlerResult {
+    fn end(
+        &mut self,
+        event: RideStep,
+        reason: Option<&str>,
+        ctx: &mut Context<'_, Self>,
+    ) -> HandlerResult {
         self.record(event, reason, ctx)?;
         let ended = event == RideStep::Ended;
         let outcome = RideStatus {
             ride: ctx.id().to_owned(),
-            state: if ended { RideState::Ended } else { RideState::Failed },
+            state: if ended {
+                RideState::Ended
+            } else {
+                RideState::Failed
+            },
             driver: self.trip.driver.clone(),
             price_cents: ended.then(|| self.price_cents()),
             reason: reason.map(str::to_owned),
@@ -223,7 +266,10 @@ impl Ride {
 
     /// Finds out how long the route is. That takes a while, as asking a service for it would, so it happens aside.
     fn estimate(&self, question: RouteQuestion, ctx: &mut Context<'_, Self>) {
-        let (delay, cells) = (self.settings.route_delay, question.from.distance(question.to));
+        let (delay, cells) = (
+            self.settings.route_delay,
+            question.from.distance(question.to),
+        );
         ctx.spawn(question, async move {
             tokio::time::sleep(delay).await;
             Ok::<_, Infallible>(RouteEstimate { cells })
@@ -233,10 +279,25 @@ impl Ride {
 
 impl Handle<StartRide> for Ride {
     fn handle(&mut self, start: StartRide, ctx: &mut Context<'_, Self>) -> HandlerResult {
-        let StartRide { passenger, pickup, destination } = start;
-        self.trip.set(Trip { passenger, pickup, destination, ..Trip::default() });
+        let StartRide {
+            passenger,
+            pickup,
+            destination,
+        } = start;
+        self.trip.set(Trip {
+            passenger,
+            pickup,
+            destination,
+            ..Trip::default()
+        });
         self.record(RideStep::Requested, None, ctx)?;
-        self.estimate(RouteQuestion { from: pickup, to: destination }, ctx);
+        self.estimate(
+            RouteQuestion {
+                from: pickup,
+                to: destination,
+            },
+            ctx,
+        );
         self.search(ctx)
     }
 }
@@ -252,7 +313,9 @@ impl Handle<AsyncResult<RouteQuestion, RouteEstimate>> for Ride {
         }
         match result.outcome {
             AsyncOutcome::Success(estimate) => self.trip.route = Some(estimate.cells),
-            AsyncOutcome::Failure(problem) => tracing::warn!(ride = ctx.id(), problem, "no estimate of the route"),
+            AsyncOutcome::Failure(problem) => {
+                tracing::warn!(ride = ctx.id(), problem, "no estimate of the route");
+            }
             // The process was restarted meanwhile; asking twice does no harm.
             AsyncOutcome::Unknown => self.estimate(result.metadata, ctx),
         }
@@ -277,17 +340,30 @@ impl Handle<CellAnswer> for Ride {
         trip.offers += 1;
         trip.driver = Some(driver.clone());
         let number = trip.offers;
-        let offer =
-            Offer { ride: ctx.id().to_owned(), number, pickup: trip.pickup, destination: trip.destination };
+        let offer = Offer {
+            ride: ctx.id().to_owned(),
+            number,
+            pickup: trip.pickup,
+            destination: trip.destination,
+        };
         ctx.send(Driver::at(driver), offer);
-        ctx.send_after(self.settings.offer_timeout, Self::at(ctx.id()), OfferExpired { number }).with_token(OFFER);
+        ctx.send_after(
+            self.settings.offer_timeout,
+            Self::at(ctx.id()),
+            OfferExpired { number },
+        )
+        .with_token(OFFER);
         Ok(())
     }
 }
 
 impl Handle<SearchAgain> for Ride {
     fn handle(&mut self, _: SearchAgain, ctx: &mut Context<'_, Self>) -> HandlerResult {
-        if self.trip.get().is_some() { self.search(ctx) } else { Ok(()) }
+        if self.trip.get().is_some() {
+            self.search(ctx)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -304,7 +380,8 @@ impl Handle<OfferAnswer> for Ride {
         self.trip.phase = Phase::Coming;
         self.record(RideStep::Matched, None, ctx)?;
         self.tell_passenger(ctx);
-        ctx.send_after(self.settings.ride_limit, Self::at(ctx.id()), Overdue {}).with_token(LIMIT);
+        ctx.send_after(self.settings.ride_limit, Self::at(ctx.id()), Overdue {})
+            .with_token(LIMIT);
         Ok(())
     }
 }
@@ -321,8 +398,11 @@ impl Handle<OfferExpired> for Ride {
 
 impl Handle<Progress> for Ride {
     fn handle(&mut self, progress: Progress, ctx: &mut Context<'_, Self>) -> HandlerResult {
-        let Some(trip) = self.trip.get() else { return Ok(()) };
-        let of_driver = matches!(trip.phase, Phase::Coming | Phase::Riding) && trip.offers == progress.number;
+        let Some(trip) = self.trip.get() else {
+            return Ok(());
+        };
+        let of_driver =
+            matches!(trip.phase, Phase::Coming | Phase::Riding) && trip.offers == progress.number;
         if !of_driver {
             return Ok(());
         }

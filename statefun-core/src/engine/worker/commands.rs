@@ -103,11 +103,13 @@ impl Worker {
             start.clone_from(last);
             start.push(0);
             for (key, value) in chunk {
-                let (Some(key), Some(row)) = (parse_address_key(&key), WaitRow::decode(&value)) else {
+                let (Some(key), Some(row)) = (parse_address_key(&key), WaitRow::decode(&value))
+                else {
                     return Err(WorkerError::Row("a waiting address"));
                 };
                 let name = self.registry.function_name(key.function);
-                if matches!(row.kind, WaitKind::Retrying | WaitKind::Parked) && found.len() < limit {
+                if matches!(row.kind, WaitKind::Retrying | WaitKind::Parked) && found.len() < limit
+                {
                     found.push(describe(name, key.id, row));
                 }
             }
@@ -117,7 +119,8 @@ impl Worker {
 
     fn wait_row(&self, address: &Address) -> Result<Option<WaitRow>, WorkerError> {
         let row = self.rows.borrow().get(&waiting_key(self.groups, address))?;
-        row.map(|row| WaitRow::decode(&row).ok_or(WorkerError::Row("a waiting address"))).transpose()
+        row.map(|row| WaitRow::decode(&row).ok_or(WorkerError::Row("a waiting address")))
+            .transpose()
     }
 
     fn show(
@@ -133,7 +136,9 @@ impl Worker {
         let mut shown = Vec::new();
         for (_, value) in self.rows.borrow().scan(&start, &end, messages)? {
             let envelope = Envelope::decode(&mut Bytes::from(value), &self.registry)?;
-            let Some(body) = envelope.body.as_any().downcast_ref::<TypedValue>() else { continue };
+            let Some(body) = envelope.body.as_any().downcast_ref::<TypedValue>() else {
+                continue;
+            };
             shown.push(QueuedMessage {
                 typename: body.typename.to_string(),
                 from: envelope.from.map(|from| from.to_string()),
@@ -155,7 +160,10 @@ impl Worker {
         };
         let mut arrived = None;
         if let Some(wait) = self.moving.get(address) {
-            if wait.loaded || wait.stored || !matches!(row.kind, WaitKind::Retrying | WaitKind::Parked) {
+            if wait.loaded
+                || wait.stored
+                || !matches!(row.kind, WaitKind::Retrying | WaitKind::Parked)
+            {
                 // It goes on already.
                 return Ok(Ok(CommandResult::Done { messages: 0 }));
             }
@@ -186,14 +194,18 @@ impl Worker {
 
     /// Drops the first messages that wait at a held address.
     fn drop_messages(&mut self, address: &Address, count: u64) -> Result<(), WorkerError> {
-        let Some(wait) = self.held.get_mut(address) else { return Ok(()) };
+        let Some(wait) = self.held.get_mut(address) else {
+            return Ok(());
+        };
         let until = wait.next.min(wait.head.saturating_add(count));
         let mut start = queue_key(self.groups, address, wait.head);
         let end = queue_key(self.groups, address, until);
         wait.head = until;
         loop {
             let chunk = self.rows.borrow().scan(&start, &end, 1024)?;
-            let Some((last, _)) = chunk.last() else { return Ok(()) };
+            let Some((last, _)) = chunk.last() else {
+                return Ok(());
+            };
             start.clone_from(last);
             let mut rows = self.rows.borrow_mut();
             for (key, _) in chunk {
@@ -224,7 +236,9 @@ fn describe(function: Option<TypeName>, id: String, row: WaitRow) -> WaitingAddr
 
 fn readable(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
-        Ok(text) if !text.contains(|c: char| c.is_control() && !c.is_whitespace()) => text.to_owned(),
+        Ok(text) if !text.contains(|c: char| c.is_control() && !c.is_whitespace()) => {
+            text.to_owned()
+        }
         _ => bytes.iter().fold(String::new(), |mut text, byte| {
             use std::fmt::Write as _;
             let _ = write!(text, "{byte:02x}");

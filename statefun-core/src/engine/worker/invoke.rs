@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::clock::Timestamp;
 use crate::engine::cut::egress_framing;
 use crate::engine::envelope::Envelope;
 use crate::engine::instances::{FunctionTable, Invoked, SlotId};
@@ -9,7 +10,6 @@ use crate::engine::registry::{OnError, Registry};
 use crate::engine::timers::timer_key;
 use crate::engine::waiting::Wait;
 use crate::engine::worker::{Body, GROUP, StartOperation, Worker, WorkerError};
-use crate::clock::Timestamp;
 use crate::id::{Address, LazyTypeName, MessageTypeId};
 use crate::io::egress::DeadLetter;
 use crate::io::ingress::{Ack, AckOutcome, Record};
@@ -22,7 +22,10 @@ use crate::state::keys::{Space, address_key, push_escaped};
 pub(crate) const BAD_RECORD: &str = "io.statefun/BadRecord";
 
 /// A slot for an address that has no row.
-pub(super) fn insert_empty(table: &mut dyn FunctionTable, address: &Address) -> Result<SlotId, WorkerError> {
+pub(super) fn insert_empty(
+    table: &mut dyn FunctionTable,
+    address: &Address,
+) -> Result<SlotId, WorkerError> {
     let slot = table.insert(address);
     let rows = vec![None; table.row_states().len()];
     table.load(slot, &rows)?;
@@ -49,7 +52,9 @@ impl Worker {
                 self.prefetch(group);
             }
             for _ in 0..group {
-                let Some(envelope) = self.mailbox.pop_front() else { break };
+                let Some(envelope) = self.mailbox.pop_front() else {
+                    break;
+                };
                 self.deliver(envelope)?;
             }
             done += group;
@@ -70,7 +75,9 @@ impl Worker {
     fn prefetch(&self, group: usize) {
         let targets = || {
             self.mailbox.iter().take(group).filter_map(|envelope| {
-                let table = self.tables.get(self.registry.function_index(envelope.to.function())?)?;
+                let table = self
+                    .tables
+                    .get(self.registry.function_index(envelope.to.function())?)?;
                 Some((table, envelope.to.hash()))
             })
         };
@@ -85,10 +92,15 @@ impl Worker {
     /// Gives a message to its address, now or when the address no longer waits.
     pub(super) fn deliver(&mut self, envelope: Envelope) -> Result<(), WorkerError> {
         let Some(function) = self.registry.function_index(envelope.to.function()) else {
-            let problem = format!("no function `{}` in this application", envelope.to.function());
+            let problem = format!(
+                "no function `{}` in this application",
+                envelope.to.function()
+            );
             return self.dead_letter(&envelope, &problem);
         };
-        let Some(table) = self.tables.get_mut(function) else { return Ok(()) };
+        let Some(table) = self.tables.get_mut(function) else {
+            return Ok(());
+        };
         let Some(slot) = table.find(&envelope.to) else {
             if self.store_is_empty {
                 let slot = insert_empty(&mut **table, &envelope.to)?;
@@ -104,7 +116,12 @@ impl Worker {
         self.invoke_or_hold(function, slot, envelope)
     }
 
-    fn invoke_or_hold(&mut self, function: usize, slot: SlotId, envelope: Envelope) -> Result<(), WorkerError> {
+    fn invoke_or_hold(
+        &mut self,
+        function: usize,
+        slot: SlotId,
+        envelope: Envelope,
+    ) -> Result<(), WorkerError> {
         match self.invoke(function, slot, &envelope)? {
             Ok(()) => Ok(()),
             Err(error) => self.hold(function, slot, envelope, error),
@@ -118,7 +135,9 @@ impl Worker {
         slot: SlotId,
         envelope: &Envelope,
     ) -> Result<Result<(), HandlerError>, WorkerError> {
-        let Some(table) = self.tables.get_mut(function) else { return Ok(Ok(())) };
+        let Some(table) = self.tables.get_mut(function) else {
+            return Ok(Ok(()));
+        };
         self.counts.invocations += 1;
         let scope = InvocationScope {
             address: &envelope.to,
@@ -158,7 +177,11 @@ impl Worker {
         if !self.invocation.sends.is_empty() {
             let mut sends = std::mem::take(&mut self.invocation.sends);
             for (to, body) in sends.drain(..) {
-                self.route(Envelope { to, from: Some(own.clone()), body });
+                self.route(Envelope {
+                    to,
+                    from: Some(own.clone()),
+                    body,
+                });
             }
             self.invocation.sends = sends;
         }
@@ -184,10 +207,16 @@ impl Worker {
         if !self.invocation.spawns.is_empty() {
             for spawn in std::mem::take(&mut self.invocation.spawns) {
                 let id = self.next_sequence();
-                let unknown = Envelope { to: own.clone(), from: None, body: spawn.unknown.clone_any() };
+                let unknown = Envelope {
+                    to: own.clone(),
+                    from: None,
+                    body: spawn.unknown.clone_any(),
+                };
                 let mut bytes = Vec::new();
                 unknown.encode(&mut bytes)?;
-                self.rows.borrow_mut().put(self.operation_key(own, id), bytes);
+                self.rows
+                    .borrow_mut()
+                    .put(self.operation_key(own, id), bytes);
                 self.operations.insert(id);
                 self.effects.operations.push(StartOperation {
                     address: own.clone(),
@@ -209,8 +238,14 @@ impl Worker {
     /// An operation has ended; what is not one of this process' own is dropped.
     pub(crate) fn operation_done(&mut self, address: &Address, id: u64, result: Body) {
         if self.operations.remove(&id) {
-            self.rows.borrow_mut().delete(self.operation_key(address, id));
-            self.route(Envelope { to: address.clone(), from: None, body: result });
+            self.rows
+                .borrow_mut()
+                .delete(self.operation_key(address, id));
+            self.route(Envelope {
+                to: address.clone(),
+                from: None,
+                body: result,
+            });
             self.changed = true;
         }
     }
@@ -227,10 +262,18 @@ impl Worker {
         let group = own.key_group(self.groups);
         let key = timer_key(group, timer);
         let mut value = Vec::new();
-        let token_key = delayed.token.map(|token| self.token_key(own, &token)).unwrap_or_default();
+        let token_key = delayed
+            .token
+            .map(|token| self.token_key(own, &token))
+            .unwrap_or_default();
         value.extend_from_slice(&(token_key.len() as u32).to_le_bytes());
         value.extend_from_slice(&token_key);
-        Envelope { to: delayed.to, from: Some(own.clone()), body: delayed.body }.encode(&mut value)?;
+        Envelope {
+            to: delayed.to,
+            from: Some(own.clone()),
+            body: delayed.body,
+        }
+        .encode(&mut value)?;
         let mut rows = self.rows.borrow_mut();
         if !token_key.is_empty() {
             rows.put(token_key, key.clone());
@@ -243,14 +286,24 @@ impl Worker {
     fn cancel_timer(&mut self, own: &Address, token: &str) -> Result<(), WorkerError> {
         let token_key = self.token_key(own, token);
         let mut rows = self.rows.borrow_mut();
-        let Some(key) = rows.get(&token_key)? else { return Ok(()) };
+        let Some(key) = rows.get(&token_key)? else {
+            return Ok(());
+        };
         rows.delete(token_key);
         let (due, sequence) = key
             .get(3..11)
             .zip(key.get(11..19))
-            .and_then(|(due, sequence)| Some((*due.first_chunk::<8>()?, *sequence.first_chunk::<8>()?)))
+            .and_then(|(due, sequence)| {
+                Some((*due.first_chunk::<8>()?, *sequence.first_chunk::<8>()?))
+            })
             .ok_or(WorkerError::Row("a cancellation token"))?;
-        self.timers.remove(own.key_group(self.groups), (Timestamp(u64::from_be_bytes(due)), u64::from_be_bytes(sequence)));
+        self.timers.remove(
+            own.key_group(self.groups),
+            (
+                Timestamp(u64::from_be_bytes(due)),
+                u64::from_be_bytes(sequence),
+            ),
+        );
         rows.delete(key);
         Ok(())
     }
@@ -262,10 +315,16 @@ impl Worker {
             let due = self.timers.pop_due(self.now, &self.rows.borrow())?;
             let Some((group, timer)) = due else { break };
             let key = timer_key(group, timer);
-            let Some(value) = self.rows.borrow().get(&key)? else { continue };
+            let Some(value) = self.rows.borrow().get(&key)? else {
+                continue;
+            };
             let mut value = Bytes::from(value);
-            let token_len = value.first_chunk::<4>().map(|len| u32::from_le_bytes(*len) as usize);
-            let token_len = token_len.filter(|len| len + 4 <= value.len()).ok_or(WorkerError::Row("a timer"))?;
+            let token_len = value
+                .first_chunk::<4>()
+                .map(|len| u32::from_le_bytes(*len) as usize);
+            let token_len = token_len
+                .filter(|len| len + 4 <= value.len())
+                .ok_or(WorkerError::Row("a timer"))?;
             let token_key = value.split_to(4 + token_len).slice(4..);
             {
                 let mut rows = self.rows.borrow_mut();
@@ -296,15 +355,28 @@ impl Worker {
             self.rows.borrow_mut().put(key, position.to_vec());
         }
         let ack = record.ack.take();
-        let placeholder = Err(crate::io::ingress::BadRecord { bytes: Bytes::new(), problem: String::new() });
+        let placeholder = Err(crate::io::ingress::BadRecord {
+            bytes: Bytes::new(),
+            problem: String::new(),
+        });
         let (bytes, problem) = match std::mem::replace(&mut record.value, placeholder) {
             Ok(value) => {
                 let mut forwards = Vec::new();
                 let target = record.target.take();
-                match self.registry.route(ingress, Registry::info(&record), target, value.0, &mut forwards) {
+                match self.registry.route(
+                    ingress,
+                    Registry::info(&record),
+                    target,
+                    value.0,
+                    &mut forwards,
+                ) {
                     Ok(()) => {
                         for forward in forwards {
-                            self.route(Envelope { to: forward.to, from: record.caller.clone(), body: forward.body });
+                            self.route(Envelope {
+                                to: forward.to,
+                                from: record.caller.clone(),
+                                body: forward.body,
+                            });
                         }
                         self.acks.extend(ack);
                         return Ok(());
@@ -346,16 +418,26 @@ impl Worker {
             ack.tell(AckOutcome::Refused(problem));
             return Ok(());
         }
-        let Some(wiring) = self.registry.ingress(ingress) else { return Ok(()) };
+        let Some(wiring) = self.registry.ingress(ingress) else {
+            return Ok(());
+        };
         match &wiring.on_error {
-            OnError::Fail => Err(WorkerError::Record { ingress: wiring.id.clone(), problem }),
+            OnError::Fail => Err(WorkerError::Record {
+                ingress: wiring.id.clone(),
+                problem,
+            }),
             OnError::Skip => {
                 tracing::warn!(ingress = wiring.id, problem, "a record is left out");
                 Ok(())
             }
             OnError::DeadLetter(egress) => {
-                tracing::warn!(ingress = wiring.id, problem, egress, "a record goes to the dead letter egress");
-let egress = egress_hash(egress);
+                tracing::warn!(
+                    ingress = wiring.id,
+                    problem,
+                    egress,
+                    "a record goes to the dead letter egress"
+                );
+                let egress = egress_hash(egress);
                 self.write_egress(egress, MessageTypeId::of(BAD_RECORD), &bytes);
                 Ok(())
             }

@@ -20,32 +20,51 @@ const REFILL: usize = 32;
 impl Worker {
     /// Has the state of an address read; its messages wait meanwhile, behind those that wait already.
     pub(super) fn begin_load(&mut self, address: &Address, wait: Wait) {
-        let Some(function) = self.registry.function_index(address.function()) else { return };
-        let Some(table) = self.tables.get_mut(function) else { return };
+        let Some(function) = self.registry.function_index(address.function()) else {
+            return;
+        };
+        let Some(table) = self.tables.get_mut(function) else {
+            return;
+        };
         if table.find(address).is_none() {
             table.insert(address);
         }
         let mut keys = vec![waiting_key(self.groups, address)];
         let prefix = address_key(Space::State, self.groups, address);
-        keys.extend(table.row_states().iter().map(|state| [&prefix[..], &state.to_be_bytes()].concat()));
+        keys.extend(
+            table
+                .row_states()
+                .iter()
+                .map(|state| [&prefix[..], &state.to_be_bytes()].concat()),
+        );
         self.moving.insert(address.clone(), wait);
-        self.effects.reads.push(ReadRequest { address: address.clone(), keys });
+        self.effects.reads.push(ReadRequest {
+            address: address.clone(),
+            keys,
+        });
     }
 
     /// The rows of an address have been read.
     pub(crate) fn loaded(&mut self, done: ReadDone) -> Result<(), WorkerError> {
         let rows = done.rows?;
         let address = done.address;
-        let Some(function) = self.registry.function_index(address.function()) else { return Ok(()) };
-        let Some(table) = self.tables.get_mut(function) else { return Ok(()) };
-        let (Some(slot), Some(mut wait)) = (table.find(&address), self.moving.remove(&address)) else {
+        let Some(function) = self.registry.function_index(address.function()) else {
+            return Ok(());
+        };
+        let Some(table) = self.tables.get_mut(function) else {
+            return Ok(());
+        };
+        let (Some(slot), Some(mut wait)) = (table.find(&address), self.moving.remove(&address))
+        else {
             return Ok(());
         };
         // Where the row had been known when the store was asked, it may have changed since. Where not, the store has the
         // last one: an instance stays in memory until its row's end is applied.
         match rows.first().and_then(Option::as_deref) {
             Some(row) if !wait.stored => {
-                let stored = WaitRow::decode(row).ok_or(WorkerError::Row("a waiting address"))?.into_wait();
+                let stored = WaitRow::decode(row)
+                    .ok_or(WorkerError::Row("a waiting address"))?
+                    .into_wait();
                 let arrived = std::mem::replace(&mut wait, stored).memory;
                 for envelope in arrived {
                     self.push_row(&mut wait, &envelope)?;
@@ -53,7 +72,9 @@ impl Worker {
             }
             _ => wait.kind = WaitKind::Draining,
         }
-        let Some(table) = self.tables.get_mut(function) else { return Ok(()) };
+        let Some(table) = self.tables.get_mut(function) else {
+            return Ok(());
+        };
         match table.load(slot, rows.get(1..).unwrap_or_default()) {
             Ok(()) => wait.loaded = true,
             Err(error) => {
@@ -86,18 +107,25 @@ impl Worker {
             .and_then(|function| self.registry.functions().get(function))
             .map_or(u64::MAX, |function| function.limits.queue_len);
         if let Some(wait) = self.moving.get_mut(&envelope.to)
-            && wait.stored_len() == 0 && (wait.kind == WaitKind::Loading || wait.memory.len() < MEMORY_QUEUE) {
-                wait.memory.push_back(envelope);
-                return Ok(());
-            }
+            && wait.stored_len() == 0
+            && (wait.kind == WaitKind::Loading || wait.memory.len() < MEMORY_QUEUE)
+        {
+            wait.memory.push_back(envelope);
+            return Ok(());
+        }
         let address = envelope.to.clone();
         let held = self.held.contains_key(&address);
-        let waits = if held { &mut self.held } else { &mut self.moving };
+        let waits = if held {
+            &mut self.held
+        } else {
+            &mut self.moving
+        };
         let Some(mut wait) = waits.remove(&address) else {
             return Err(WorkerError::Row("a busy address that waits for nothing"));
         };
         if wait.stored_len() >= limit {
-            let problem = format!("{limit} messages wait at {address} already, its limit (`max_queue`)");
+            let problem =
+                format!("{limit} messages wait at {address} already, its limit (`max_queue`)");
             self.dead_letter(&envelope, &problem)?;
         } else {
             self.push_row(&mut wait, &envelope)?;
@@ -110,19 +138,35 @@ impl Worker {
         Ok(())
     }
 
-    pub(super) fn push_row(&mut self, wait: &mut Wait, envelope: &Envelope) -> Result<(), WorkerError> {
-        let Some(bytes) = self.encoded(envelope)? else { return Ok(()) };
-        self.rows.borrow_mut().put(queue_key(self.groups, &envelope.to, wait.next), bytes);
+    pub(super) fn push_row(
+        &mut self,
+        wait: &mut Wait,
+        envelope: &Envelope,
+    ) -> Result<(), WorkerError> {
+        let Some(bytes) = self.encoded(envelope)? else {
+            return Ok(());
+        };
+        self.rows
+            .borrow_mut()
+            .put(queue_key(self.groups, &envelope.to, wait.next), bytes);
         wait.next += 1;
         self.store_wait(&envelope.to, wait);
         Ok(())
     }
 
     /// Puts a message in front of all that wait; false when it cannot be kept.
-    fn push_row_front(&mut self, wait: &mut Wait, envelope: &Envelope) -> Result<bool, WorkerError> {
-        let Some(bytes) = self.encoded(envelope)? else { return Ok(false) };
+    fn push_row_front(
+        &mut self,
+        wait: &mut Wait,
+        envelope: &Envelope,
+    ) -> Result<bool, WorkerError> {
+        let Some(bytes) = self.encoded(envelope)? else {
+            return Ok(false);
+        };
         wait.head -= 1;
-        self.rows.borrow_mut().put(queue_key(self.groups, &envelope.to, wait.head), bytes);
+        self.rows
+            .borrow_mut()
+            .put(queue_key(self.groups, &envelope.to, wait.head), bytes);
         Ok(true)
     }
 
@@ -149,7 +193,9 @@ impl Worker {
         self.mailbox = kept;
         let addresses: Vec<Address> = self.moving.keys().cloned().collect();
         for address in addresses {
-            let Some(mut wait) = self.moving.remove(&address) else { continue };
+            let Some(mut wait) = self.moving.remove(&address) else {
+                continue;
+            };
             for envelope in std::mem::take(&mut wait.memory) {
                 if self.encoded(&envelope)?.is_some() {
                     wait.memory.push_back(envelope);
@@ -171,7 +217,10 @@ impl Worker {
 
     fn store_wait(&self, address: &Address, wait: &mut Wait) {
         wait.stored = true;
-        self.rows.borrow_mut().put(waiting_key(self.groups, address), WaitRow::of(wait).encode());
+        self.rows.borrow_mut().put(
+            waiting_key(self.groups, address),
+            WaitRow::of(wait).encode(),
+        );
     }
 
     /// Before a cut: a queue that is partly in memory and partly in rows becomes rows, since a cut keeps no order between them.
@@ -193,20 +242,31 @@ impl Worker {
 
     /// Works on the queue of one address for a while; returns how many messages it took.
     pub(super) fn drain_one(&mut self) -> Result<usize, WorkerError> {
-        let Some(address) = self.ready.pop_front() else { return Ok(0) };
-        let Some(mut wait) = self.moving.remove(&address) else { return Ok(0) };
-        let found = self.registry.function_index(address.function()).and_then(|function| {
-            let slot = self.tables.get(function)?.find(&address)?;
-            Some((function, slot))
-        });
-        let Some((function, slot)) = found else { return Err(WorkerError::Row("a waiting address without an instance")) };
+        let Some(address) = self.ready.pop_front() else {
+            return Ok(0);
+        };
+        let Some(mut wait) = self.moving.remove(&address) else {
+            return Ok(0);
+        };
+        let found = self
+            .registry
+            .function_index(address.function())
+            .and_then(|function| {
+                let slot = self.tables.get(function)?.find(&address)?;
+                Some((function, slot))
+            });
+        let Some((function, slot)) = found else {
+            return Err(WorkerError::Row("a waiting address without an instance"));
+        };
         let mut done = 0;
         while done < GROUP {
             if wait.memory.is_empty() && !self.refill(&address, &mut wait)? {
                 self.finish(&address, wait, function, slot);
                 return Ok(done);
             }
-            let Some(envelope) = wait.memory.pop_front() else { break };
+            let Some(envelope) = wait.memory.pop_front() else {
+                break;
+            };
             done += 1;
             match self.invoke(function, slot, &envelope)? {
                 Ok(()) if wait.attempt == 0 => {}
@@ -231,7 +291,9 @@ impl Worker {
     /// Nothing waits at the address any more.
     fn finish(&mut self, address: &Address, wait: Wait, function: usize, slot: SlotId) {
         if wait.stored {
-            self.rows.borrow_mut().delete(waiting_key(self.groups, address));
+            self.rows
+                .borrow_mut()
+                .delete(waiting_key(self.groups, address));
             if let Some(table) = self.tables.get_mut(function) {
                 table.keep(slot, self.epoch);
             }
@@ -253,7 +315,8 @@ impl Worker {
             return Err(WorkerError::Row("a queue with a gap"));
         }
         for (key, value) in stored {
-            wait.memory.push_back(Envelope::decode(&mut Bytes::from(value), &self.registry)?);
+            wait.memory
+                .push_back(Envelope::decode(&mut Bytes::from(value), &self.registry)?);
             self.rows.borrow_mut().delete(key);
             wait.head += 1;
         }
@@ -292,14 +355,27 @@ impl Worker {
             return Ok(());
         }
         wait.attempt += 1;
-        let retry = self.registry.functions().get(function).map(|function| function.retry).unwrap_or_default();
+        let retry = self
+            .registry
+            .functions()
+            .get(function)
+            .map(|function| function.retry)
+            .unwrap_or_default();
         if error.is_permanent() || wait.attempt >= retry.max_attempts {
-            let problem = format!("{error} (handling `{}`, attempt {})", message_name(&envelope), wait.attempt);
+            let problem = format!(
+                "{error} (handling `{}`, attempt {})",
+                message_name(&envelope),
+                wait.attempt
+            );
             self.park(&address, &mut wait, problem);
         } else {
             wait.kind = WaitKind::Retrying;
             wait.retry_at = self.now.after(retry.delay_after(wait.attempt));
-            wait.since = if wait.attempt == 1 { self.now } else { wait.since };
+            wait.since = if wait.attempt == 1 {
+                self.now
+            } else {
+                wait.since
+            };
             wait.problem = error.to_string();
             tracing::debug!(%address, attempt = wait.attempt, problem = wait.problem, "an invocation failed; it is tried again");
             self.store_wait(&address, &mut wait);
@@ -324,7 +400,9 @@ impl Worker {
         while let Some(Reverse((at, _))) = self.retries.peek()
             && *at <= self.now
         {
-            let Some(Reverse((at, address))) = self.retries.pop() else { break };
+            let Some(Reverse((at, address))) = self.retries.pop() else {
+                break;
+            };
             let due = |wait: &Wait| wait.kind == WaitKind::Retrying && wait.retry_at == at;
             if self.held.get(&address).is_some_and(due) {
                 self.resume(&address, false);
@@ -336,7 +414,9 @@ impl Worker {
 
     /// Lets a held address go on; `reading` when its state is being read already.
     pub(super) fn resume(&mut self, address: &Address, reading: bool) {
-        let Some(mut wait) = self.held.remove(address) else { return };
+        let Some(mut wait) = self.held.remove(address) else {
+            return;
+        };
         wait.kind = WaitKind::Draining;
         self.store_wait(address, &mut wait);
         self.changed = true;
@@ -352,7 +432,11 @@ impl Worker {
     }
 
     /// Keeps a message that cannot be delivered, and says so.
-    pub(super) fn dead_letter(&mut self, envelope: &Envelope, problem: &str) -> Result<(), WorkerError> {
+    pub(super) fn dead_letter(
+        &mut self,
+        envelope: &Envelope,
+        problem: &str,
+    ) -> Result<(), WorkerError> {
         tracing::error!(address = %envelope.to, problem, "a message goes to the dead letters");
         self.counts.dead_letters += 1;
         self.trace_dead_letter(envelope, problem);
@@ -364,8 +448,16 @@ impl Worker {
         if envelope.encode(&mut value).is_err() {
             // Of what cannot be written, the type's name is kept.
             let typename = envelope.body.message_type_name().into();
-            let body = Box::new(TypedValue { typename, value: Bytes::new() });
-            Envelope { to: envelope.to.clone(), from: envelope.from.clone(), body }.encode(&mut value)?;
+            let body = Box::new(TypedValue {
+                typename,
+                value: Bytes::new(),
+            });
+            Envelope {
+                to: envelope.to.clone(),
+                from: envelope.from.clone(),
+                body,
+            }
+            .encode(&mut value)?;
         }
         self.rows.borrow_mut().put(key, value);
         Ok(())

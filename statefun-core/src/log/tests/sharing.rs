@@ -309,12 +309,19 @@ fn the_last_epoch_is_never_let_go() {
     let all = append_all(&mut log, &[900, 900, 900]);
     log.retention().release_through(3);
     drop(log);
-    let applied = OpenOptions { applied_epoch: 3, ..options() };
+    let applied = OpenOptions {
+        applied_epoch: 3,
+        ..options()
+    };
     for attempt in 2..40 {
         let (recovered, found) = open(&disk, &applied).unwrap();
         assert_eq!(recovered.attempt, attempt);
         assert_eq!(recovered.last_epoch, 3);
-        assert!(found.last() == all.last(), "attempt {attempt} found {} epochs", found.len());
+        assert!(
+            found.last() == all.last(),
+            "attempt {attempt} found {} epochs",
+            found.len()
+        );
         recovered.log.retention().release_through(3);
         assert!(recovered.log.reader().read_from(3, 0).unwrap()[0].body == all[2].1);
     }

@@ -3,9 +3,8 @@
 use crate::clock::Timestamp;
 use crate::module::description::{Expiration, StateKind};
 use crate::sdk::state::{
-    Flush, PersistedState, RowBytes, RowValue, StateSite, StateValue, decode_value, encode_value, expired,
-    expiry_from,
-    push_row_header,
+    Flush, PersistedState, RowBytes, RowValue, StateSite, StateValue, decode_value, encode_value,
+    expired, expiry_from, push_row_header,
 };
 use crate::state::StateError;
 
@@ -112,7 +111,8 @@ impl<T: StateValue> PersistedBuffer<T> {
             loop {
                 let chunk = site.rows.borrow().scan(&start, &end, CHUNK_ROWS)?;
                 for (_, bytes) in &chunk {
-                    let row = RowValue::parse(bytes).ok_or_else(|| site.decode_error("the row is too short"))?;
+                    let row = RowValue::parse(bytes)
+                        .ok_or_else(|| site.decode_error("the row is too short"))?;
                     if !row.expired(self.now) {
                         visit(&site.decode(row.payload)?);
                     }
@@ -136,8 +136,12 @@ impl<T: StateValue> PersistedBuffer<T> {
 
     fn remember(&mut self) {
         if self.undo.is_none() {
-            self.undo =
-                Some(Undo { first: self.first, next: self.next, cleared: None, pending: self.pending.len() });
+            self.undo = Some(Undo {
+                first: self.first,
+                next: self.next,
+                cleared: None,
+                pending: self.pending.len(),
+            });
         }
     }
 }
@@ -156,7 +160,8 @@ impl<T: StateValue> PersistedState for PersistedBuffer<T> {
     fn load(&mut self, row: Option<RowBytes<'_>>, site: Option<StateSite>) -> Result<(), String> {
         self.site = site;
         if let Some(RowBytes(row)) = row {
-            (self.first, self.next) = decode_value(row.payload).map_err(|error| error.to_string())?;
+            (self.first, self.next) =
+                decode_value(row.payload).map_err(|error| error.to_string())?;
             self.deleted_from = self.first;
         }
         Ok(())
@@ -169,7 +174,11 @@ impl<T: StateValue> PersistedState for PersistedBuffer<T> {
 
     fn commit(&mut self, now: Timestamp, expiration: Expiration) -> bool {
         if let Some(undo) = self.undo.take() {
-            let new = if undo.cleared.is_some() { 0 } else { undo.pending };
+            let new = if undo.cleared.is_some() {
+                0
+            } else {
+                undo.pending
+            };
             for (_, expires_at_ms) in self.pending.iter_mut().skip(new) {
                 *expires_at_ms = expiry_from(expiration, now);
             }
@@ -193,14 +202,19 @@ impl<T: StateValue> PersistedState for PersistedBuffer<T> {
         if !std::mem::take(&mut self.dirty) {
             return Ok(());
         }
-        let Some(site) = &self.site else { return Ok(()) };
+        let Some(site) = &self.site else {
+            return Ok(());
+        };
         let stored = self.next - self.pending.len() as u64;
         let mut rows = site.rows.borrow_mut();
         if self.deleted_from < self.first {
-            let start = site.entry_key(|out| out.extend_from_slice(&self.deleted_from.to_be_bytes()));
+            let start =
+                site.entry_key(|out| out.extend_from_slice(&self.deleted_from.to_be_bytes()));
             let end = site.entry_key(|out| out.extend_from_slice(&self.first.to_be_bytes()));
             loop {
-                let chunk = rows.scan(&start, &end, CHUNK_ROWS).map_err(|error| error.to_string())?;
+                let chunk = rows
+                    .scan(&start, &end, CHUNK_ROWS)
+                    .map_err(|error| error.to_string())?;
                 let whole = chunk.len() < CHUNK_ROWS;
                 for (key, _) in chunk {
                     rows.delete(key);
@@ -216,10 +230,15 @@ impl<T: StateValue> PersistedState for PersistedBuffer<T> {
             let mut bytes = Vec::new();
             push_row_header(&mut bytes, flush.schema, expires_at_ms);
             encode_value(&element, &mut bytes).map_err(|error| error.to_string())?;
-            rows.put(site.entry_key(|out| out.extend_from_slice(&sequence.to_be_bytes())), bytes);
+            rows.put(
+                site.entry_key(|out| out.extend_from_slice(&sequence.to_be_bytes())),
+                bytes,
+            );
         }
         drop(rows);
-        flush.put(0, |out| encode_value(&(self.first, self.next), out)).map_err(|error| error.to_string())
+        flush
+            .put(0, |out| encode_value(&(self.first, self.next), out))
+            .map_err(|error| error.to_string())
     }
 
     fn heap_bytes(&self) -> usize {
@@ -242,6 +261,10 @@ mod tests {
         }
         buffer.expire(Timestamp(1_100));
         buffer.append(3);
-        assert_eq!(buffer.view().unwrap(), [2, 3], "what the running invocation appended has no expiry yet");
+        assert_eq!(
+            buffer.view().unwrap(),
+            [2, 3],
+            "what the running invocation appended has no expiry yet"
+        );
     }
 }

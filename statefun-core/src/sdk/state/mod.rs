@@ -92,7 +92,8 @@ pub(crate) fn expiry_from(expiration: Expiration, now: Timestamp) -> u64 {
 pub(crate) fn access_extends(expiration: Expiration, expires_at_ms: u64, now: Timestamp) -> bool {
     match expiration {
         Expiration::AfterAccess { after_ms } => {
-            expires_at_ms != 0 && expiry_from(expiration, now).saturating_sub(expires_at_ms) > after_ms / 16
+            expires_at_ms != 0
+                && expiry_from(expiration, now).saturating_sub(expires_at_ms) > after_ms / 16
         }
         _ => false,
     }
@@ -147,11 +148,16 @@ impl StateSite {
 }
 
 /// Writes a value in the default codec: MessagePack with field names.
-pub(crate) fn encode_value<T: Serialize>(value: &T, out: &mut Vec<u8>) -> Result<(), rmp_serde::encode::Error> {
+pub(crate) fn encode_value<T: Serialize>(
+    value: &T,
+    out: &mut Vec<u8>,
+) -> Result<(), rmp_serde::encode::Error> {
     value.serialize(&mut rmp_serde::Serializer::new(out).with_struct_map())
 }
 
-pub(crate) fn decode_value<T: DeserializeOwned>(payload: &[u8]) -> Result<T, rmp_serde::decode::Error> {
+pub(crate) fn decode_value<T: DeserializeOwned>(
+    payload: &[u8],
+) -> Result<T, rmp_serde::decode::Error> {
     rmp_serde::from_slice(payload)
 }
 

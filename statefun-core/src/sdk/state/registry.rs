@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::clock::Timestamp;
 use crate::module::description::{Expiration, StateKind};
 use crate::sdk::state::{
-    Flush, PersistedState, PersistedValue, RowBytes, RowValue, StateSite, StateValue, TableKey, push_row_header,
-    schema_id,
+    Flush, PersistedState, PersistedValue, RowBytes, RowValue, StateSite, StateValue, TableKey,
+    push_row_header, schema_id,
 };
 use crate::shape::Shaped;
 use crate::state::StateError;
@@ -112,7 +112,9 @@ impl PersistedRegistry {
         S::Value: Shaped,
     {
         let Some(site) = &self.site else {
-            return Err(StateError::Store("a registry is used outside of an invocation".to_owned()));
+            return Err(StateError::Store(
+                "a registry is used outside of an invocation".to_owned(),
+            ));
         };
         if !self.states.contains_key(name) {
             let slot = register::<S>(site, name, expiration, self.now)?;
@@ -120,22 +122,32 @@ impl PersistedRegistry {
             self.new.push(name.to_owned());
         }
         let site = site.clone();
-        let state = self.states.get_mut(name).and_then(|state| state.as_any().downcast_mut::<S>());
+        let state = self
+            .states
+            .get_mut(name)
+            .and_then(|state| state.as_any().downcast_mut::<S>());
         state.ok_or_else(|| {
-            site.decode_error(format_args!("`{name}` is registered as another type than {}", std::any::type_name::<S>()))
+            site.decode_error(format_args!(
+                "`{name}` is registered as another type than {}",
+                std::any::type_name::<S>()
+            ))
         })
     }
 
     /// The names registered at this address, in order.
     pub fn names(&self) -> Result<Vec<String>, StateError> {
-        let Some(site) = &self.site else { return Ok(Vec::new()) };
+        let Some(site) = &self.site else {
+            return Ok(Vec::new());
+        };
         let start = site.entry_key(|out| out.push(NAMES));
         let end = site.entry_key(|out| out.push(STATES));
         let rows = site.rows.borrow().scan(&start, &end, usize::MAX)?;
         // A name has no row before the cut that follows its registration.
         let mut names: BTreeSet<String> = self.states.keys().cloned().collect();
         for (key, _) in rows {
-            let name = key.get(start.len()..).and_then(|mut rest| String::decode_key(&mut rest));
+            let name = key
+                .get(start.len()..)
+                .and_then(|mut rest| String::decode_key(&mut rest));
             names.insert(name.ok_or_else(|| site.decode_error("a registered name is malformed"))?);
         }
         Ok(names.into_iter().collect())
@@ -190,17 +202,28 @@ where
         name: name.into(),
         address: site.address.clone(),
     };
-    let row = if S::HAS_ROW { site.rows.borrow().get(&own.key)? } else { None };
+    let row = if S::HAS_ROW {
+        site.rows.borrow().get(&own.key)?
+    } else {
+        None
+    };
     let row = match row.as_deref().map(RowValue::parse) {
         Some(None) => return Err(own.decode_error("the row is too short")),
         Some(Some(row)) => Some(RowBytes(row)),
         None => None,
     };
     let mut state = S::absent();
-    state.load(row, Some(own.clone())).map_err(|problem| own.decode_error(problem))?;
+    state
+        .load(row, Some(own.clone()))
+        .map_err(|problem| own.decode_error(problem))?;
     state.expire(now);
     let dirty = name_row.is_some();
-    Ok(Slot { state, site: own, dirty, name_row })
+    Ok(Slot {
+        state,
+        site: own,
+        dirty,
+        name_row,
+    })
 }
 
 impl PersistedState for PersistedRegistry {
@@ -221,12 +244,16 @@ impl PersistedState for PersistedRegistry {
 
     fn expire(&mut self, now: Timestamp) -> bool {
         self.now = now;
-        self.states.values_mut().fold(false, |gone, state| state.expire(now) | gone)
+        self.states
+            .values_mut()
+            .fold(false, |gone, state| state.expire(now) | gone)
     }
 
     fn commit(&mut self, now: Timestamp, _expiration: Expiration) -> bool {
         self.new.clear();
-        self.states.values_mut().fold(false, |dirty, state| state.commit(now) | dirty)
+        self.states
+            .values_mut()
+            .fold(false, |dirty, state| state.commit(now) | dirty)
     }
 
     fn rollback(&mut self) {
@@ -243,7 +270,10 @@ impl PersistedState for PersistedRegistry {
     }
 
     fn heap_bytes(&self) -> usize {
-        self.states.iter().map(|(name, state)| name.len() + state.heap_bytes() + 64).sum()
+        self.states
+            .iter()
+            .map(|(name, state)| name.len() + state.heap_bytes() + 64)
+            .sum()
     }
 }
 
@@ -261,7 +291,11 @@ mod tests {
     impl Handle<String> for Gauges {
         fn handle(&mut self, name: String, _: &mut Context<'_, Self>) -> HandlerResult {
             **self.gauges.value::<u32>(&name)? += 1;
-            if name == "wrong" { Err(HandlerError::permanent("wrong")) } else { Ok(()) }
+            if name == "wrong" {
+                Err(HandlerError::permanent("wrong"))
+            } else {
+                Ok(())
+            }
         }
     }
 
@@ -282,7 +316,11 @@ mod tests {
             gauges.gauges.names()
         });
         assert_eq!(twice.unwrap(), ["a", "b", "c"]);
-        assert_eq!(names(&mut app), ["a", "b"], "what was only looked at is taken back");
+        assert_eq!(
+            names(&mut app),
+            ["a", "b"],
+            "what was only looked at is taken back"
+        );
         app.send(at(), "wrong".to_owned()).run_until_idle();
         assert_eq!(names(&mut app), ["a", "b"]);
     }

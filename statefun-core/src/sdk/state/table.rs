@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use crate::clock::Timestamp;
 use crate::module::description::{Expiration, StateKind};
 use crate::sdk::state::{
-    Flush, PersistedState, ROW_HEADER_BYTES, RowBytes, RowValue, StateSite, StateValue, TableKey, access_extends,
-    encode_value, expired, expiry_from, push_row_header,
+    Flush, PersistedState, ROW_HEADER_BYTES, RowBytes, RowValue, StateSite, StateValue, TableKey,
+    access_extends, encode_value, expired, expiry_from, push_row_header,
 };
 use crate::state::StateError;
 use crate::state::keys::prefix_end;
@@ -40,13 +40,21 @@ struct Entry<V> {
 impl<V> Entry<V> {
     /// The value, unless it has expired; what the running invocation wrote has not.
     fn live(&self, now: Timestamp) -> Option<&V> {
-        self.value.as_ref().filter(|_| self.touched || !expired(self.expires_at_ms, now))
+        self.value
+            .as_ref()
+            .filter(|_| self.touched || !expired(self.expires_at_ms, now))
     }
 }
 
 impl<K, V> Default for PersistedTable<K, V> {
     fn default() -> Self {
-        Self { entries: HashMap::new(), undo: Vec::new(), dirty: Vec::new(), site: None, now: Timestamp::default() }
+        Self {
+            entries: HashMap::new(),
+            undo: Vec::new(),
+            dirty: Vec::new(),
+            site: None,
+            now: Timestamp::default(),
+        }
     }
 }
 
@@ -54,7 +62,12 @@ impl<K: TableKey, V: StateValue> PersistedTable<K, V> {
     /// The value of a key.
     pub fn get(&mut self, key: &K) -> Result<Option<&V>, StateError> {
         self.fetch(key)?;
-        let (now, expiration) = (self.now, self.site.as_ref().map_or(Expiration::None, |site| site.expiration));
+        let (now, expiration) = (
+            self.now,
+            self.site
+                .as_ref()
+                .map_or(Expiration::None, |site| site.expiration),
+        );
         let extend = self.entries.get(key).is_some_and(|entry| {
             entry.value.is_some() && access_extends(expiration, entry.expires_at_ms, now)
         });
@@ -124,8 +137,11 @@ impl<K: TableKey, V: StateValue> PersistedTable<K, V> {
 
     /// Visits all entries in the order of their keys, a chunk in memory at a time.
     pub fn for_each(&mut self, mut visit: impl FnMut(&K, &V)) -> Result<(), StateError> {
-        let changed: BTreeMap<&K, &Entry<V>> =
-            self.entries.iter().filter(|(_, entry)| entry.dirty || entry.touched).collect();
+        let changed: BTreeMap<&K, &Entry<V>> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.dirty || entry.touched)
+            .collect();
         let mut changed = changed.into_iter().peekable();
         let now = self.now;
         if let Some(site) = &self.site {
@@ -136,18 +152,23 @@ impl<K: TableKey, V: StateValue> PersistedTable<K, V> {
                 let chunk = site.rows.borrow().scan(&start, &end, CHUNK_ROWS)?;
                 for (row_key, bytes) in &chunk {
                     let key = decode_entry_key::<K>(site, row_key)?;
-                    while let Some((changed_key, entry)) = changed.next_if(|(changed_key, _)| **changed_key < key) {
+                    while let Some((changed_key, entry)) =
+                        changed.next_if(|(changed_key, _)| **changed_key < key)
+                    {
                         if let Some(value) = entry.live(now) {
                             visit(changed_key, value);
                         }
                     }
-                    if let Some((_, entry)) = changed.next_if(|(changed_key, _)| **changed_key == key) {
+                    if let Some((_, entry)) =
+                        changed.next_if(|(changed_key, _)| **changed_key == key)
+                    {
                         if let Some(value) = entry.live(now) {
                             visit(&key, value);
                         }
                         continue;
                     }
-                    let row = RowValue::parse(bytes).ok_or_else(|| site.decode_error("the row is too short"))?;
+                    let row = RowValue::parse(bytes)
+                        .ok_or_else(|| site.decode_error("the row is too short"))?;
                     if !row.expired(self.now) {
                         visit(&key, &site.decode(row.payload)?);
                     }
@@ -177,11 +198,20 @@ impl<K: TableKey, V: StateValue> PersistedTable<K, V> {
             }
             return Ok(());
         }
-        let mut entry = Entry { value: None, expires_at_ms: 0, dirty: false, touched: false };
+        let mut entry = Entry {
+            value: None,
+            expires_at_ms: 0,
+            dirty: false,
+            touched: false,
+        };
         if let Some(site) = &self.site {
-            let row = site.rows.borrow().get(&site.entry_key(|out| key.encode_key(out)))?;
+            let row = site
+                .rows
+                .borrow()
+                .get(&site.entry_key(|out| key.encode_key(out)))?;
             if let Some(bytes) = row {
-                let row = RowValue::parse(&bytes).ok_or_else(|| site.decode_error("the row is too short"))?;
+                let row = RowValue::parse(&bytes)
+                    .ok_or_else(|| site.decode_error("the row is too short"))?;
                 if !row.expired(self.now) {
                     entry.value = Some(site.decode(row.payload)?);
                     entry.expires_at_ms = row.expires_at_ms;
@@ -194,13 +224,26 @@ impl<K: TableKey, V: StateValue> PersistedTable<K, V> {
 
     fn write(&mut self, key: K, value: Option<V>) {
         if let Some(entry) = self.entries.get_mut(&key) {
-            let new = Entry { value, expires_at_ms: entry.expires_at_ms, dirty: entry.dirty, touched: true };
+            let new = Entry {
+                value,
+                expires_at_ms: entry.expires_at_ms,
+                dirty: entry.dirty,
+                touched: true,
+            };
             let old = std::mem::replace(entry, new);
             if !old.touched {
                 self.undo.push((key, Some(old)));
             }
         } else {
-            self.entries.insert(key.clone(), Entry { value, expires_at_ms: 0, dirty: false, touched: true });
+            self.entries.insert(
+                key.clone(),
+                Entry {
+                    value,
+                    expires_at_ms: 0,
+                    dirty: false,
+                    touched: true,
+                },
+            );
             self.undo.push((key, None));
         }
     }
@@ -255,7 +298,11 @@ impl<K: TableKey, V: StateValue> PersistedState for PersistedTable<K, V> {
         for (key, _) in self.undo.drain(..) {
             if let Some(entry) = self.entries.get_mut(&key) {
                 entry.touched = false;
-                entry.expires_at_ms = if entry.value.is_some() { expiry_from(expiration, now) } else { 0 };
+                entry.expires_at_ms = if entry.value.is_some() {
+                    expiry_from(expiration, now)
+                } else {
+                    0
+                };
                 if !std::mem::replace(&mut entry.dirty, true) {
                     self.dirty.push(key);
                 }
@@ -276,10 +323,14 @@ impl<K: TableKey, V: StateValue> PersistedState for PersistedTable<K, V> {
     }
 
     fn flush(&mut self, flush: &mut Flush<'_>) -> Result<(), String> {
-        let Some(site) = &self.site else { return Ok(()) };
+        let Some(site) = &self.site else {
+            return Ok(());
+        };
         let mut rows = site.rows.borrow_mut();
         for key in self.dirty.drain(..) {
-            let Some(entry) = self.entries.get_mut(&key) else { continue };
+            let Some(entry) = self.entries.get_mut(&key) else {
+                continue;
+            };
             entry.dirty = false;
             let row_key = site.entry_key(|out| key.encode_key(out));
             if let Some(value) = &entry.value {
@@ -319,7 +370,11 @@ mod tests {
         table.expire(Timestamp(1_100));
         assert_eq!(table.entries().unwrap(), [(2, 2)]);
         table.set(1, 5);
-        assert_eq!(table.entries().unwrap(), [(1, 5), (2, 2)], "written again by the running invocation");
+        assert_eq!(
+            table.entries().unwrap(),
+            [(1, 5), (2, 2)],
+            "written again by the running invocation"
+        );
     }
 
     #[test]
@@ -331,6 +386,10 @@ mod tests {
             table.commit(NOW, Expiration::None);
             assert!(table.entries.len() <= CACHED_ENTRIES + 1);
         }
-        assert_eq!(table.get(&7).unwrap(), Some(&7), "what was written stays until it is a row");
+        assert_eq!(
+            table.get(&7).unwrap(),
+            Some(&7),
+            "what was written stays until it is a row"
+        );
     }
 }

@@ -6,8 +6,8 @@ use std::ops::{Deref, DerefMut};
 use crate::clock::Timestamp;
 use crate::module::description::{Expiration, StateKind};
 use crate::sdk::state::{
-    Flush, PersistedState, RowBytes, StateSite, StateValue, access_extends, decode_value, encode_value, expired,
-    expiry_from,
+    Flush, PersistedState, RowBytes, StateSite, StateValue, access_extends, decode_value,
+    encode_value, expired, expiry_from,
 };
 
 /// One value per address, read and written like a field.
@@ -23,7 +23,10 @@ pub struct PersistedValue<T> {
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "four independent facts in four bytes")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four independent facts in four bytes"
+)]
 struct Flags {
     present: bool,
     saved_present: bool,
@@ -74,7 +77,10 @@ impl<T: StateValue> PersistedValue<T> {
     fn note_read(&self) {
         let flags = self.flags.get();
         if !flags.read {
-            self.flags.set(Flags { read: true, ..flags });
+            self.flags.set(Flags {
+                read: true,
+                ..flags
+            });
         }
     }
 }
@@ -137,7 +143,11 @@ impl<T: StateValue> PersistedState for PersistedValue<T> {
         let read = std::mem::take(&mut flags.read);
         if self.saved.is_some() {
             self.saved = None;
-            self.expires_at_ms = if flags.present { expiry_from(expiration, now) } else { 0 };
+            self.expires_at_ms = if flags.present {
+                expiry_from(expiration, now)
+            } else {
+                0
+            };
             flags.dirty = true;
         } else if read && flags.present && access_extends(expiration, self.expires_at_ms, now) {
             self.expires_at_ms = expiry_from(expiration, now);

@@ -3,12 +3,13 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ride_sharing::grid::CellId;
 use ride_sharing::messages::{
-    AskStatus, DriverAnswer, DriverOrders, DriverState, LocationUpdate, RequestRide, RideState, RideStatus,
+    AskStatus, DriverAnswer, DriverOrders, DriverState, LocationUpdate, RequestRide, RideState,
+    RideStatus,
 };
 use statefun::rand::Random;
 use tokio::time::{Instant, sleep_until};
@@ -25,8 +26,8 @@ pub(crate) struct Plan {
     pub(crate) step: Duration,
     /// When nobody asks for rides any more.
     pub(crate) end: Instant,
-    /// When those who have not arrived are given up.
-    pub(crate) give_up: Instant,
+    /// Whether those who have not arrived are given up.
+    pub(crate) give_up: AtomicBool,
 }
 
 impl Plan {
@@ -71,23 +72,34 @@ pub(crate) struct Passenger {
 
 impl Driver {
     pub(crate) fn new(number: u64, undecided: bool, plan: &Plan, random: &mut Random) -> Self {
-        Self { id: format!("{}-driver-{number}", plan.run), at: plan.cell(random), undecided, asked: None }
+        Self {
+            id: format!("{}-driver-{number}", plan.run),
+            at: plan.cell(random),
+            undecided,
+            asked: None,
+        }
     }
 
     /// Says where the driver is, and goes where the answer says.
     async fn step(&mut self, client: &mut Client, plan: &Plan) -> Result<(), Fatal> {
-        let update = LocationUpdate { at: self.at, asks: self.undecided };
+        let update = LocationUpdate {
+            at: self.at,
+            asks: self.undecided,
+        };
         let path = format!("/drivers/{}/location?wait", self.id);
         // No key: where the driver is may be said twice.
         let orders: DriverOrders = client.post(Kind::Location, &path, None, &update).await?;
         if orders.state == DriverState::Asked && self.asked != orders.ride {
             self.asked.clone_from(&orders.ride);
             if client.random().below(2) == 0 {
-                self.answer(client, orders.ride.as_deref().unwrap_or_default()).await?;
+                self.answer(client, orders.ride.as_deref().unwrap_or_default())
+                    .await?;
             }
         }
         match orders.go_to {
-            Some(goal) if orders.state != DriverState::Asked => self.at = self.at.step_towards(goal),
+            Some(goal) if orders.state != DriverState::Asked => {
+                self.at = self.at.step_towards(goal);
+            }
             // Free drivers stroll now and then.
             None if client.random().below(4) == 0 => {
                 let goal = plan.cell(client.random());
@@ -101,30 +113,51 @@ impl Driver {
     async fn answer(&self, client: &mut Client, ride: &str) -> Result<(), Fatal> {
         let path = format!("/drivers/{}/answer?wait", self.id);
         let key = format!("{}-{ride}", self.id);
-        let _: DriverOrders = client.post(Kind::Other, &path, Some(&key), &DriverAnswer { accept: true }).await?;
+        let _: DriverOrders = client
+            .post(
+                Kind::Other,
+                &path,
+                Some(&key),
+                &DriverAnswer { accept: true },
+            )
+            .await?;
         Ok(())
     }
 }
 
 impl Passenger {
     pub(crate) fn new(number: u64, plan: &Plan, random: &mut Random) -> Self {
-        Self { id: format!("{}-passenger-{number}", plan.run), at: plan.cell(random), requests: 0, ride: None }
+        Self {
+            id: format!("{}-passenger-{number}", plan.run),
+            at: plan.cell(random),
+            requests: 0,
+            ride: None,
+        }
     }
 
     /// Asks for a ride, or how it stands with it; false when there is nothing more to do.
-    async fn step(&mut self, client: &mut Client, plan: &Plan, stats: &Stats) -> Result<bool, Fatal> {
-        let now = Instant::now();
+    async fn step(
+        &mut self,
+        client: &mut Client,
+        plan: &Plan,
+        stats: &Stats,
+    ) -> Result<bool, Fatal> {
         let (status, destination) = match self.ride.take() {
-            None if now >= plan.end => return Ok(false),
-            Some(_) if now >= plan.give_up => return Ok(false),
+            None if Instant::now() >= plan.end => return Ok(false),
+            Some(_) if plan.give_up.load(Ordering::Relaxed) => return Ok(false),
             None => {
                 let destination = plan.other_cell(self.at, client.random());
-                let request = RequestRide { pickup: self.at, destination };
+                let request = RequestRide {
+                    pickup: self.at,
+                    destination,
+                };
                 self.requests += 1;
                 let path = format!("/passengers/{}/request?wait", self.id);
                 let key = format!("{}-{}", self.id, self.requests);
                 stats.requested.fetch_add(1, Ordering::Relaxed);
-                let status: RideStatus = client.post(Kind::Match, &path, Some(&key), &request).await?;
+                let status: RideStatus = client
+                    .post(Kind::Match, &path, Some(&key), &request)
+                    .await?;
                 if status.state == RideState::Matched {
                     stats.matched.fetch_add(1, Ordering::Relaxed);
                 }
@@ -132,14 +165,19 @@ impl Passenger {
             }
             Some((_, destination)) => {
                 let path = format!("/passengers/{}/status?wait", self.id);
-                (client.post(Kind::Other, &path, None, &AskStatus {}).await?, destination)
+                (
+                    client.post(Kind::Other, &path, None, &AskStatus {}).await?,
+                    destination,
+                )
             }
         };
         match status.state {
             RideState::Ended => {
                 self.at = destination;
                 stats.ended.fetch_add(1, Ordering::Relaxed);
-                stats.revenue_cents.fetch_add(status.price_cents.unwrap_or_default(), Ordering::Relaxed);
+                stats
+                    .revenue_cents
+                    .fetch_add(status.price_cents.unwrap_or_default(), Ordering::Relaxed);
             }
             RideState::Failed => {
                 stats.failed.fetch_add(1, Ordering::Relaxed);
@@ -164,7 +202,11 @@ pub(crate) async fn act(
     for (index, actor) in actors.iter().enumerate() {
         // Spread over a step. Passengers come when the drivers are there.
         let offset = plan.step.mul_f64(client.random().unit());
-        let offset = if matches!(actor, Actor::Passenger(_)) { offset + plan.step * 2 } else { offset };
+        let offset = if matches!(actor, Actor::Passenger(_)) {
+            offset + plan.step * 2
+        } else {
+            offset
+        };
         due.push(Reverse((start + offset, index)));
     }
     while let Some(Reverse((at, index))) = due.pop() {

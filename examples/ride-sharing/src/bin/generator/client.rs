@@ -56,7 +56,12 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(authority: &str, stats: Arc<Stats>, seed: u64) -> Self {
-        Self { authority: authority.to_owned(), connection: None, random: Random::seeded(seed), stats }
+        Self {
+            authority: authority.to_owned(),
+            connection: None,
+            random: Random::seeded(seed),
+            stats,
+        }
     }
 
     pub(crate) fn random(&mut self) -> &mut Random {
@@ -77,10 +82,10 @@ impl Client {
         loop {
             let attempt = timeout(PATIENCE, self.attempt(path, key, body.clone())).await;
             let answered = attempt.unwrap_or_else(|_| Err("no answer".into()));
-            let (status, body) = if let Ok(answer) = answered { answer } else {
+            let (status, body) = answered.unwrap_or_else(|_| {
                 self.connection = None;
                 (StatusCode::SERVICE_UNAVAILABLE, Bytes::new())
-            };
+            });
             if status == StatusCode::OK
                 && let Ok(reply) = serde_json::from_slice(&body)
             {
@@ -91,7 +96,11 @@ impl Client {
             let again = status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error();
             if !again {
                 let body = String::from_utf8_lossy(&body).into_owned();
-                return Err(Fatal { path: path.to_owned(), status, body });
+                return Err(Fatal {
+                    path: path.to_owned(),
+                    status,
+                    body,
+                });
             }
             self.stats.retries.fetch_add(1, Ordering::Relaxed);
             sleep(pause.mul_f64(0.5 + self.random.unit())).await;
@@ -99,7 +108,12 @@ impl Client {
         }
     }
 
-    async fn attempt(&mut self, path: &str, key: Option<&str>, body: Bytes) -> Result<(StatusCode, Bytes), Failure> {
+    async fn attempt(
+        &mut self,
+        path: &str,
+        key: Option<&str>,
+        body: Bytes,
+    ) -> Result<(StatusCode, Bytes), Failure> {
         if self.connection.as_ref().is_none_or(SendRequest::is_closed) {
             let stream = TcpStream::connect(&self.authority).await?;
             stream.set_nodelay(true)?;
@@ -108,13 +122,19 @@ impl Client {
             tokio::spawn(drive);
             self.connection = Some(connection);
         }
-        let Some(connection) = &mut self.connection else { return Err("not connected".into()) };
-        let mut request = Request::post(path).header("host", &self.authority).header("content-type", "application/json");
+        let Some(connection) = &mut self.connection else {
+            return Err("not connected".into());
+        };
+        let mut request = Request::post(path)
+            .header("host", &self.authority)
+            .header("content-type", "application/json");
         if let Some(key) = key {
             request = request.header("idempotency-key", key);
         }
         connection.ready().await?;
-        let response = connection.send_request(request.body(Full::new(body))?).await?;
+        let response = connection
+            .send_request(request.body(Full::new(body))?)
+            .await?;
         let status = response.status();
         Ok((status, response.into_body().collect().await?.to_bytes()))
     }

@@ -11,6 +11,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Parser;
@@ -22,8 +23,8 @@ use crate::actors::{Actor, Driver, Passenger, Plan};
 use crate::client::{Client, Fatal};
 use crate::report::{Report, Stats};
 
-/// How long, behind the end, rides may take to come to theirs.
-const GRACE: Duration = Duration::from_mins(2);
+/// When, behind the end, so long no ride comes to its own, those that are left are given up.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Drives thousands of drivers and passengers against the ride-sharing application.
 #[derive(Debug, Parser)]
@@ -62,7 +63,10 @@ struct Options {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return failed(&format!("no runtime: {error}")),
     };
@@ -80,7 +84,12 @@ fn failed(problem: &str) -> ExitCode {
 
 /// Runs all actors to their end; whether everything fits together.
 async fn generate(options: Options) -> Result<bool, String> {
-    let authority = options.url.strip_prefix("http://").unwrap_or(&options.url).trim_end_matches('/').to_owned();
+    let authority = options
+        .url
+        .strip_prefix("http://")
+        .unwrap_or(&options.url)
+        .trim_end_matches('/')
+        .to_owned();
     // Another run is to be of other people: passengers go on where their last run ended.
     let mut random = Random::seeded(options.seed);
     let start = Instant::now();
@@ -89,13 +98,18 @@ async fn generate(options: Options) -> Result<bool, String> {
         grid: options.grid,
         step: options.step,
         end: start + Duration::from_secs(options.seconds),
-        give_up: start + Duration::from_secs(options.seconds) + GRACE,
+        give_up: AtomicBool::new(false),
     });
     let stats = Arc::new(Stats::default());
     let mut tasks = JoinSet::new();
     let undecided = u64::from(options.undecided);
     let drivers = split(options.drivers, options.connections, |number| {
-        Actor::Driver(Driver::new(number, number % 100 < undecided, &plan, &mut random))
+        Actor::Driver(Driver::new(
+            number,
+            number % 100 < undecided,
+            &plan,
+            &mut random,
+        ))
     });
     for actors in drivers {
         let client = Client::new(&authority, stats.clone(), random.next_u64());
@@ -112,8 +126,15 @@ async fn generate(options: Options) -> Result<bool, String> {
     let mut report = Report::new(start, stats.clone());
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     ticks.tick().await;
+    let mut last_end = (plan.end, 0);
     // Drivers drive until the last passenger has arrived.
     loop {
+        let over = stats.over();
+        if over != last_end.1 {
+            last_end = (Instant::now().max(plan.end), over);
+        } else if Instant::now() > last_end.0 + PATIENCE {
+            plan.give_up.store(true, Ordering::Relaxed);
+        }
         tokio::select! {
             _ = ticks.tick() => report.progress(),
             ended = passengers.join_next() => match ended {
@@ -124,11 +145,13 @@ async fn generate(options: Options) -> Result<bool, String> {
         }
     }
     tasks.shutdown().await;
-    Ok(report.summary(options.events.as_deref()))
+    Ok(report.summary(options.events.as_deref(), &plan.run).await)
 }
 
 fn task_result(ended: Result<Result<(), Fatal>, tokio::task::JoinError>) -> Result<(), String> {
-    ended.map_err(|error| error.to_string())?.map_err(|fatal| fatal.to_string())
+    ended
+        .map_err(|error| error.to_string())?
+        .map_err(|fatal| fatal.to_string())
 }
 
 /// Deals actors out to connections.

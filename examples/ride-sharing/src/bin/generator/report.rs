@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use ride_sharing::audit::audit;
-use tokio::time::Instant;
+use ride_sharing::audit::{Summary, audit};
+use tokio::time::{Instant, sleep};
 
 use crate::client::Kind;
 
@@ -43,15 +43,24 @@ impl Default for Stats {
     }
 }
 
-#[expect(clippy::expect_used, reason = "the bounds are constants that the histogram takes")]
+#[expect(
+    clippy::expect_used,
+    reason = "the bounds are constants that the histogram takes"
+)]
 fn histogram() -> Histogram<u64> {
     // Up to an hour, to two digits.
-    let mut histogram = Histogram::new_with_bounds(1, 3_600_000_000, 2).expect("bounds of a histogram");
+    let mut histogram =
+        Histogram::new_with_bounds(1, 3_600_000_000, 2).expect("bounds of a histogram");
     histogram.auto(true);
     histogram
 }
 
 impl Stats {
+    /// Rides that have ended, well or not.
+    pub(crate) fn over(&self) -> u64 {
+        self.ended.load(Ordering::Relaxed) + self.failed.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn answered(&self, kind: Kind, after: Duration) {
         self.answered.fetch_add(1, Ordering::Relaxed);
         let histogram = match kind {
@@ -75,13 +84,22 @@ pub(crate) struct Report {
 
 impl Report {
     pub(crate) fn new(start: Instant, stats: Arc<Stats>) -> Self {
-        Self { start, stats, live: std::io::stderr().is_terminal(), last: (start, 0, 0) }
+        Self {
+            start,
+            stats,
+            live: std::io::stderr().is_terminal(),
+            last: (start, 0, 0),
+        }
     }
 
     /// One line, written over the last one where that is possible.
     pub(crate) fn progress(&mut self) {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let (now, ended, answered) = (Instant::now(), get(&self.stats.ended), get(&self.stats.answered));
+        let (now, ended, answered) = (
+            Instant::now(),
+            get(&self.stats.ended),
+            get(&self.stats.answered),
+        );
         let seconds = (now - self.last.0).as_secs_f64().max(0.001);
         let over = ended + get(&self.stats.failed);
         let line = format!(
@@ -95,63 +113,102 @@ impl Report {
             grouped(get(&self.stats.retries)),
         );
         self.last = (now, ended, answered);
-        let (begin, end) = if self.live { ("\r\x1b[K", "") } else { ("", "\n") };
+        let (begin, end) = if self.live {
+            ("\r\x1b[K", "")
+        } else {
+            ("", "\n")
+        };
         let mut out = std::io::stderr();
         let _ = write!(out, "{begin}{line}{end}");
         let _ = out.flush();
     }
 
     /// The summary; whether everything fits together.
-    pub(crate) fn summary(&self, events: Option<&Path>) -> bool {
+    pub(crate) async fn summary(&self, events: Option<&Path>, run: &str) -> bool {
         if self.live {
             let _ = write!(std::io::stderr(), "\r\x1b[K");
         }
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let stats = &self.stats;
         let seconds = self.start.elapsed().as_secs_f64();
-        let (requested, ended, failed) = (get(&stats.requested), get(&stats.ended), get(&stats.failed));
+        let (requested, ended, failed) =
+            (get(&stats.requested), get(&stats.ended), get(&stats.failed));
         let answered = get(&stats.answered);
-        let mut out = std::io::stdout().lock();
+        let mut out = std::io::stdout();
         let mut line = |name: &str, text: String| {
             let _ = writeln!(out, "{name:<20}{text}");
         };
         line("rides requested", grouped(requested));
-        line("      ended", format!("{}  ({:.0}/s)", grouped(ended), ended as f64 / seconds));
+        line(
+            "      ended",
+            format!("{}  ({:.0}/s)", grouped(ended), ended as f64 / seconds),
+        );
         line("      failed", grouped(failed));
         line("      unfinished", grouped(requested - ended - failed));
         line("revenue", money(get(&stats.revenue_cents)));
-        line("messages answered", format!("{}  ({:.0}/s)", grouped(answered), answered as f64 / seconds));
+        line(
+            "messages answered",
+            format!(
+                "{}  ({:.0}/s)",
+                grouped(answered),
+                answered as f64 / seconds
+            ),
+        );
         line("retries", grouped(get(&stats.retries)));
         line("location → orders", percentiles(&stats.location_us));
         line("request → driver", percentiles(&stats.match_us));
-        let Some(path) = events else { return requested == ended + failed };
-        let found = std::fs::read_to_string(path).map_err(|error| error.to_string());
-        match found.and_then(|text| audit(&text).map_err(|error| error.to_string())) {
+        let Some(path) = events else {
+            return requested == ended + failed;
+        };
+        let told = Summary {
+            requested,
+            ended,
+            failed,
+            revenue_cents: get(&stats.revenue_cents),
+        };
+        match find(path, run, told).await {
             Err(problem) => {
                 line("events", format!("{}: {problem}", path.display()));
                 false
             }
             Ok(found) => {
-                let told = (requested, ended, failed, get(&stats.revenue_cents));
-                let same = (found.requested, found.ended, found.failed, found.revenue_cents) == told;
-                let verdict = if same {
-                    "every step of every ride exactly once, and what the passengers were told"
+                let verdict = if found == told {
+                    "every step of every ride exactly once, and as the passengers were told"
                 } else {
-                    "not what the passengers were told (are there rides of another run in it?)"
+                    "every step of every ride exactly once, but not all that the passengers were told"
                 };
                 line(
                     "events",
                     format!(
-                        "{} requested, {} ended, {} failed, {}: {verdict}",
+                        "{} requested, {} ended, {} failed, {}",
                         grouped(found.requested),
                         grouped(found.ended),
                         grouped(found.failed),
                         money(found.revenue_cents)
                     ),
                 );
-                same
+                line("", verdict.to_owned());
+                found == told
             }
         }
+    }
+}
+
+/// What the file says of the passengers of a run. Records come into it a moment after passengers hear of them.
+async fn find(path: &Path, run: &str, told: Summary) -> Result<Summary, String> {
+    let mut looks = 50;
+    loop {
+        let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+        // The last line may still be being written.
+        let whole = text
+            .rfind('\n')
+            .map_or("", |end| text.get(..=end).unwrap_or_default());
+        let found = audit(whole, run).map_err(|error| error.to_string())?;
+        looks -= 1;
+        if found == told || looks == 0 {
+            return Ok(found);
+        }
+        sleep(Duration::from_millis(100)).await;
     }
 }
 
