@@ -180,7 +180,10 @@ impl Unflushed {
     }
 
     fn is_due(&self) -> bool {
-        self.bytes > FLUSH_BYTES || self.since.is_some_and(|since| since.elapsed() > FLUSH_AT_LATEST)
+        self.bytes > FLUSH_BYTES
+            || self
+                .since
+                .is_some_and(|since| since.elapsed() > FLUSH_AT_LATEST)
     }
 }
 
@@ -402,11 +405,20 @@ mod tests {
     }
 
     fn part(epoch: u64, egress: &str) -> EpochPart {
-        let mut part = EpochPart { epoch, egress_count: 1, ..EpochPart::default() };
-        egress_framing::push(&mut part.egress, egress_hash(egress), MessageTypeId(7), |out| {
-            out.push(1);
-            Ok::<(), std::convert::Infallible>(())
-        })
+        let mut part = EpochPart {
+            epoch,
+            egress_count: 1,
+            ..EpochPart::default()
+        };
+        egress_framing::push(
+            &mut part.egress,
+            egress_hash(egress),
+            MessageTypeId(7),
+            |out| {
+                out.push(1);
+                Ok::<(), std::convert::Infallible>(())
+            },
+        )
         .unwrap();
         part
     }
@@ -432,7 +444,13 @@ mod tests {
     fn run() -> (Running, Arc<EpochEgress>) {
         let directory = tempfile::tempdir().unwrap();
         let mut see = |_: crate::log::RecordView<'_>| Ok::<(), std::convert::Infallible>(());
-        let opened = EpochLog::open(Arc::new(RealDisk), directory.path(), &OpenOptions::new(1), &mut see).unwrap();
+        let opened = EpochLog::open(
+            Arc::new(RealDisk),
+            directory.path(),
+            &OpenOptions::new(1),
+            &mut see,
+        )
+        .unwrap();
         let mut log = opened.log;
         let (tell, told) = crossbeam_channel::unbounded();
         let (commit, positions) = crossbeam_channel::unbounded();
@@ -448,7 +466,14 @@ mod tests {
             names: Arc::new(|_| "test/Type"),
         };
         let thread = crate::engine::threads::spawn("sink", move || runner.run()).unwrap();
-        let running = Running { log, feed, told, positions, thread, _directory: directory };
+        let running = Running {
+            log,
+            feed,
+            told,
+            positions,
+            thread,
+            _directory: directory,
+        };
         assert_eq!(running.told.recv_timeout(PATIENCE).unwrap(), (1, 1));
         while running.feed.queue().read_from.is_some() {
             crate::clock::pause(Duration::from_millis(1));
