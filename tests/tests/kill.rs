@@ -106,19 +106,20 @@ impl World {
         body: &[u8],
     ) -> Answer {
         let watch = Stopwatch::start();
+        let mut tries: Vec<String> = Vec::new();
         loop {
             if let Some(address) = self.address(ingress) {
-                match client.post(address, path, key, body) {
+                self.retries.fetch_add(1, Ordering::Relaxed);
+                let at = watch.elapsed().as_millis();
+                tries.push(match client.post(address, path, key, body) {
                     Ok(answer) if !matches!(answer.status, 429 | 503 | 504) => return answer,
-                    Ok(_) | Err(_) => self.retries.fetch_add(1, Ordering::Relaxed),
-                };
+                    Ok(answer) => format!("{at} ms: {} {}", answer.status, answer.text()),
+                    Err(error) => format!("{at} ms: {error}"),
+                });
             }
             if watch.elapsed() > PATIENCE {
-                return Answer {
-                    status: 0,
-                    head: String::new(),
-                    body: format!("no answer in {PATIENCE:?}").into_bytes(),
-                };
+                let body = format!("no answer in {PATIENCE:?}: {tries:#?}").into_bytes();
+                return Answer { status: 0, head: String::new(), body };
             }
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -420,6 +421,23 @@ impl Test {
     }
 }
 
+/// A directory that stays when the test fails.
+struct Kept(Option<tempfile::TempDir>);
+
+impl Kept {
+    fn path(&self) -> &Path {
+        self.0.as_ref().unwrap().path()
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("everything is still in {}", self.0.take().unwrap().keep().display());
+        }
+    }
+}
+
 fn listed(problems: &[String]) -> String {
     problems
         .iter()
@@ -455,7 +473,7 @@ fn killed_in_every_step_it_ends_as_if_nothing_had_happened() {
     let seed = number_of("STATEFUN_SEED", Random::from_system().next_u64());
     let kills = 20 * number_of("STATEFUN_KILLS", 1);
     println!("STATEFUN_SEED={seed}");
-    let directory = tempfile::tempdir().unwrap();
+    let directory = Kept(Some(tempfile::tempdir().unwrap()));
     std::fs::write(directory.path().join("module.yaml"), MODULE).unwrap();
     let world = Arc::new(World::default());
     let mut test = Test {
@@ -555,7 +573,7 @@ fn killed_in_every_step_it_ends_as_if_nothing_had_happened() {
     pacing.join().unwrap();
     println!("besides, {} recoveries were killed", test.stillborn);
     println!(
-        "{} operations taken, {} doubtful, {} tried again, {} sent twice",
+        "{} operations taken, {} doubtful, {} requests, {} sent twice",
         lock(&world.taken).len(),
         lock(&world.doubtful).len(),
         world.retries.load(Ordering::Relaxed),

@@ -58,14 +58,22 @@ impl GroupCommit {
         }
     }
 
+    /// The last epoch written.
+    pub(crate) fn last_epoch(&self) -> u64 {
+        self.log.last_epoch()
+    }
+
     /// Takes one worker's part of an epoch.
     pub(crate) fn add(&mut self, part: EpochPart) {
         self.pending.entry(part.epoch).or_default().push(part);
     }
 
-    /// Notes what a sink has accepted; it is written with the next record.
-    pub(crate) fn accepted(&mut self, position: SinkPosition) {
+    /// Notes what a sink has accepted; it is written with the next record. True when the log does not know it yet.
+    pub(crate) fn accepted(&mut self, position: SinkPosition) -> bool {
+        let logged = self.logged_through.get(&position.egress).copied().unwrap_or(0);
+        let is_news = position.through_epoch > logged;
         self.sinks.insert(position.egress.clone(), position);
+        is_news
     }
 
     /// The next epoch, when the parts of all workers are there.

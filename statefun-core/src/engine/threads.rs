@@ -51,7 +51,12 @@ impl Committer {
             match message {
                 ToCommit::Part(part) => self.commit.add(part),
                 ToCommit::Sink(position) => {
-                    self.commit.accepted(position);
+                    if self.commit.accepted(position) {
+                        // It counts once it is logged, and there must be an epoch for that even when nothing else happens:
+                        // nothing else can happen while a full log waits for it.
+                        self.shared.request(self.commit.last_epoch() + 2);
+                        self.shared.wake_all();
+                    }
                     continue;
                 }
                 ToCommit::Stop => return,
