@@ -107,10 +107,8 @@ impl Sim {
             };
             p.commit.add(part);
             p.writing = p.commit.take_complete();
-            if let Some((epoch, parts)) = p
-                .writing
-                .take_if(|_| self.mutant == Some(Mutant::ReleaseBeforeDurable))
-            {
+            let early = self.mutant(Mutant::ReleaseBeforeDurable) && p.read_from.is_none();
+            if let Some((epoch, parts)) = p.writing.take_if(|_| early) {
                 self.let_out(p, epoch, &parts);
                 p.writing = Some((epoch, parts));
                 if self.one_in(4) {
@@ -158,7 +156,7 @@ impl Sim {
     /// The epoch is durable: what waited for it goes out.
     fn release(&mut self, p: &mut Process, (epoch, mut parts): Parts) -> Result<(), Stop> {
         p.durable = epoch;
-        if !self.mutant(Mutant::ReleaseBeforeDurable) {
+        if p.out < epoch {
             self.let_out(p, epoch, &parts);
         }
         for part in &mut parts {
@@ -178,6 +176,7 @@ impl Sim {
     }
 
     fn let_out(&mut self, p: &mut Process, epoch: u64, parts: &[EpochPart]) {
+        p.out = epoch;
         let sections: Vec<(u32, Vec<u8>)> = parts
             .iter()
             .filter(|part| !part.egress.is_empty())

@@ -89,6 +89,8 @@ pub(super) struct Process {
     pub(super) feed: VecDeque<Released>,
     /// From this epoch on the sink reads the log.
     pub(super) read_from: Option<u64>,
+    /// The last epoch whose output was let out.
+    pub(super) out: u64,
     /// The last epoch delivered to the sink.
     pub(super) delivered: u64,
 }

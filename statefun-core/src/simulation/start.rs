@@ -252,6 +252,7 @@ impl Sim {
             acked: self.acked.clone(),
             feed: VecDeque::new(),
             read_from: (through < last_epoch).then_some(through + 1),
+            out: last_epoch,
             delivered: last_epoch,
         };
         for index in 0..count {
