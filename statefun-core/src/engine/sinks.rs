@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use crossbeam_channel::Sender;
 
+use crate::clock::Stopwatch;
 use crate::engine::cut::{EpochBody, EpochPart, SinkPosition, egress_framing};
 use crate::engine::driver::ToCommit;
 use crate::engine::shared::{EngineError, Phase, Shared};
@@ -25,6 +26,8 @@ const FEED_BYTES: usize = 64 << 20;
 const FLUSH_BYTES: usize = 8 << 20;
 /// How long delivered records may wait for that while nothing follows.
 const FLUSH_AFTER: Duration = Duration::from_millis(200);
+/// How long they may wait for it while others follow: so much comes again after a crash, and stays in the log.
+const FLUSH_AT_LATEST: Duration = Duration::from_secs(1);
 const READ_BYTES: usize = 16 << 20;
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -160,6 +163,28 @@ enum Next {
     Log(u64),
     Quiet,
     Closed,
+    Stopped,
+}
+
+/// What was delivered and is not safe yet.
+#[derive(Debug, Default)]
+struct Unflushed {
+    bytes: usize,
+    since: Option<Stopwatch>,
+}
+
+impl Unflushed {
+    fn add(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        self.since.get_or_insert_with(Stopwatch::start);
+    }
+
+    fn is_due(&self) -> bool {
+        self.bytes > FLUSH_BYTES
+            || self
+                .since
+                .is_some_and(|since| since.elapsed() > FLUSH_AT_LATEST)
+    }
 }
 
 impl SinkRunner {
@@ -172,26 +197,34 @@ impl SinkRunner {
 
     fn deliver_all(&mut self) -> Result<(), EngineError> {
         let hash = egress_hash(&self.id);
-        let mut unsafe_bytes = 0;
+        let mut open = Unflushed::default();
         // What the log says was accepted, until more is.
         let mut through = self
             .feed
             .queue()
             .read_from
             .map_or_else(|| self.log.durable_epoch(), |from| from - 1);
+        // The last epoch taken from the log: the committer may push it as well, after it has made it durable.
+        let mut taken = 0;
         let mut replayed = false;
         loop {
-            match self.next(unsafe_bytes > 0) {
+            match self.next(open.since.is_some()) {
+                Next::Epoch(egress) if egress.epoch <= taken => {}
                 Next::Epoch(egress) => {
+                    // An epoch without a record of this egress counts as well: the log is kept until all sinks are past it.
                     let Some(bytes) = self.deliver(hash, &egress)? else {
                         return self.flush(through);
                     };
-                    unsafe_bytes += bytes;
+                    open.add(bytes);
                     through = egress.epoch;
                 }
                 Next::Log(from) => {
-                    let (last, more) = self.deliver_from_log(hash, from, &mut unsafe_bytes)?;
-                    through = last.unwrap_or(through);
+                    let mut bytes = 0;
+                    let (last, more) = self.deliver_from_log(hash, from, &mut bytes)?;
+                    if let Some(last) = last {
+                        open.add(bytes);
+                        (through, taken) = (last, last);
+                    }
                     if !more {
                         return self.flush(through);
                     }
@@ -199,23 +232,24 @@ impl SinkRunner {
                         replayed = true;
                         self.egress.replayed()?;
                         // Even when nothing came again: everything retained has been looked at.
-                        unsafe_bytes += 1;
+                        open.add(0);
                     }
                 }
                 Next::Quiet => {
                     self.flush(through)?;
-                    unsafe_bytes = 0;
+                    open = Unflushed::default();
                 }
                 Next::Closed => {
                     return self.flush(through.max(self.log.durable_epoch()));
                 }
+                Next::Stopped => return Ok(()),
             }
             if self.shared.phase() == Phase::Stopped {
                 return Ok(());
             }
-            if unsafe_bytes > FLUSH_BYTES {
+            if open.is_due() {
                 self.flush(through)?;
-                unsafe_bytes = 0;
+                open = Unflushed::default();
             }
         }
     }
@@ -239,8 +273,11 @@ impl SinkRunner {
                 .wait_timeout(queue, FLUSH_AFTER)
                 .unwrap_or_else(PoisonError::into_inner);
             queue = back;
-            if timeout.timed_out() && (unflushed || self.shared.phase() == Phase::Stopped) {
-                return if unflushed { Next::Quiet } else { Next::Closed };
+            if timeout.timed_out() && self.shared.phase() == Phase::Stopped {
+                return Next::Stopped;
+            }
+            if timeout.timed_out() && unflushed {
+                return Next::Quiet;
             }
         }
     }
@@ -338,5 +375,138 @@ fn patiently<T>(
             }
             Err(error) => return Err(error.into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::disk::RealDisk;
+    use crate::engine::cut::{body_slices, encode_head};
+    use crate::io::egress::{EgressContext, EgressError};
+    use crate::log::{EpochLog, OpenOptions};
+
+    const ID: &str = "test/out";
+
+    /// Tells what was delivered to it.
+    struct Told(Sender<(u64, usize)>);
+    impl Egress for Told {
+        fn open(&mut self, _context: &EgressContext) -> Result<(), EgressError> {
+            Ok(())
+        }
+        fn deliver(&mut self, epoch: u64, records: &[EgressRecord]) -> Result<(), EgressError> {
+            self.0.send((epoch, records.len())).unwrap();
+            Ok(())
+        }
+        fn flush(&mut self) -> Result<Bytes, EgressError> {
+            Ok(Bytes::new())
+        }
+    }
+
+    fn part(epoch: u64, egress: &str) -> EpochPart {
+        let mut part = EpochPart {
+            epoch,
+            egress_count: 1,
+            ..EpochPart::default()
+        };
+        egress_framing::push(
+            &mut part.egress,
+            egress_hash(egress),
+            MessageTypeId(7),
+            |out| {
+                out.push(1);
+                Ok::<(), std::convert::Infallible>(())
+            },
+        )
+        .unwrap();
+        part
+    }
+
+    fn append(log: &mut EpochLog, epoch: u64, egress: &str) -> Arc<EpochEgress> {
+        let mut parts = vec![part(epoch, egress)];
+        let mut head = Vec::new();
+        encode_head(&mut head, Timestamp(1), &[], &parts);
+        log.append(epoch, &body_slices(&head, &parts)).unwrap();
+        Arc::new(EpochEgress::take(epoch, &mut parts).unwrap())
+    }
+
+    struct Running {
+        log: EpochLog,
+        feed: Arc<SinkFeed>,
+        told: crossbeam_channel::Receiver<(u64, usize)>,
+        positions: crossbeam_channel::Receiver<ToCommit>,
+        thread: std::thread::JoinHandle<()>,
+        _directory: tempfile::TempDir,
+    }
+
+    /// A sink that finds one epoch in the log, which is durable and not pushed yet.
+    fn run() -> (Running, Arc<EpochEgress>) {
+        let directory = tempfile::tempdir().unwrap();
+        let mut see = |_: crate::log::RecordView<'_>| Ok::<(), std::convert::Infallible>(());
+        let opened = EpochLog::open(
+            Arc::new(RealDisk),
+            directory.path(),
+            &OpenOptions::new(1),
+            &mut see,
+        )
+        .unwrap();
+        let mut log = opened.log;
+        let (tell, told) = crossbeam_channel::unbounded();
+        let (commit, positions) = crossbeam_channel::unbounded();
+        let feed = Arc::new(SinkFeed::reading_from(1));
+        let first = append(&mut log, 1, ID);
+        let runner = SinkRunner {
+            id: ID.to_owned(),
+            egress: Box::new(Told(tell)),
+            feed: feed.clone(),
+            log: log.reader(),
+            commit,
+            shared: Arc::new(Shared::new(1, 0, 0)),
+            names: Arc::new(|_| "test/Type"),
+        };
+        let thread = crate::engine::threads::spawn("sink", move || runner.run()).unwrap();
+        let running = Running {
+            log,
+            feed,
+            told,
+            positions,
+            thread,
+            _directory: directory,
+        };
+        assert_eq!(running.told.recv_timeout(PATIENCE).unwrap(), (1, 1));
+        while running.feed.queue().read_from.is_some() {
+            crate::clock::pause(Duration::from_millis(1));
+        }
+        (running, first)
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn an_epoch_that_was_read_from_the_log_already_is_not_delivered_again() {
+        let (mut sink, first) = run();
+        sink.feed.push(&first);
+        sink.feed.push(&append(&mut sink.log, 2, ID));
+        assert_eq!(sink.told.recv_timeout(PATIENCE).unwrap(), (2, 1));
+        sink.feed.close();
+        sink.thread.join().unwrap();
+        assert!(sink.told.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_sink_that_gets_nothing_says_that_it_is_past_it() {
+        let (mut sink, _) = run();
+        for epoch in 2..9 {
+            sink.feed.push(&append(&mut sink.log, epoch, "test/other"));
+        }
+        loop {
+            match sink.positions.recv_timeout(PATIENCE).unwrap() {
+                ToCommit::Sink(position) if position.through_epoch == 8 => break,
+                _ => {}
+            }
+        }
+        sink.feed.close();
+        sink.thread.join().unwrap();
     }
 }

@@ -4,7 +4,7 @@
 use crate::clock::Timestamp;
 use crate::disk::{Crash, Fault};
 use crate::engine::apply::apply_window;
-use crate::engine::cut::{EpochBody, SinkPosition};
+use crate::engine::cut::{EpochBody, EpochPart, SinkPosition};
 use crate::engine::waiting::WaitKind;
 use crate::engine::worker::{Command, CommandResult, ReadDone};
 use crate::id::{Address, TypeName};
@@ -107,17 +107,20 @@ impl Sim {
             };
             p.commit.add(part);
             p.writing = p.commit.take_complete();
+            if let Some((epoch, parts)) = p
+                .writing
+                .take_if(|_| self.mutant == Some(Mutant::ReleaseBeforeDurable))
+            {
+                self.let_out(p, epoch, &parts);
+                p.writing = Some((epoch, parts));
+                if self.one_in(4) {
+                    return Err(Stop::Down(Crash::Power));
+                }
+            }
         }
         let Some((epoch, parts)) = p.writing.take() else {
             return Ok(());
         };
-        if self.mutant(Mutant::ReleaseBeforeDurable) && self.one_in(2) {
-            // The whole of it comes out, and then the machine may go down.
-            self.let_out(p, epoch, &parts)?;
-            if self.one_in(4) {
-                return Err(Stop::Down(Crash::Power));
-            }
-        }
         match p.commit.write(epoch, &parts, self.now()) {
             Ok(()) => {
                 let logged = p.log.read_from(epoch, 1)?;
@@ -155,8 +158,8 @@ impl Sim {
     /// The epoch is durable: what waited for it goes out.
     fn release(&mut self, p: &mut Process, (epoch, mut parts): Parts) -> Result<(), Stop> {
         p.durable = epoch;
-        if !(self.mutant(Mutant::ReleaseBeforeDurable)) {
-            self.let_out(p, epoch, &parts)?;
+        if !self.mutant(Mutant::ReleaseBeforeDurable) {
+            self.let_out(p, epoch, &parts);
         }
         for part in &mut parts {
             for ack in part.acks.drain(..) {
@@ -174,28 +177,20 @@ impl Sim {
         self.check_acks(p)
     }
 
-    fn let_out(
-        &mut self,
-        p: &mut Process,
-        epoch: u64,
-        parts: &[crate::engine::cut::EpochPart],
-    ) -> Result<(), Stop> {
+    fn let_out(&mut self, p: &mut Process, epoch: u64, parts: &[EpochPart]) {
         let sections: Vec<(u32, Vec<u8>)> = parts
             .iter()
             .filter(|part| !part.egress.is_empty())
             .map(|part| (part.worker, part.egress.clone()))
             .collect();
-        if self.mutant(Mutant::ReleaseBeforeDurable) && p.read_from.is_none() {
-            p.delivered = epoch;
-            self.sink.deliver(epoch, &sections, false)?;
-        } else if !sections.is_empty() && p.read_from.is_none() {
-            if self.one_in(6) {
+        if !sections.is_empty() && p.read_from.is_none() {
+            // As when the queue is full; what is not durable cannot be read back from the log.
+            if self.mutant.is_none() && self.one_in(6) {
                 p.read_from = Some(epoch);
             } else {
                 p.feed.push_back((epoch, sections));
             }
         }
-        Ok(())
     }
 
     /// A record that was acknowledged is durable.
@@ -444,7 +439,7 @@ impl Sim {
     }
 
     /// Lets all that wait for an operator go on.
-    pub(super) fn mend(&mut self, p: &mut Process) -> Result<(), String> {
+    pub(super) fn mend(p: &mut Process) -> Result<(), String> {
         for site in &mut p.sites {
             let failed = |error: crate::engine::worker::WorkerError| error.to_string();
             let listed = site
@@ -488,10 +483,10 @@ impl StateReader for Leaky<'_> {
     }
 }
 impl StateStore for Leaky<'_> {
-    fn apply<'a>(
+    fn apply(
         &self,
         epoch: u64,
-        changes: &mut dyn Iterator<Item = crate::state::RowChange<'a>>,
+        changes: &mut dyn Iterator<Item = crate::state::RowChange<'_>>,
     ) -> Result<(), crate::state::StateError> {
         self.0.apply(epoch, &mut changes.skip(1))
     }

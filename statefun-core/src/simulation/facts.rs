@@ -30,13 +30,17 @@ pub(super) enum Change {
     TimerToken,
     Operation(Option<u64>),
     Waiting(Option<WaitRow>),
-    /// A message of a queue; the inner none for one that is no message of the workload.
-    Queue(u64, Option<Option<u64>>),
+    /// A message of a queue, or none when it is taken out.
+    Queue(u64, Option<Queued>),
     DeadLetter(Option<u64>),
     Position(u64),
     Remembered(String),
     Other,
 }
+
+/// A message that waits; none stands for one that is no message of the workload.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Queued(pub(super) Option<u64>);
 
 /// What is known of one address.
 #[derive(Debug, Default)]
@@ -70,7 +74,7 @@ impl Facts {
                 self.elements.remove(sequence);
             }
             Change::Waiting(row) => self.waiting.clone_from(row),
-            Change::Queue(sequence, Some(id)) => {
+            Change::Queue(sequence, Some(Queued(id))) => {
                 self.queue.insert(*sequence, *id);
             }
             Change::Queue(sequence, None) => {
@@ -168,7 +172,7 @@ pub(super) fn parse_row(
                 .first_chunk()
                 .ok_or("a queue's key is malformed")?;
             let id = value
-                .map(|value| envelope_id(value, registry))
+                .map(|value| envelope_id(value, registry).map(Queued))
                 .transpose()?;
             Change::Queue(u64::from_be_bytes(*sequence), id)
         }

@@ -13,6 +13,7 @@ mod facts;
 mod model;
 mod plan;
 mod process;
+mod regressions;
 mod sink;
 mod start;
 mod store;
@@ -310,16 +311,16 @@ impl Sim {
             for _ in 0..100 {
                 process = self.guarded(process, Self::step)?;
             }
-            self.mend(&mut process)?;
+            Self::mend(&mut process)?;
             if self.at_rest(&process) && self.clients.all_answered(&self.model) && round > 1 {
                 let Some(unfinished) = self.model.unfinished(hanging) else {
                     return Ok(process);
                 };
-                if self.next_due(&process).is_none() {
+                if Self::next_due(&process).is_none() {
                     return Err(format!("at rest, but {unfinished}"));
                 }
             }
-            if let Some(due) = self.next_due(&process) {
+            if let Some(due) = Self::next_due(&process) {
                 self.wall = self.wall.max(due);
             }
         }

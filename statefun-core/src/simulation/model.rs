@@ -247,11 +247,7 @@ impl Model {
             Change::Timer(id) => replace(&mut self.timers, key, id),
             Change::Operation(id) => replace(&mut self.operations, key, id),
             Change::TimerToken => replace(&mut self.tokens, key, value.map(<[u8]>::to_vec)),
-            Change::DeadLetter(id) => {
-                if let Some(id) = id {
-                    self.give_up(id);
-                }
-            }
+            Change::DeadLetter(Some(id)) => self.give_up(id),
             Change::Position(position) => {
                 let records = self.sources.get(key).ok_or("a position of no partition")?;
                 let before = self.positions.insert(key.to_vec(), position).unwrap_or(0);
@@ -261,7 +257,8 @@ impl Model {
                         records.len()
                     ));
                 }
-                for id in Vec::from(&records[before as usize..position as usize]) {
+                let taken = records[before as usize..position as usize].to_vec();
+                for id in taken {
                     self.expect(id, 1);
                 }
             }

@@ -80,6 +80,11 @@ pub(super) fn make_id(chance: u64, hops: u64, kind: Kind, target: u64) -> u64 {
     (chance & !0xffff) | (target << 8) | (kind << 4) | (hops & 0xf)
 }
 
+/// One in so many ids, told by the bits from this one on.
+pub(super) fn drawn(id: u64, bit: u32, of: u64) -> bool {
+    (id >> bit).is_multiple_of(of)
+}
+
 /// The kind of a message.
 pub(super) fn kind(id: u64) -> Kind {
     match id >> 4 & 0xf {
@@ -198,10 +203,10 @@ pub(super) fn plan(id: u64, rules: Rules) -> Plan {
 /// How an operation ends: its value, or none when it fails.
 pub(super) fn operation_outcome(id: u64) -> Option<i64> {
     let value = mix(id, 0xA5);
-    (value % 4 != 0).then_some(value as i64)
+    (!value.is_multiple_of(4)).then_some(value as i64)
 }
 
 /// Whether an operation never ends by itself.
 pub(super) fn operation_hangs(id: u64) -> bool {
-    mix(id, 0xBAD) % 6 == 0
+    mix(id, 0xBAD).is_multiple_of(6)
 }

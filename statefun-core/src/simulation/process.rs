@@ -56,6 +56,9 @@ pub(super) struct Running {
 /// An epoch that is written, or waits to be let out.
 pub(super) type Parts = (u64, Vec<EpochPart>);
 
+/// Batches on their way, in order, with their labels.
+pub(super) type Channel = VecDeque<(u64, Vec<Envelope>)>;
+
 /// Egress of a released epoch.
 pub(super) type Released = (u64, Vec<(u32, Vec<u8>)>);
 
@@ -66,7 +69,7 @@ pub(super) type Acked = Arc<Mutex<Vec<(usize, u64)>>>;
 pub(super) struct Process {
     pub(super) sites: Vec<Site>,
     /// By sender and receiver.
-    pub(super) channels: Vec<Vec<VecDeque<(u64, Vec<Envelope>)>>>,
+    pub(super) channels: Vec<Vec<Channel>>,
     pub(super) requested: u64,
     pub(super) durable: u64,
     pub(super) applied: u64,
@@ -183,7 +186,7 @@ impl Sim {
         if !self.one_in(8) {
             p.send(index);
         }
-        self.end(p, index);
+        Self::end(p, index);
         let worker = &p.sites[index].worker;
         self.trace.note(format_args!(
             "worker {index} in {} at {}: {} to run, frontier {frontier}, {} calls",
@@ -272,7 +275,7 @@ impl Sim {
         let position = number + 1 - u64::from(self.mutant == Some(Mutant::SourceRepeats));
         record = record.with_position(position.to_le_bytes().to_vec());
         let acked = p.acked.clone();
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             record = record.with_ack(Ack::new(move |_| {
                 acked.lock().unwrap().push((chosen, number));
             }));
@@ -292,7 +295,7 @@ impl Sim {
     }
 
     /// Passes on reads and operations.
-    pub(super) fn end(&mut self, p: &mut Process, index: usize) {
+    pub(super) fn end(p: &mut Process, index: usize) {
         let effects = &mut p.sites[index].worker.effects;
         p.reads
             .extend(effects.reads.drain(..).map(|request| (index, request)));
@@ -368,7 +371,7 @@ impl Sim {
     }
 
     /// The next timer or retry.
-    pub(super) fn next_due(&self, p: &Process) -> Option<Timestamp> {
+    pub(super) fn next_due(p: &Process) -> Option<Timestamp> {
         p.sites
             .iter()
             .filter_map(|site| site.worker.next_due())

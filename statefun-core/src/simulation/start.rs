@@ -255,7 +255,7 @@ impl Sim {
             delivered: last_epoch,
         };
         for index in 0..count {
-            self.end(&mut process, index);
+            Self::end(&mut process, index);
         }
         Ok(process)
     }

@@ -116,10 +116,10 @@ impl StateReader for SimStore {
 pub(super) const DOWN: &str = "the simulated machine is down";
 
 impl StateStore for SimStore {
-    fn apply<'a>(
+    fn apply(
         &self,
         epoch: u64,
-        changes: &mut dyn Iterator<Item = RowChange<'a>>,
+        changes: &mut dyn Iterator<Item = RowChange<'_>>,
     ) -> Result<(), StateError> {
         let changes: Vec<_> = changes
             .map(|(key, value)| (key.to_vec(), value.map(<[u8]>::to_vec)))

@@ -206,7 +206,7 @@ macro_rules! node {
                 must(*self.count == journal + *self.forgotten, || {
                     format!("n{}: count {} and journal {journal}+{} differ", plan::target(id), *self.count, *self.forgotten)
                 });
-                if id >> 16 & 3 == 0 {
+                if plan::drawn(id, 16, 4) {
                     let digest = self.seen.keys()?.iter().fold(0u64, |sum, id| sum.wrapping_add(*id));
                     must(digest == *self.digest, || format!("n{}: the digest is wrong", plan::target(id)));
                     let view = self.journal.view()?;
@@ -221,7 +221,7 @@ macro_rules! node {
                 *self.count += 1;
                 *self.digest = self.digest.wrapping_add(id);
                 self.journal.append(id);
-                if self.journal.len() > 10 && id >> 18 & 3 == 0 {
+                if self.journal.len() > 10 && plan::drawn(id, 18, 4) {
                     *self.forgotten += self.journal.len();
                     self.journal.clear();
                 }
@@ -234,11 +234,11 @@ macro_rules! node {
                 must(self.fading.get().is_some() == (written != 0 && now < written + FADING_MS), || {
                     format!("fading: written at {written}, now {now}, present {}", self.fading.get().is_some())
                 });
-                if id >> 20 & 3 == 0 {
+                if plan::drawn(id, 20, 4) {
                     self.fading.set(id);
                     *self.fading_written = now;
                 }
-                if id >> 22 & 3 == 0 {
+                if plan::drawn(id, 22, 4) {
                     let glanced = *self.glanced;
                     let present = self.glance.get().is_some();
                     // Access times are coarse, to a sixteenth.
@@ -249,24 +249,24 @@ macro_rules! node {
                     });
                     if present {
                         *self.glanced = now;
-                    } else if id >> 24 & 1 == 0 {
+                    } else if plan::drawn(id, 24, 2) {
                         self.glance.set(id);
                         *self.glanced = now;
                     }
                 }
-                if id >> 25 & 3 == 0 {
+                if plan::drawn(id, 25, 4) {
                     let key = id >> 27 & 3;
                     self.entries.set(key, id);
                     self.entry_times.set(key, now);
                 }
-                if id >> 30 & 3 == 0 {
+                if plan::drawn(id, 30, 4) {
                     let have: Vec<u64> = self.entries.keys()?;
                     let times = self.entry_times.entries()?;
                     let want: Vec<u64> =
                         times.iter().filter(|(_, at)| now < at + ENTRY_MS).map(|(key, _)| *key).collect();
                     must(have == want, || format!("entries {have:?}, and by the times {times:?} at {now} {want:?}"));
                 }
-                if id >> 32 & 7 == 0 {
+                if plan::drawn(id, 32, 8) {
                     let name = format!("r{}", id >> 35 & 3);
                     let want = self.registered.get(&name)?.copied().unwrap_or_default();
                     let value = self.registry.state::<PersistedValue<u64>>(&name, Expiration::None)?;
