@@ -63,9 +63,9 @@ pub(crate) struct ProjectArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  statefun new hello                            one function behind HTTP, the place to begin
-  statefun new lines --template minimal         standard input to standard output
-  statefun new rides --template ride-sharing    several functions that talk to each other")]
+  statefun new hello                          HTTP in, a reply and e-mails out
+  statefun new lines --template minimal       standard input to standard output
+  statefun new rides --template ride-sharing  functions that talk to each other")]
 pub(crate) struct New {
     /// Directory to make. Its last part becomes the name of the crate.
     #[arg(value_name = "NAME")]
@@ -102,9 +102,9 @@ pub(crate) enum TemplateName {
 #[command(after_help = "\
 Examples:
   statefun validate                       everything
-  statefun validate --no-build            with what the application said last time it was built
+  statefun validate --no-build            with what the code said last time
   statefun validate --format github       as annotations of a pull request
-Exit codes: 0 no errors (warnings are fine), 1 errors, 2 the check itself failed.")]
+Exit codes: 0 no errors (warnings are fine), 1 errors, 2 the check failed.")]
 pub(crate) struct Validate {
     #[command(flatten)]
     pub(crate) project: ProjectArgs,
@@ -135,9 +135,9 @@ pub(crate) enum FindingFormat {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  statefun run --watch                    rebuilds and restarts when you save; state is kept
+  statefun run --watch                   restarts as you save, with its state
   statefun run --release --workers 4
-  statefun run -- --drop-data shop/cart   what stands behind `--` goes to the application as it is
+  statefun run -- --drop-data shop/cart  what is behind `--` is passed on
 The exit code is the application's.")]
 pub(crate) struct Run {
     #[command(flatten)]
@@ -224,7 +224,7 @@ Examples:
   statefun send greets --id bob '{\"name\": \"Bob\"}'
   statefun send example/orders @order.json --idempotency-key order-17
   echo '{}' | statefun send http://127.0.0.1:8080/greets/bob -
-Exit codes: 0 durable, 1 refused, 2 the application cannot be reached or is busy.")]
+Exit codes: 0 durable, 1 refused, 2 not reached, or busy.")]
 pub(crate) struct Send {
     #[command(flatten)]
     pub(crate) message: MessageArgs,
@@ -236,7 +236,7 @@ pub(crate) struct Send {
 Examples:
   statefun call greets --id bob '{\"name\": \"Bob\"}'
   statefun call greets --id bob '{\"name\": \"Bob\"}' --wait 2s | jq .text
-Exit codes: 0 answered, 1 refused, 2 no answer in time, or the application cannot be reached.")]
+Exit codes: 0 answered, 1 refused, 2 not reached, or no answer in time.")]
 pub(crate) struct Call {
     #[command(flatten)]
     pub(crate) message: MessageArgs,

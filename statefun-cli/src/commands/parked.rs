@@ -43,7 +43,7 @@ pub(crate) fn run(args: &Parked, terminal: &Terminal) -> Outcome {
         ParkedCommand::Retry(address) => {
             let answer = ask(Method::POST, format!("/v1/parked/retry?{}", query(address)))?;
             return done(&answer, as_json, terminal, |messages| {
-                format!("{} tries its {} again", named(address), counted(messages))
+                format!("{} goes on with its {}", named(address), counted(messages))
             });
         }
         ParkedCommand::Skip(address) => {

@@ -162,7 +162,7 @@ fn orders_say_what_they_did() {
     let files = Files::new();
     let _running = start(&files.path().join(".statefun/data"), usual());
     for (order, said) in [
-        ("retry", "tries its 3 messages again"),
+        ("retry", "goes on with its 3 messages"),
         ("skip", "dropped 1 message, and goes on"),
     ] {
         let output = files
