@@ -176,7 +176,7 @@ fn a_crowd_does_not_notice_two_kills() {
         "--passengers",
         "40",
         "--seconds",
-        "12",
+        "8",
         "--grid",
         "8",
     ]);
@@ -197,7 +197,7 @@ fn a_crowd_does_not_notice_two_kills() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    for lines in [150, 400] {
+    for lines in [40, 160] {
         events(&mut app, lines);
         app.kill_and_start_again();
     }
