@@ -119,7 +119,11 @@ impl World {
             }
             if watch.elapsed() > PATIENCE {
                 let body = format!("no answer in {PATIENCE:?}: {tries:#?}").into_bytes();
-                return Answer { status: 0, head: String::new(), body };
+                return Answer {
+                    status: 0,
+                    head: String::new(),
+                    body,
+                };
             }
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -433,7 +437,10 @@ impl Kept {
 impl Drop for Kept {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            println!("everything is still in {}", self.0.take().unwrap().keep().display());
+            println!(
+                "everything is still in {}",
+                self.0.take().unwrap().keep().display()
+            );
         }
     }
 }

@@ -70,7 +70,11 @@ impl GroupCommit {
 
     /// Notes what a sink has accepted; it is written with the next record. True when the log does not know it yet.
     pub(crate) fn accepted(&mut self, position: SinkPosition) -> bool {
-        let logged = self.logged_through.get(&position.egress).copied().unwrap_or(0);
+        let logged = self
+            .logged_through
+            .get(&position.egress)
+            .copied()
+            .unwrap_or(0);
         let is_news = position.through_epoch > logged;
         self.sinks.insert(position.egress.clone(), position);
         is_news
