@@ -481,7 +481,7 @@ mod tests {
         (running, first)
     }
 
-    const PATIENCE: Duration = Duration::from_secs(60);
+    const PATIENCE: Duration = Duration::from_mins(1);
 
     #[test]
     fn an_epoch_that_was_read_from_the_log_already_is_not_delivered_again() {

@@ -204,12 +204,12 @@ macro_rules! declared {
     ($name:ident, $typename:literal, $message:ty, $target:path, $key:ty, $limit:expr, $after:literal) => {
         #[derive(Debug)]
         #[stateful_function(
-                                                            typename = $typename,
-                                                            accepts($message),
-                                                            sends($target),
-                                                            max_queue = $limit,
-                                                            retry(initial_delay = $after)
-                                                        )]
+                                                                    typename = $typename,
+                                                                    accepts($message),
+                                                                    sends($target),
+                                                                    max_queue = $limit,
+                                                                    retry(initial_delay = $after)
+                                                                )]
         struct $name {
             #[persisted(name = $typename, expire_after_write = $after)]
             table: PersistedTable<$key, $message>,
