@@ -1,5 +1,7 @@
 //! The `statefun` command as its users call it: exit codes, what it prints where, what it leaves on disk.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod graph;
 mod help;
 mod new;
