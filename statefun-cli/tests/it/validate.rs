@@ -119,7 +119,7 @@ fn without_a_build_the_last_answer_counts() {
 
     let source = files.path().join("src/main.rs");
     let later = std::fs::metadata(&source).unwrap().modified().unwrap()
-        + std::time::Duration::from_secs(3_600);
+        + std::time::Duration::from_hours(1);
     std::fs::File::options()
         .write(true)
         .open(&source)
