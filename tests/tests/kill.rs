@@ -3,7 +3,13 @@
 //!
 //! `STATEFUN_KILLS=n` multiplies the kills, `STATEFUN_SEED=n` chooses what is drawn.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::format_collect,
+    clippy::naive_bytecount,
+    reason = "a test that cannot go on has failed, and says what it saw"
+)]
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::File;
