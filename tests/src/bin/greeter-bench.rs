@@ -101,7 +101,7 @@ struct Report {
 
 impl Report {
     fn add(&mut self, name: &str, text: &str, value: Value) {
-        if !self.json {
+        if !self.json && !text.is_empty() {
             let _ = writeln!(std::io::stdout(), "{text}");
         }
         self.values.insert(name.to_owned(), value);
