@@ -25,6 +25,9 @@ pub struct Settings {
     pub key_groups: KeyGroups,
     /// What decoded state may occupy in memory, in bytes.
     pub cache_bytes: u64,
+    /// How long changes may stay in the epoch log alone before they are applied to the state store: the longer, the less is
+    /// written, and the longer a start after a crash may take.
+    pub apply_after: Duration,
     /// Bytes of the epoch log above which nothing is taken in.
     pub max_log_bytes: u64,
     /// How long a handler may run before it is reported.
@@ -39,11 +42,15 @@ impl Default for Settings {
             workers: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             key_groups: KeyGroups::default(),
             cache_bytes: engine.cache_bytes as u64,
+            apply_after: engine.apply_after,
             max_log_bytes: engine.max_log_bytes,
             warn_after: engine.warn_after,
         }
     }
 }
+
+/// The least memory for changes that are applied to the state store together, in bytes.
+const MIN_APPLY_BYTES: usize = 4 << 20;
 
 /// A setting that cannot be used.
 #[derive(Debug, Error)]
@@ -90,6 +97,7 @@ struct File {
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 struct StateSection {
     cache_bytes: Option<String>,
+    apply_after: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -105,12 +113,13 @@ struct HandlerSection {
 }
 
 /// Settings that the environment may override, with how their text is read.
-const ENVIRONMENT: [(&str, &str); 7] = [
+const ENVIRONMENT: [(&str, &str); 8] = [
     ("STATEFUN_DATA_DIR", "dataDir"),
     ("STATEFUN_WORKERS", "workers"),
     ("STATEFUN_KEY_GROUPS", "keyGroups"),
     ("STATEFUN_DURABILITY", "durability"),
     ("STATEFUN_STATE_CACHE_BYTES", "state.cacheBytes"),
+    ("STATEFUN_STATE_APPLY_AFTER", "state.applyAfter"),
     ("STATEFUN_LOG_MAX_BYTES", "log.maxBytes"),
     ("STATEFUN_HANDLER_WARN_AFTER", "handler.warnAfter"),
 ];
@@ -165,6 +174,7 @@ impl Settings {
             ("keyGroups", file.key_groups.map(|count| count.to_string())),
             ("durability", file.durability),
             ("state.cacheBytes", file.state.cache_bytes),
+            ("state.applyAfter", file.state.apply_after),
             ("log.maxBytes", file.log.max_bytes),
             ("handler.warnAfter", file.handler.warn_after),
         ];
@@ -184,6 +194,7 @@ impl Settings {
                 .map(ByteSize::bytes)
                 .map_err(|error| error.to_string())
         };
+        let duration = || parse_duration(value).map_err(|error| error.to_string());
         match name {
             "dataDir" if value.is_empty() => return Err("a directory is needed".to_owned()),
             "dataDir" => self.data_dir = PathBuf::from(value),
@@ -211,10 +222,9 @@ impl Settings {
                 ));
             }
             "state.cacheBytes" => self.cache_bytes = size()?,
+            "state.applyAfter" => self.apply_after = duration()?,
             "log.maxBytes" => self.max_log_bytes = size()?,
-            "handler.warnAfter" => {
-                self.warn_after = parse_duration(value).map_err(|error| error.to_string())?;
-            }
+            "handler.warnAfter" => self.warn_after = duration()?,
             other => return Err(format!("there is no setting `{other}`")),
         }
         Ok(())
@@ -226,8 +236,10 @@ impl Settings {
             workers: self.workers,
             cache_bytes: self.cache_bytes as usize,
             max_log_bytes: self.max_log_bytes,
+            // What waits for the state store follows what memory there is.
+            apply_bytes: (self.cache_bytes as usize / 2).max(MIN_APPLY_BYTES),
+            apply_after: self.apply_after,
             warn_after: self.warn_after,
-            ..EngineSettings::default()
         }
     }
 }

@@ -88,6 +88,10 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     /// Cuts the file, or extends it with zeros that take no space yet.
     fn set_len(&self, bytes: u64) -> io::Result<()>;
 
+    /// Makes an empty file so long, reading as zeros, with space set aside for all of it. Durable after
+    /// [`DiskFile::sync_all`].
+    fn reserve(&self, bytes: u64) -> io::Result<()>;
+
     /// Makes the content durable, and the length as far as it is needed to read it (`fdatasync`).
     fn sync_data(&self) -> io::Result<()>;
 

@@ -158,6 +158,11 @@ impl DiskFile for RealFile {
         self.file.set_len(bytes)
     }
 
+    fn reserve(&self, bytes: u64) -> io::Result<()> {
+        let flags = rustix::fs::FallocateFlags::empty();
+        Ok(rustix::fs::fallocate(&self.file, flags, 0, bytes)?)
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.file.sync_data()
     }

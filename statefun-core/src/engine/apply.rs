@@ -1,26 +1,193 @@
 //! From the epoch log into the state store: late, many epochs at a time, each row once, sorted.
+//!
+//! What was read of the log is gathered in a [`Window`]: a row that changes again takes the place of what was there, so
+//! that what the store is given, and what it has to merge later, follows the distinct rows and not their changes.
 
 use std::collections::BTreeMap;
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use crate::engine::cut::EpochBody;
+use crate::engine::index::Index;
 use crate::engine::rows::framing;
 use crate::engine::shared::EngineError;
 use crate::log::{LogError, LogReader, LoggedEpoch};
-use crate::state::{RowChange, StateStore};
+use crate::state::{RowChange, StateError, StateStore};
 
-/// Bytes of log records that are sorted together.
-pub(crate) const WINDOW_BYTES: usize = 128 << 20;
+/// Bytes of log records that are read together.
+pub(crate) const READ_BYTES: usize = 8 << 20;
+/// Rows whose places are fetched ahead together.
+const GROUP: usize = 16;
 
-/// One change of a row, with what sorting looks at in place, so that it seldom has to follow the key.
-struct Change<'a> {
-    /// The key's bytes behind the space: key group, function type and the beginning of the id.
-    prefix: u128,
-    /// Counts down: the newest change of a row comes first.
-    age: u32,
-    key: &'a [u8],
-    value: Option<&'a [u8]>,
+/// A row of a window: where its key stands in the arena, its value behind it.
+struct Row {
+    hash: u64,
+    at: usize,
+    key_len: u32,
+    /// Room for the value behind the key, in bytes.
+    room: u32,
+    /// The value's length; none is a delete.
+    value_len: Option<u32>,
 }
 
+/// The newest changes of rows over consecutive epochs.
+pub(crate) struct Window {
+    index: Index,
+    rows: Vec<Row>,
+    arena: Vec<u8>,
+    last: Option<u64>,
+    log_bytes: usize,
+}
+
+impl Window {
+    pub(crate) fn new() -> Self {
+        Self {
+            index: Index::new(),
+            rows: Vec::new(),
+            arena: Vec::new(),
+            last: None,
+            log_bytes: 0,
+        }
+    }
+
+    /// The last epoch in it.
+    pub(crate) fn last(&self) -> Option<u64> {
+        self.last
+    }
+
+    /// What it occupies in memory, roughly, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.arena.len() + self.rows.len() * size_of::<Row>() + self.index.bytes()
+    }
+
+    /// Bytes of log records that went into it.
+    pub(crate) fn log_bytes(&self) -> usize {
+        self.log_bytes
+    }
+
+    /// Takes in the next epoch.
+    pub(crate) fn add(&mut self, epoch: &LoggedEpoch) -> Result<(), EngineError> {
+        let malformed =
+            || EngineError::Thread(format!("the record of epoch {} is malformed", epoch.epoch));
+        let body = EpochBody::parse(&epoch.body).ok_or_else(malformed)?;
+        let mut group: Vec<(u64, &[u8], Option<&[u8]>)> = Vec::with_capacity(GROUP);
+        for section in &body.sections {
+            for row in framing::iter(section.rows) {
+                let (key, value) = row.ok_or_else(malformed)?;
+                if key.is_empty() {
+                    return Err(malformed());
+                }
+                let hash = xxh3_64(key);
+                self.index.prefetch(hash);
+                group.push((hash, key, value));
+                if group.len() == GROUP {
+                    self.put_all(&mut group);
+                }
+            }
+            self.put_all(&mut group);
+        }
+        self.last = Some(epoch.epoch);
+        self.log_bytes += epoch.body.len();
+        Ok(())
+    }
+
+    fn put_all(&mut self, group: &mut Vec<(u64, &[u8], Option<&[u8]>)>) {
+        for (hash, ..) in group.iter() {
+            if let Some(row) = self.index.candidate(*hash) {
+                self.prefetch_row(row);
+            }
+        }
+        for (hash, key, value) in group.drain(..) {
+            self.put(hash, key, value);
+        }
+    }
+
+    fn prefetch_row(&self, row: u32) {
+        if let Some(row) = self.rows.get(row as usize) {
+            crate::engine::index::prefetch(row);
+        }
+    }
+
+    fn key<'a>(arena: &'a [u8], row: &Row) -> &'a [u8] {
+        arena
+            .get(row.at..row.at + row.key_len as usize)
+            .unwrap_or_default()
+    }
+
+    fn put(&mut self, hash: u64, key: &[u8], value: Option<&[u8]>) {
+        let (rows, arena) = (&mut self.rows, &mut self.arena);
+        let known = self.index.find(hash, |row| {
+            rows.get(row as usize)
+                .is_some_and(|row| Self::key(arena, row) == key)
+        });
+        let value_len = value.map(|value| value.len() as u32);
+        let value = value.unwrap_or_default();
+        if let Some(row) = known.and_then(|row| rows.get_mut(row as usize)) {
+            if value.len() <= row.room as usize {
+                let at = row.at + row.key_len as usize;
+                if let Some(place) = arena.get_mut(at..at + value.len()) {
+                    place.copy_from_slice(value);
+                }
+            } else {
+                row.at = arena.len();
+                row.room = value.len() as u32;
+                arena.extend_from_slice(key);
+                arena.extend_from_slice(value);
+            }
+            row.value_len = value_len;
+            return;
+        }
+        let row = Row {
+            hash,
+            at: arena.len(),
+            key_len: key.len() as u32,
+            room: value.len() as u32,
+            value_len,
+        };
+        arena.extend_from_slice(key);
+        arena.extend_from_slice(value);
+        let number = rows.len() as u32;
+        rows.push(row);
+        self.index.insert(hash, number, |row| {
+            rows.get(row as usize).map_or(0, |row| row.hash)
+        });
+    }
+
+    /// Gives the rows to the store, with the marker of the last epoch, and is empty then. Returns that epoch.
+    pub(crate) fn apply(&mut self, store: &dyn StateStore) -> Result<Option<u64>, StateError> {
+        let Some(last) = self.last.take() else {
+            return Ok(None);
+        };
+        let Self { rows, arena, .. } = &*self;
+        // Rows of different spaces never meet, so each space is sorted by itself, with the beginning of the rest of the key
+        // in place, so that sorting seldom has to follow it.
+        let mut spaces: BTreeMap<u8, Vec<(u128, &Row)>> = BTreeMap::new();
+        for row in rows {
+            let key = Self::key(arena, row);
+            let space = key.first().copied().unwrap_or_default();
+            spaces.entry(space).or_default().push((prefix(key), row));
+        }
+        for rows in spaces.values_mut() {
+            rows.sort_unstable_by(|(a_prefix, a), (b_prefix, b)| {
+                a_prefix
+                    .cmp(b_prefix)
+                    .then_with(|| Self::key(arena, a).cmp(Self::key(arena, b)))
+            });
+        }
+        let mut changes = spaces.values().flatten().map(|(_, row)| -> RowChange<'_> {
+            let value = row.at + row.key_len as usize;
+            let value = row
+                .value_len
+                .map(|len| arena.get(value..value + len as usize).unwrap_or_default());
+            (Self::key(arena, row), value)
+        });
+        store.apply(last, &mut changes)?;
+        *self = Self::new();
+        Ok(Some(last))
+    }
+}
+
+/// The key's bytes behind the space: key group, function type and the beginning of the id.
 fn prefix(key: &[u8]) -> u128 {
     let mut bytes = [0; 16];
     for (to, from) in bytes.iter_mut().zip(key.iter().skip(1)) {
@@ -29,68 +196,106 @@ fn prefix(key: &[u8]) -> u128 {
     u128::from_be_bytes(bytes)
 }
 
-/// Applies epochs that were read back from the log; returns the last of them.
+/// Applies epochs that follow one another; returns the last of them.
 pub(crate) fn apply_window(
     store: &dyn StateStore,
     epochs: &[LoggedEpoch],
 ) -> Result<Option<u64>, EngineError> {
-    let Some(last) = epochs.last().map(|epoch| epoch.epoch) else {
-        return Ok(None);
-    };
-    // Rows of different spaces never meet, so each space is sorted by itself.
-    let mut spaces: BTreeMap<u8, Vec<Change<'_>>> = BTreeMap::new();
-    let mut age = u32::MAX;
+    let mut window = Window::new();
     for epoch in epochs {
-        let malformed =
-            || EngineError::Thread(format!("the record of epoch {} is malformed", epoch.epoch));
-        let body = EpochBody::parse(&epoch.body).ok_or_else(malformed)?;
-        for section in &body.sections {
-            for row in framing::iter(section.rows) {
-                let (key, value) = row.ok_or_else(malformed)?;
-                let space = key.first().copied().ok_or_else(malformed)?;
-                age -= 1;
-                spaces.entry(space).or_default().push(Change {
-                    prefix: prefix(key),
-                    age,
-                    key,
-                    value,
-                });
-            }
-        }
+        window.add(epoch)?;
     }
-    // Later changes of a row win: the newest first, and the first of each row is kept.
-    for changes in spaces.values_mut() {
-        changes.sort_unstable_by(|a, b| {
-            a.prefix
-                .cmp(&b.prefix)
-                .then_with(|| a.key.cmp(b.key))
-                .then_with(|| a.age.cmp(&b.age))
-        });
-        changes.dedup_by(|later, first| later.prefix == first.prefix && later.key == first.key);
-    }
-    let mut rows = spaces
-        .values()
-        .flatten()
-        .map(|change| -> RowChange<'_> { (change.key, change.value) });
-    store.apply(last, &mut rows)?;
-    Ok(Some(last))
+    Ok(window.apply(store)?)
 }
 
-/// Applies everything in the log behind `from`; returns the last applied epoch.
+/// Applies everything in the log behind `from`, in windows of about so many bytes of memory; returns the last applied
+/// epoch.
 pub(crate) fn catch_up(
     store: &dyn StateStore,
     log: &LogReader,
     mut from: u64,
+    window_bytes: usize,
 ) -> Result<u64, EngineError> {
+    let mut window = Window::new();
     loop {
-        let epochs = match log.read_from(from + 1, WINDOW_BYTES) {
+        let next = window.last().unwrap_or(from) + 1;
+        let epochs = match log.read_from(next, READ_BYTES) {
             Ok(epochs) => epochs,
-            Err(LogError::Released { .. }) if log.durable_epoch() == from => return Ok(from),
+            Err(LogError::Released { .. }) if log.durable_epoch() < next => Vec::new(),
             Err(error) => return Err(error.into()),
         };
-        match apply_window(store, &epochs)? {
-            Some(last) => from = last,
-            None => return Ok(from),
+        for epoch in &epochs {
+            window.add(epoch)?;
+        }
+        if (epochs.is_empty() || window.bytes() > window_bytes)
+            && let Some(last) = window.apply(store)?
+        {
+            from = last;
+        }
+        if epochs.is_empty() {
+            return Ok(from);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::engine::cut::{EpochPart, body_slices, encode_head};
+    use crate::state::StateReader;
+    use crate::state::memory::MemoryStore;
+
+    fn epoch(epoch: u64, changes: &[(u8, Option<Vec<u8>>)]) -> LoggedEpoch {
+        let mut part = EpochPart::default();
+        for (key, value) in changes {
+            framing::push(&mut part.rows, &[b' ', *key], value.as_deref());
+        }
+        let (mut head, parts) = (vec![], [part]);
+        encode_head(&mut head, Timestamp(0), &[], &parts);
+        let body = body_slices(&head, &parts).concat();
+        LoggedEpoch {
+            epoch,
+            body: Bytes::from(body),
+        }
+    }
+
+    proptest! {
+        /// Whatever the windows, the store ends with the newest change of every row.
+        #[test]
+        fn the_newest_change_of_each_row_is_applied(
+            epochs in prop::collection::vec(
+                prop::collection::vec((0u8..40, prop::option::of(prop::collection::vec(any::<u8>(), 0..9))), 0..60),
+                1..12,
+            ),
+            windows in prop::collection::vec(any::<bool>(), 12),
+        ) {
+            let store = MemoryStore::default();
+            let mut model = BTreeMap::new();
+            let mut window = Window::new();
+            for (number, (changes, ends)) in epochs.iter().zip(&windows).enumerate() {
+                window.add(&epoch(number as u64 + 1, changes)).unwrap();
+                for (key, value) in changes {
+                    model.insert(*key, value.clone());
+                }
+                if *ends {
+                    prop_assert_eq!(window.apply(&store).unwrap(), Some(number as u64 + 1));
+                    prop_assert_eq!(window.apply(&store).unwrap(), None);
+                }
+            }
+            window.apply(&store).unwrap();
+            prop_assert_eq!(store.applied_epoch().unwrap(), epochs.len() as u64);
+            for key in 0..40u8 {
+                prop_assert_eq!(store.get(&[b' ', key]).unwrap(), model.get(&key).cloned().flatten());
+            }
+        }
+
+        #[test]
+        fn malformed_records_are_refused_without_a_panic(body: Vec<u8>) {
+            let _ = Window::new().add(&LoggedEpoch { epoch: 1, body: Bytes::from(body) });
         }
     }
 }

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::catalog::{Catalog, CatalogError, DataDirectory};
 use crate::clock::{Stopwatch, Timestamp, WallClock};
 use crate::disk::DiskLock;
-use crate::engine::apply::catch_up;
+use crate::engine::apply::{Window, catch_up};
 use crate::engine::commit::GroupCommit;
 use crate::engine::cut::{EpochBody, SinkPosition};
 use crate::engine::dataflow::{self, Workers};
@@ -49,8 +49,10 @@ pub struct EngineSettings {
     pub cache_bytes: usize,
     /// Bytes of the epoch log above which nothing is taken in until the state store and the sinks have caught up.
     pub max_log_bytes: u64,
-    /// Bytes of the epoch log that are applied to the state store together.
-    pub apply_bytes: u64,
+    /// Bytes of memory for changed rows that are applied to the state store together.
+    pub apply_bytes: usize,
+    /// How long changes may stay in the epoch log alone before they are applied to the state store.
+    pub apply_after: Duration,
     /// How long a handler may run before it is reported as blocking its worker.
     pub warn_after: Duration,
 }
@@ -61,7 +63,8 @@ impl Default for EngineSettings {
             workers: 1,
             cache_bytes: 512 << 20,
             max_log_bytes: 4 << 30,
-            apply_bytes: 64 << 20,
+            apply_bytes: 256 << 20,
+            apply_after: Duration::from_secs(10),
             warn_after: Duration::from_millis(100),
         }
     }
@@ -224,7 +227,12 @@ fn recover(setup: &mut EngineSetup) -> Result<Recovered, StartError> {
     let mut options = OpenOptions::new(lineage);
     options.applied_epoch = store.applied_epoch()?;
     let opened = open_log(setup, &options, &mut last)?;
-    let applied = catch_up(&*store, &opened.log.reader(), options.applied_epoch)?;
+    let applied = catch_up(
+        &*store,
+        &opened.log.reader(),
+        options.applied_epoch,
+        setup.settings.apply_bytes,
+    )?;
     if let Some(catalog) = &catalog {
         let dropped = &setup.drop_data;
         let next = catalog.succeed(&now, &*store, &last, &directory.root, dropped)?;
@@ -417,7 +425,9 @@ impl Engine {
             retention: recovered.log.retention(),
             shared: shared.clone(),
             accepted: accepted.clone(),
+            window: Window::new(),
             window_bytes: settings.apply_bytes,
+            apply_after: settings.apply_after,
             max_log_bytes: settings.max_log_bytes,
         };
         let applier = spawn("statefun-apply", move || applier.run())?;

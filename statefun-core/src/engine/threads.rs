@@ -7,7 +7,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::clock::{Stopwatch, WallClock};
-use crate::engine::apply::{WINDOW_BYTES, apply_window};
+use crate::engine::apply::{READ_BYTES, Window};
 use crate::engine::commit::GroupCommit;
 use crate::engine::cut::EpochPart;
 use crate::engine::driver::{ToCommit, ToWorker};
@@ -137,49 +137,60 @@ pub(crate) struct Applier {
     pub(crate) retention: Retention,
     pub(crate) shared: Arc<Shared>,
     pub(crate) accepted: Arc<std::sync::atomic::AtomicU64>,
-    /// Bytes of log that are applied together, when nothing asks for it earlier.
-    pub(crate) window_bytes: u64,
+    /// What was read of the log and is not applied yet.
+    pub(crate) window: Window,
+    /// Bytes of memory above which the window is applied, when nothing asks for it earlier.
+    pub(crate) window_bytes: usize,
+    /// How long changes may stay in the log alone.
+    pub(crate) apply_after: Duration,
     /// Bytes of log above which nothing is taken in.
     pub(crate) max_log_bytes: u64,
 }
 
-/// How often the applier looks whether there is enough to do.
+/// How often the applier looks whether there is something to do.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// How long changes may stay in the log alone.
-const APPLY_AFTER: Duration = Duration::from_secs(2);
+/// How long nothing must have happened for changes to be applied although they are few.
+const APPLY_WHEN_IDLE: Duration = Duration::from_secs(2);
 
 impl Applier {
-    pub(crate) fn run(self) {
+    pub(crate) fn run(mut self) {
         yield_to_workers();
         if let Err(error) = self.apply_all() {
             self.shared.fail(error);
         }
     }
 
-    fn apply_all(&self) -> Result<(), EngineError> {
-        let mut since_last = Stopwatch::start();
-        let mut seen = self.shared.durable.load(Ordering::Acquire);
+    fn apply_all(&mut self) -> Result<(), EngineError> {
+        let mut since_applied = Stopwatch::start();
+        let mut since_news = Stopwatch::start();
+        let mut behind = false;
         loop {
             let applied = self.shared.applied.load(Ordering::Acquire);
-            let durable = self.shared.durable.load(Ordering::Acquire);
-            if durable == applied && durable == seen {
-                // Idle: the committer calls when there is something, or a look now and then finds it.
-                std::thread::park_timeout(APPLY_AFTER);
-            } else {
-                std::thread::park_timeout(LOOK_EVERY);
+            let read = self.window.last().unwrap_or(applied);
+            if !behind {
+                // Idle: the committer calls when memory waits; else a look now and then finds what there is.
+                let idle = read == applied && since_news.elapsed() > APPLY_WHEN_IDLE;
+                std::thread::park_timeout(if idle { APPLY_WHEN_IDLE } else { LOOK_EVERY });
             }
-            seen = durable;
             if self.shared.phase() == Phase::Stopped {
                 return Ok(());
             }
-            let durable = self.shared.durable.load(Ordering::Acquire);
-            if durable > applied {
-                let waiting = self.retention.retained_bytes();
-                let soon = self.shared.apply_soon.swap(false, Ordering::Relaxed);
-                if soon || waiting > self.window_bytes || since_last.elapsed() > APPLY_AFTER {
-                    self.apply_window(applied)?;
-                    since_last = Stopwatch::start();
-                }
+            if read == applied {
+                since_applied = Stopwatch::start();
+            }
+            let bytes = self.read(read)?;
+            behind = bytes >= READ_BYTES / 2;
+            if bytes > 0 {
+                since_news = Stopwatch::start();
+            }
+            let due = self.window.bytes() > self.window_bytes
+                || self.window.log_bytes() as u64 > self.max_log_bytes / 4
+                || since_applied.elapsed() > self.apply_after
+                || since_news.elapsed() > APPLY_WHEN_IDLE
+                || self.shared.apply_soon.load(Ordering::Relaxed);
+            if due && self.window.last().is_some() {
+                self.shared.apply_soon.store(false, Ordering::Relaxed);
+                self.apply()?;
             }
             let applied = self.shared.applied.load(Ordering::Acquire);
             self.retention
@@ -191,12 +202,21 @@ impl Applier {
         }
     }
 
-    fn apply_window(&self, applied: u64) -> Result<(), EngineError> {
-        let epochs = self
-            .log
-            .read_from(applied + 1, WINDOW_BYTES.max(self.window_bytes as usize))?;
+    /// Takes the next durable epochs into the window; returns their bytes.
+    fn read(&mut self, read: u64) -> Result<usize, EngineError> {
+        if self.shared.durable.load(Ordering::Acquire) <= read {
+            return Ok(0);
+        }
+        let before = self.window.log_bytes();
+        for epoch in &self.log.read_from(read + 1, READ_BYTES)? {
+            self.window.add(epoch)?;
+        }
+        Ok(self.window.log_bytes() - before)
+    }
+
+    fn apply(&mut self) -> Result<(), EngineError> {
         reached(Step::Applying);
-        if let Some(last) = apply_window(&*self.store, &epochs)? {
+        if let Some(last) = self.window.apply(&*self.store)? {
             reached(Step::Applied);
             self.shared.applied.store(last, Ordering::Release);
             self.shared.wake_all();

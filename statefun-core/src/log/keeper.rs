@@ -9,9 +9,11 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use super::error::{Failure, LogError};
 use super::segment::{self, Segment};
+use crate::clock::Stopwatch;
 use crate::disk::{Disk, DiskFile, OpenMode};
 
 /// The distance of two entries of the index within a segment, in bytes at least.
@@ -19,6 +21,9 @@ const MARK_BYTES: u64 = 64 << 10;
 /// How much larger each segment is than the one before, until the wanted size is reached: small applications take
 /// little space, and a new log is ready at once.
 const GROWTH: u64 = 4;
+/// When the segment before was used up within this time, the next one is not filled with zeros: that would double what is
+/// written, to save less than it costs.
+const HURRY: Duration = Duration::from_secs(1);
 
 pub(super) struct Shared {
     pub(super) disk: Arc<dyn Disk>,
@@ -55,6 +60,8 @@ pub(super) struct State {
     starved: bool,
     /// Something is to be done.
     work: bool,
+    /// Since the last segment was prepared.
+    since_prepared: Option<Stopwatch>,
 }
 
 /// A segment that holds durable records.
@@ -391,6 +398,7 @@ impl Shared {
         });
         state.next_number = number + 1;
         state.next_bytes = self.grown(bytes);
+        state.since_prepared = Some(Stopwatch::start());
         Ok(())
     }
 
@@ -404,6 +412,16 @@ impl Shared {
             .open(path, OpenMode::Create)
             .map_err(Failure::new("create", path))?;
         file.set_len(0).map_err(Failure::new("empty", path))?;
+        let hurry = self.background
+            && self
+                .state()
+                .since_prepared
+                .is_some_and(|since| since.elapsed() < HURRY);
+        // Where a file system cannot set space aside, it is filled.
+        if hurry && file.reserve(bytes).is_ok() {
+            file.sync_all().map_err(Failure::new("sync", path))?;
+            return Ok(Some(file));
+        }
         let filled =
             segment::fill(&*file, 0, bytes, &self.stop).map_err(Failure::new("fill", path))?;
         Ok(filled.then_some(file))

@@ -130,7 +130,7 @@ impl Sim {
                 )));
             }
         };
-        let applied = catch_up(&*self.store, &log.reader(), applied)?;
+        let applied = catch_up(&*self.store, &log.reader(), applied, 4 << 10)?;
         if applied != last_epoch {
             return Err(Stop::Violation(format!(
                 "caught up to epoch {applied} of {last_epoch}"

@@ -67,6 +67,8 @@ impl Start<'_> {
         let child = Command::new(self.binary)
             .current_dir(self.directory)
             .env("STATEFUN_WORKERS", self.workers.to_string())
+            // Short lives are to reach the store too.
+            .env("STATEFUN_STATE_APPLY_AFTER", "1s")
             .env("STATEFUN_TEST_PHASES", &steps)
             .env("NO_COLOR", "1")
             // Some handlers panic on purpose, and printing where takes long in a debug build.

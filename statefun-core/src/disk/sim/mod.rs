@@ -369,6 +369,10 @@ impl DiskFile for SimFile {
         })
     }
 
+    fn reserve(&self, bytes: u64) -> io::Result<()> {
+        self.write_at(&vec![0; bytes as usize], 0)
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.disk.inner().sync(self.node)
     }
