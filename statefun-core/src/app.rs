@@ -187,7 +187,7 @@ impl App {
             .map_err(|error| match &error {
                 RunError::Start(
                     StartError::Catalog(_)
-                    | StartError::InUse(_)
+                    | StartError::InUse { .. }
                     | StartError::Ingress(_)
                     | StartError::Egress(_),
                 )

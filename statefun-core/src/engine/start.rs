@@ -23,10 +23,10 @@ use crate::engine::driver::{ActiveSource, Driver, Outlets, ToCommit, ToWorker};
 use crate::engine::envelope::{Envelope, EnvelopeError};
 use crate::engine::handle::EngineHandle;
 use crate::engine::registry::Registry;
-use crate::engine::shared::{EngineError, Phase, Shared};
+use crate::engine::shared::{EngineError, Hold, Phase, Shared};
 use crate::engine::sinks::{SinkFeed, SinkRunner};
 use crate::engine::stored::orphans;
-use crate::engine::threads::{Applier, Committer, read_cold_state, spawn};
+use crate::engine::threads::{Applier, Committer, Mending, read_cold_state, spawn};
 use crate::engine::watchdog::Watched;
 use crate::engine::worker::{StartOperation, Worker, WorkerSetup, partition_address};
 use crate::id::MessageTypeId;
@@ -102,8 +102,16 @@ impl std::fmt::Debug for EngineSetup {
 #[derive(Debug, Error)]
 pub enum StartError {
     /// Another process uses the data directory.
-    #[error("{} is in use by another process: stop that process, or give this one a data directory of its own", .0.display())]
-    InUse(std::path::PathBuf),
+    #[error(
+        "{} is in use by {holder}: stop that process, or give this one a data directory of its own",
+        directory.display()
+    )]
+    InUse {
+        /// The data directory.
+        directory: std::path::PathBuf,
+        /// Who uses it, as far as it is known.
+        holder: String,
+    },
     /// The data directory's catalog, or the application does not fit it.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
@@ -201,7 +209,12 @@ fn recover(setup: &mut EngineSetup) -> Result<Recovered, StartError> {
     let lock = disk
         .lock(&directory.lock())
         .map_err(|source| match source.kind() {
-            std::io::ErrorKind::WouldBlock => StartError::InUse(directory.root.clone()),
+            std::io::ErrorKind::WouldBlock => StartError::InUse {
+                directory: directory.root.clone(),
+                holder: source
+                    .get_ref()
+                    .map_or_else(|| "another process".to_owned(), ToString::to_string),
+            },
             _ => CatalogError::Io {
                 operation: "lock",
                 path: directory.lock(),
@@ -429,6 +442,7 @@ impl Engine {
             window_bytes: settings.apply_bytes,
             apply_after: settings.apply_after,
             max_log_bytes: settings.max_log_bytes,
+            mending: Mending::default(),
         };
         let applier = spawn("statefun-apply", move || applier.run())?;
         engine.applier = applier.thread().clone();
@@ -653,7 +667,12 @@ const DRAIN_FOR: Duration = Duration::from_millis(500);
 fn one_more_epoch(shared: &Shared) {
     let cut = shared.requested.load(Ordering::SeqCst);
     shared.request(cut + 1);
+    let watch = Stopwatch::start();
     while shared.durable.load(Ordering::SeqCst) < cut && shared.phase() != Phase::Stopped {
+        if shared.is_held_by(Hold::NoSpace) && watch.elapsed() > DRAIN_FOR {
+            // Whoever stops the process may want to free space without it.
+            return shared.fail(EngineError::StoppedWhenFull);
+        }
         shared.wake_all();
         crate::clock::pause(Duration::from_micros(500));
     }
@@ -688,6 +707,7 @@ fn open_ingresses(
             decoder: registry.decoder(),
             runtime: runtime.clone(),
             stopping: stopping.clone(),
+            full: shared.full(),
             clients: clients.clone(),
             wakers: wakers.clone(),
             key_groups: registry.key_groups,
