@@ -20,15 +20,38 @@ use crate::log::{LogError, LogReader, Retention};
 use crate::state::{StateError, StateStore};
 use crate::steps::{Step, reached};
 
-/// Starts a named thread.
+/// Starts a named thread, whose panic ends the engine: nothing may go on without it.
 pub(crate) fn spawn(
     name: &str,
+    shared: &Arc<Shared>,
     run: impl FnOnce() + Send + 'static,
 ) -> Result<std::thread::JoinHandle<()>, EngineError> {
+    let watched = Watched {
+        name: name.to_owned(),
+        shared: shared.clone(),
+    };
     std::thread::Builder::new()
         .name(name.to_owned())
-        .spawn(run)
+        .spawn(move || {
+            let _watched = watched;
+            run();
+        })
         .map_err(|error| EngineError::Thread(format!("cannot start the thread `{name}`: {error}")))
+}
+
+/// A thread of the engine.
+struct Watched {
+    name: String,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let problem = format!("the thread `{}` panicked", self.name);
+            self.shared.fail(EngineError::Thread(problem));
+        }
+    }
 }
 
 /// Makes epochs durable, and lets out what waited for that.

@@ -160,7 +160,7 @@ impl Reader {
             decoder: decoder(),
             runtime: runtime().handle().clone(),
             stopping,
-            full: watch::channel(false).1,
+            full: tokio::sync::watch::channel(false).1,
             clients: Arc::new(Clients::default()),
             wakers: vec![waker],
             key_groups: KeyGroups::new(8),
