@@ -73,7 +73,8 @@ pub trait Disk: Send + Sync + fmt::Debug {
 
     /// Takes an exclusive lock on a file, created when missing, until the guard is dropped or the process ends.
     ///
-    /// Never waits: when someone else holds the lock, the error's kind is `WouldBlock`.
+    /// Never waits: when someone else holds the lock, the error's kind is `WouldBlock`, and its text says who, where that is
+    /// known.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>>;
 }
 

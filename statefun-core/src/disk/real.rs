@@ -92,8 +92,22 @@ impl Disk for RealDisk {
             .truncate(false)
             .open(path)?;
         match file.try_lock() {
-            Ok(()) => Ok(Box::new(RealLock { _file: file })),
-            Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+            Ok(()) => {
+                // For whoever is refused. The lock holds without it, also on a full disk.
+                let _ = file
+                    .set_len(0)
+                    .and_then(|()| file.write_all_at(std::process::id().to_string().as_bytes(), 0));
+                Ok(Box::new(RealLock { _file: file }))
+            }
+            Err(TryLockError::WouldBlock) => {
+                let holder = fs::read_to_string(path).unwrap_or_default();
+                Err(match holder.parse::<u32>() {
+                    Ok(holder) => {
+                        io::Error::new(io::ErrorKind::WouldBlock, format!("process {holder}"))
+                    }
+                    Err(_) => io::ErrorKind::WouldBlock.into(),
+                })
+            }
             Err(TryLockError::Error(error)) => Err(error),
         }
     }
@@ -276,9 +290,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         let held = RealDisk.lock(&path).unwrap();
+        let refused = RealDisk.lock(&path).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
         assert_eq!(
-            RealDisk.lock(&path).unwrap_err().kind(),
-            io::ErrorKind::WouldBlock
+            refused.to_string(),
+            format!("process {}", std::process::id())
         );
         drop(held);
         RealDisk.lock(&path).unwrap();
