@@ -104,7 +104,7 @@ impl Window {
 
     fn prefetch_row(&self, row: u32) {
         if let Some(row) = self.rows.get(row as usize) {
-            crate::engine::index::prefetch(row);
+            crate::engine::index::prefetch_all(row);
         }
     }
 

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::engine::request::RequestFunction;
 use crate::id::{Address, FunctionTypeId, KeyGroups, MessageTypeId, TypeName};
-use crate::io::ingress::{Decoder, Record};
+use crate::io::ingress::Decoder;
 use crate::sdk::context::SendError;
 use crate::sdk::egress::egress_hash;
 use crate::sdk::function::{Factory, FunctionDefinition, StatefulFunction};
@@ -332,7 +332,17 @@ impl Registry {
         let Some(wiring) = self.ingresses.get(usize::from(ingress)) else {
             return Err(format!("there is no ingress number {ingress}"));
         };
-        let value = self.typed(value)?;
+        // Each takes a value of its own, the last one the record's.
+        let mut value = Some(self.typed(value)?);
+        let mut left = wiring.routers.len() + wiring.spec.targets.len();
+        let mut take = || {
+            left -= 1;
+            if left == 0 {
+                value.take()
+            } else {
+                value.as_ref().map(|value| value.clone_any())
+            }
+        };
         let first = out.len();
         for router in &wiring.routers {
             let from = out.len();
@@ -340,8 +350,8 @@ impl Registry {
                 record,
                 out: &mut *out,
             };
-            let routed =
-                (router.route)(&*value, &mut downstream).map_err(|error| error.to_string());
+            let Some(value) = take() else { break };
+            let routed = (router.route)(value, &mut downstream).map_err(|error| error.to_string());
             let routed = routed.and_then(|()| {
                 out.iter()
                     .skip(from)
@@ -360,14 +370,12 @@ impl Registry {
                 ));
             };
             let to = Address::new(*target, key);
-            if let Err(error) = self.check_accepts(&to, &*value) {
+            let Some(body) = take() else { break };
+            if let Err(error) = self.check_accepts(&to, &*body) {
                 out.truncate(first);
                 return Err(error.to_string());
             }
-            out.push(Forward {
-                to,
-                body: value.clone_any(),
-            });
+            out.push(Forward { to, body });
         }
         Ok(())
     }
@@ -403,15 +411,6 @@ impl Registry {
             return (message.decode)(&dynamic.value).map_err(|error| error.to_string());
         }
         Ok(value)
-    }
-
-    /// What a record says of itself, for routers.
-    pub(crate) fn info(record: &Record) -> RecordInfo<'_> {
-        RecordInfo {
-            key: record.key.as_deref(),
-            headers: &record.headers,
-            timestamp: record.timestamp,
-        }
     }
 }
 

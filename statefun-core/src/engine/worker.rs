@@ -30,10 +30,12 @@ use crate::rand::Random;
 use crate::sdk::context::{InvocationEffects, Operation};
 use crate::sdk::function::MissingFactory;
 use crate::sdk::message::{AnyMessage, CodecError};
+use crate::sdk::router::Forward;
 use crate::state::keys::{Space, group_key, parse_address_key, prefix_end};
 use crate::state::{StateError, StateReader};
 
 pub use commands::{Command, CommandError, CommandResult, QueuedMessage};
+use invoke::Ahead;
 pub(crate) use invoke::{BAD_RECORD, partition_address};
 pub(crate) use trace::{TraceEvent, TraceOutcome};
 
@@ -178,6 +180,7 @@ pub(crate) struct Worker {
     now: Timestamp,
     random: Random,
     mailbox: VecDeque<Envelope>,
+    ahead: Ahead,
     outboxes: Vec<Vec<Envelope>>,
     tables: Vec<Box<dyn FunctionTable>>,
     rows: SharedRows,
@@ -190,6 +193,8 @@ pub(crate) struct Worker {
     ready: VecDeque<Address>,
     retries: BinaryHeap<Reverse<(Timestamp, Address)>>,
     invocation: InvocationEffects,
+    /// What routers have forwarded; empty between records.
+    forwards: Vec<Forward>,
     egress: Vec<u8>,
     egress_count: usize,
     responses: Vec<ClientResponse>,
@@ -238,6 +243,7 @@ impl Worker {
                 setup.seed ^ (setup.index as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15),
             ),
             mailbox: VecDeque::with_capacity(4096),
+            ahead: Ahead::default(),
             outboxes: (0..setup.workers).map(|_| Vec::new()).collect(),
             tables,
             rows,
@@ -247,6 +253,7 @@ impl Worker {
             ready: VecDeque::new(),
             retries: BinaryHeap::new(),
             invocation: InvocationEffects::default(),
+            forwards: Vec::new(),
             egress: Vec::new(),
             egress_count: 0,
             responses: Vec::new(),
