@@ -13,9 +13,11 @@ use crate::engine::worker::{Body, GROUP, StartOperation, Worker, WorkerError};
 use crate::id::{Address, LazyTypeName, MessageTypeId};
 use crate::io::egress::DeadLetter;
 use crate::io::ingress::{Ack, AckOutcome, Record};
+use crate::sdk::caught::caught;
 use crate::sdk::context::{Delayed, InvocationScope};
 use crate::sdk::egress::egress_hash;
 use crate::sdk::error::HandlerError;
+use crate::sdk::message::TypedValue;
 use crate::state::keys::{Space, address_key, push_escaped};
 
 /// The type under which records that could not be read go to a dead letter egress: the bytes as they came.
@@ -40,6 +42,18 @@ pub(crate) fn partition_address(ingress: &str, partition: &str) -> Address {
     push_escaped(&mut id, ingress.as_bytes());
     id.extend_from_slice(partition.as_bytes());
     Address::new(NAME.get(), String::from_utf8_lossy(&id).as_ref())
+}
+
+/// The bytes of a record that was decoded, for its dead letter; none when they can no longer be written.
+fn encoded(value: Body) -> Bytes {
+    if let Some(dynamic) = value.as_any().downcast_ref::<TypedValue>() {
+        return dynamic.value.clone();
+    }
+    let mut bytes = Vec::new();
+    match caught("its serializer", || value.encode_any(&mut bytes)) {
+        Ok(Ok(())) => bytes.into(),
+        Ok(Err(_)) | Err(_) => Bytes::new(),
+    }
 }
 
 impl Worker {
@@ -363,11 +377,12 @@ impl Worker {
             Ok(value) => {
                 let mut forwards = Vec::new();
                 let target = record.target.take();
+                let mut value = Some(value.0);
                 match self.registry.route(
                     ingress,
                     Registry::info(&record),
                     target,
-                    value.0,
+                    &mut value,
                     &mut forwards,
                 ) {
                     Ok(()) => {
@@ -381,7 +396,7 @@ impl Worker {
                         self.acks.extend(ack);
                         return Ok(());
                     }
-                    Err(problem) => (Bytes::new(), problem),
+                    Err(problem) => (value.map(encoded).unwrap_or_default(), problem),
                 }
             }
             Err(bad) => (bad.bytes, bad.problem),

@@ -284,12 +284,13 @@ impl App {
                 id,
                 workers,
                 positions: BTreeMap::new(),
-                decoder: registry.decoder(),
+                decoder: registry.decoder().with_limit(registry.record_limit(index)),
                 runtime: runtime.handle().clone(),
                 stopping: stopping.subscribe(),
                 clients: clients.clone(),
                 wakers: (0..workers).map(|_| Waker::new(|| ())).collect(),
                 key_groups: registry.key_groups,
+                limits: registry.message_limits(),
             };
             let mut ingress: Box<dyn Ingress> = match spec {
                 Spec::HttpIngress(spec) => {
