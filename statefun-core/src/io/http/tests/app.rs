@@ -25,7 +25,7 @@ use crate::module::{Application, Environment, Source, Spec};
 use crate::sdk::context::Context;
 use crate::sdk::error::{HandlerResult, RouterError};
 use crate::sdk::function::{
-    Accepts, Factory, FunctionDefinition, Handle, Handler, StatefulFunction,
+    Accepts, Factory, FunctionDefinition, FunctionLimits, Handle, Handler, StatefulFunction,
 };
 use crate::sdk::message::{CodecError, Message, MessageDefinition, serde_codec};
 use crate::sdk::router::{RouterDefinition, route_typed};
@@ -374,7 +374,13 @@ fn registry(specs: &[Spec], log: &Log) -> Registry {
         functions: vec![
             RequestFunction::definition(),
             Greeter::definition(),
-            Silent::definition(),
+            FunctionDefinition {
+                limits: FunctionLimits {
+                    message_bytes: 1_000,
+                    ..FunctionLimits::default()
+                },
+                ..Silent::definition()
+            },
         ],
         factories: vec![
             (
