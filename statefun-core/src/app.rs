@@ -38,8 +38,9 @@ Options of run (each overrides its variable, which overrides statefun.yaml):
   --data-dir DIR       where state and log lie            STATEFUN_DATA_DIR   [.statefun/data]
   --workers N          worker threads                     STATEFUN_WORKERS    [all cores]
   --module FILE        a module.yaml; may be repeated     [module.yaml and modules/*.yaml]
-  --drop-data NAME     delete the data of a function (ns/name) or state (ns/name:state)
-                       that the code no longer has; may be repeated
+  --drop-data NAME     delete the data of a function (ns/name) or state (ns/name:state) that
+                       the code no longer has, or what has not left of an egress that
+                       module.yaml no longer has (egress:ns/name); may be repeated
   -h, --help           this text
 ";
 
@@ -188,7 +189,7 @@ impl App {
             .map_err(|error| match &error {
                 RunError::Start(
                     StartError::Catalog(_)
-                    | StartError::InUse(_)
+                    | StartError::InUse { .. }
                     | StartError::Engine(EngineError::Ingress(_) | EngineError::Egress(_)),
                 )
                 | RunError::Registry(_)

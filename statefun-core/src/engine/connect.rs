@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 use crossbeam_channel::Sender;
@@ -60,6 +61,7 @@ impl Connect<'_> {
                 },
                 runtime: self.runtime.clone(),
                 stopping: self.stopping.clone(),
+                full: self.shared.full(),
                 clients: clients.clone(),
                 wakers: wakers.clone(),
                 key_groups: self.registry.key_groups,
@@ -104,7 +106,9 @@ impl Connect<'_> {
             let known = positions.iter().find(|position| position.egress == id);
             egress.open(&EgressContext {
                 id: id.clone(),
-                position: known.map(|known| known.position.clone()),
+                position: known
+                    .map(|known| known.position.clone())
+                    .filter(|position| !position.is_empty()),
                 lineage,
                 runtime: self.runtime.clone(),
                 stopping: self.stopping.clone(),
@@ -113,6 +117,7 @@ impl Connect<'_> {
                 feed: Arc::new(SinkFeed::reading_from(
                     known.map_or(0, |known| known.through_epoch) + 1,
                 )),
+                settled: Arc::new(AtomicBool::new(!egress.is_in_doubt())),
                 id,
                 egress,
                 log: log.reader(),

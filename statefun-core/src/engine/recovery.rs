@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::catalog::{Catalog, CatalogError};
+use crate::catalog::{Catalog, CatalogError, StoredData};
 use crate::clock::{Stopwatch, Timestamp};
 use crate::disk::DiskLock;
 use crate::engine::apply::catch_up;
@@ -16,7 +16,7 @@ use crate::engine::cut::{EpochBody, SinkPosition};
 use crate::engine::envelope::{Envelope, EnvelopeError};
 use crate::engine::registry::Registry;
 use crate::engine::start::{EngineSetup, StartError};
-use crate::engine::stored::{each_row, orphans};
+use crate::engine::stored::{each_row, orphans, undelivered};
 use crate::log::{EpochLog, OpenOptions};
 use crate::rand::Random;
 use crate::state::fjall::FjallStore;
@@ -64,7 +64,12 @@ pub(crate) fn recover(setup: &mut EngineSetup) -> Result<Recovered, StartError> 
     let lock = disk
         .lock(&directory.lock())
         .map_err(|source| match source.kind() {
-            std::io::ErrorKind::WouldBlock => StartError::InUse(directory.root.clone()),
+            std::io::ErrorKind::WouldBlock => StartError::InUse {
+                directory: directory.root.clone(),
+                holder: source
+                    .get_ref()
+                    .map_or_else(|| "another process".to_owned(), ToString::to_string),
+            },
             _ => CatalogError::Io {
                 operation: "lock",
                 path: directory.lock(),
@@ -96,9 +101,29 @@ pub(crate) fn recover(setup: &mut EngineSetup) -> Result<Recovered, StartError> 
         options.applied_epoch,
         setup.settings.apply_bytes,
     )?;
+    let mut sinks = if last.is_empty() {
+        Vec::new()
+    } else {
+        let body = EpochBody::parse(&last).ok_or(StartError::Record(opened.last_epoch))?;
+        body.sinks
+    };
     if let Some(catalog) = &catalog {
         let dropped = &setup.drop_data;
-        let next = catalog.succeed(&now, &*store, &last, &directory.root, dropped)?;
+        let undelivered = undelivered(&opened.log.reader(), &sinks, &catalog.egresses_gone(&now))?;
+        let data = StoredData {
+            store: &*store,
+            last_record: &last,
+            undelivered: &undelivered,
+        };
+        let next = catalog.succeed(&now, &data, &directory.root, dropped)?;
+        for (egress, records) in undelivered.iter().filter(|(_, records)| **records > 0) {
+            tracing::info!(
+                egress,
+                records,
+                "undelivered records of a removed egress are dropped"
+            );
+            pass_over(&mut sinks, egress, opened.last_epoch);
+        }
         if !dropped.is_empty() {
             drop_rows(catalog, &setup.registry, &*store, dropped, applied)?;
         }
@@ -111,7 +136,7 @@ pub(crate) fn recover(setup: &mut EngineSetup) -> Result<Recovered, StartError> 
         store,
         lineage,
         time: Timestamp::default(),
-        sinks: Vec::new(),
+        sinks,
         carried: Vec::new(),
         summary: Recovery {
             epoch: opened.last_epoch,
@@ -136,7 +161,6 @@ pub(crate) fn recover(setup: &mut EngineSetup) -> Result<Recovered, StartError> 
                 }
             }
         }
-        recovered.sinks = body.sinks;
     }
     recovered.summary.carried_messages = recovered.carried.len();
     recovered.summary.duration = watch.elapsed();
@@ -162,6 +186,18 @@ fn open_log(
         options,
         &mut keep,
     )?)
+}
+
+/// Should the egress come back, what was dropped does not leave after all.
+fn pass_over(sinks: &mut Vec<SinkPosition>, egress: &str, through_epoch: u64) {
+    match sinks.iter_mut().find(|known| known.egress == egress) {
+        Some(known) => known.through_epoch = known.through_epoch.max(through_epoch),
+        None => sinks.push(SinkPosition {
+            egress: egress.to_owned(),
+            through_epoch,
+            position: Bytes::new(),
+        }),
+    }
 }
 
 /// Deletes the rows of functions and states that the operator has given up.

@@ -22,9 +22,9 @@ use crate::engine::envelope::{Envelope, EnvelopeError};
 use crate::engine::handle::EngineHandle;
 use crate::engine::recovery::recover;
 use crate::engine::registry::Registry;
-use crate::engine::shared::{EngineError, Phase, Shared};
+use crate::engine::shared::{EngineError, Hold, Phase, Shared};
 use crate::engine::sinks::SinkFeed;
-use crate::engine::threads::{Applier, Committer, read_cold_state, spawn};
+use crate::engine::threads::{Applier, Committer, Mending, read_cold_state, spawn};
 use crate::engine::watchdog::Watched;
 use crate::engine::worker::{StartOperation, Worker, WorkerSetup};
 use crate::io::clients::Clients;
@@ -97,8 +97,16 @@ impl std::fmt::Debug for EngineSetup {
 #[derive(Debug, Error)]
 pub enum StartError {
     /// Another process uses the data directory.
-    #[error("{} is in use by another process: stop that process, or give this one a data directory of its own", .0.display())]
-    InUse(std::path::PathBuf),
+    #[error(
+        "{} is in use by {holder}: stop that process, or give this one a data directory of its own",
+        directory.display()
+    )]
+    InUse {
+        /// The data directory.
+        directory: std::path::PathBuf,
+        /// Who uses it, as far as it is known.
+        holder: String,
+    },
     /// The data directory's catalog, or the application does not fit it.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
@@ -211,8 +219,9 @@ impl Engine {
             window_bytes: settings.apply_bytes,
             apply_after: settings.apply_after,
             max_log_bytes: settings.max_log_bytes,
+            mending: Mending::default(),
         };
-        let applier = spawn("statefun-apply", move || applier.run())?;
+        let applier = spawn("statefun-apply", &shared, move || applier.run())?;
         engine.applier = applier.thread().clone();
         engine.threads.push(applier);
         let committer = Committer {
@@ -228,28 +237,42 @@ impl Engine {
         };
         engine
             .threads
-            .push(spawn("statefun-commit", move || committer.run())?);
+            .push(spawn("statefun-commit", &shared, move || committer.run())?);
+        let settled: Vec<_> = runners.iter().map(|sink| sink.settled.clone()).collect();
         for runner in runners {
+            let name = format!("sink {}", runner.id);
             engine
                 .sinks
-                .push(spawn(&format!("sink {}", runner.id), move || runner.run())?);
+                .push(spawn(&name, &shared, move || runner.run())?);
+        }
+        // A file that is not what it should be is refused before anybody thinks that the application runs.
+        while settled.iter().any(|sink| !sink.load(Ordering::Acquire)) && !engine.has_stopped() {
+            crate::clock::pause(Duration::from_millis(1));
+        }
+        if engine.has_stopped() {
+            let stopped = || EngineError::Thread("it was stopped while it started".to_owned());
+            return Err(engine.stop().err().unwrap_or_else(stopped).into());
         }
         let (reads, read_requests) = crossbeam_channel::unbounded();
         {
             let (store, inboxes, shared) =
                 (recovered.store.clone(), inboxes.clone(), shared.clone());
-            engine.threads.push(spawn("statefun-read", move || {
-                read_cold_state(&read_requests, &*store, &inboxes, &shared);
-            })?);
+            engine
+                .threads
+                .push(spawn("statefun-read", &engine.handle.shared, move || {
+                    read_cold_state(&read_requests, &*store, &inboxes, &shared);
+                })?);
         }
         let watched: Arc<Vec<Watched>> =
             Arc::new((0..workers).map(|_| Watched::default()).collect());
         {
             let (watched, shared, warn_after) =
                 (watched.clone(), shared.clone(), settings.warn_after);
-            engine.threads.push(spawn("statefun-watch", move || {
-                crate::engine::watchdog::watch(&watched, &shared, warn_after);
-            })?);
+            engine
+                .threads
+                .push(spawn("statefun-watch", &engine.handle.shared, move || {
+                    crate::engine::watchdog::watch(&watched, &shared, warn_after);
+                })?);
         }
         let outlets = Outlets {
             commit,
@@ -405,7 +428,12 @@ const DRAIN_FOR: Duration = Duration::from_millis(500);
 fn one_more_epoch(shared: &Shared) {
     let cut = shared.requested.load(Ordering::SeqCst);
     shared.request(cut + 1);
+    let watch = Stopwatch::start();
     while shared.durable.load(Ordering::SeqCst) < cut && shared.phase() != Phase::Stopped {
+        if shared.is_held_by(Hold::NoSpace) && watch.elapsed() > DRAIN_FOR {
+            // Whoever stops the process may want to free space without it.
+            return shared.fail(EngineError::StoppedWhenFull);
+        }
         shared.wake_all();
         crate::clock::pause(Duration::from_micros(500));
     }
