@@ -368,6 +368,7 @@ impl IngressContext {
             decoder: Decoder::default(),
             runtime: runtime.clone(),
             stopping,
+            full: tokio::sync::watch::channel(false).1,
             clients: Arc::default(),
             wakers: Vec::new(),
             key_groups: crate::id::KeyGroups::default(),

@@ -224,7 +224,7 @@ impl RetryPolicy {
 /// | where | what happens above the limit |
 /// |---|---|
 /// | a record of an ingress that names the function under `targets` | 413 over HTTP, elsewhere the ingress' `onError` |
-/// | a message to a function through the playground, `statefun send` included | 413 |
+/// | a message to a function through the playground | 413 |
 /// | `ctx.send_to`, and `ctx.reply` with a dynamic value | an error of the call, for the handler to deal with |
 /// | a router's `forward_to` | the router fails, so the ingress' `onError` |
 /// | `ctx.send_after`, `ctx.egress`, the metadata of `ctx.spawn` | the invocation fails for good, and its address is parked |
