@@ -220,16 +220,15 @@ impl<'a, F: StatefulFunction> Context<'a, F> {
     /// A message in the form in which it waits in a row. What cannot be written, or is larger than its target takes, is to
     /// fail the invocation that asks for it.
     fn kept(&self, to: &Address, body: Box<dyn AnyMessage>) -> Result<Box<dyn AnyMessage>, String> {
-        let value = match body.as_any().downcast_ref::<TypedValue>() {
-            Some(value) => value.clone(),
-            None => {
-                let mut value = Vec::new();
-                body.encode_any(&mut value)
-                    .map_err(|error| error.to_string())?;
-                TypedValue {
-                    typename: body.message_type_name().into(),
-                    value: value.into(),
-                }
+        let value = if let Some(value) = body.as_any().downcast_ref::<TypedValue>() {
+            value.clone()
+        } else {
+            let mut value = Vec::new();
+            body.encode_any(&mut value)
+                .map_err(|error| error.to_string())?;
+            TypedValue {
+                typename: body.message_type_name().into(),
+                value: value.into(),
             }
         };
         let fits = self

@@ -62,12 +62,11 @@ fn survives(envelope: &Envelope, registry: &Registry) -> Result<(), HarnessError
         problem,
     };
     let mut bytes = Vec::new();
-    let size = match body.as_any().downcast_ref::<TypedValue>() {
-        Some(value) => value.value.len(),
-        None => {
-            body.encode_any(&mut bytes).map_err(unencodable)?;
-            bytes.len()
-        }
+    let size = if let Some(value) = body.as_any().downcast_ref::<TypedValue>() {
+        value.value.len()
+    } else {
+        body.encode_any(&mut bytes).map_err(unencodable)?;
+        bytes.len()
     };
     registry
         .check_size(envelope.to.function(), size)

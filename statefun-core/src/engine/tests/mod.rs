@@ -21,7 +21,7 @@ use crate::sdk::message::Message;
 use crate::sdk::module::Binder;
 
 /// How long anything is waited for, at most.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Takes messages of tests in.
 struct Feed(Arc<Mutex<Option<RecordSender>>>);

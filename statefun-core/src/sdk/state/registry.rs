@@ -286,10 +286,13 @@ impl PersistedState for PersistedRegistry {
     }
 
     fn flush(&mut self, _flush: &mut Flush<'_>) -> Result<(), Unwritten> {
-        self.states.values_mut().fold(Ok(()), |result, state| {
+        let mut result = Ok(());
+        for state in self.states.values_mut() {
+            // All of them are written, whichever cannot be.
             let flushed = state.flush();
-            result.and(flushed)
-        })
+            result = result.and(flushed);
+        }
+        result
     }
 
     fn heap_bytes(&self) -> usize {

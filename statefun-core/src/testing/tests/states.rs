@@ -192,10 +192,7 @@ fn what_only_the_cut_finds_parks_its_address_and_stops_nobody_else() {
                 (1, "x", 0),
                 "{kind}"
             );
-            let named = format!(
-                "the state `{}` of states/keeper/x cannot be written: ",
-                kind
-            );
+            let named = format!("the state `{kind}` of states/keeper/x cannot be written: ");
             assert!(parked[0].problem.starts_with(&named), "{parked:?}");
             // Others go on, and what comes for it waits, through further epochs.
             for round in 0..3 {
