@@ -52,6 +52,9 @@ pub(crate) struct SinkPosition {
 pub(crate) mod egress_framing {
     use crate::id::MessageTypeId;
 
+    /// What precedes a payload.
+    pub(crate) const HEADER_BYTES: usize = 20;
+
     /// One record.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub(crate) struct Record<'a> {
@@ -75,7 +78,7 @@ pub(crate) mod egress_framing {
             out.truncate(start);
             return Err(error);
         }
-        let len = (out.len() - start - 20) as u32;
+        let len = (out.len() - start - HEADER_BYTES) as u32;
         if let Some(header) = out.get_mut(start + 16..start + 20) {
             header.copy_from_slice(&len.to_le_bytes());
         }

@@ -5,6 +5,7 @@ mod commands;
 mod invoke;
 mod queues;
 mod trace;
+mod written;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -47,7 +48,7 @@ const BATCH: usize = 128;
 /// The worker cannot go on; the process stops with this error.
 #[derive(Debug, Error)]
 pub enum WorkerError {
-    /// The state store failed, or a state cannot be written.
+    /// The state store failed.
     #[error(transparent)]
     State(#[from] StateError),
     /// A message cannot be written.
@@ -448,15 +449,18 @@ impl Worker {
         let mut part = self.spare.pop().unwrap_or_default();
         part.epoch = self.epoch;
         part.worker = self.index as u32;
-        for table in &mut self.tables {
+        let mut unwritten = Vec::new();
+        for (function, table) in self.tables.iter_mut().enumerate() {
             if table.is_dirty() {
-                part.row_count += table.cut(self.epoch, &mut part.rows)?.rows;
+                let cut = table.cut(self.epoch, &mut part.rows)?;
+                part.row_count += cut.rows;
+                unwritten.extend(cut.unwritten.into_iter().map(|of| (function, of)));
             }
         }
-        if self.carry(&mut part).is_err() {
-            self.drop_unencodable()?;
-            self.carry(&mut part)?;
+        for (function, (address, error)) in unwritten {
+            self.park_unwritten(function, &address, &error)?;
         }
+        self.carry(&mut part)?;
         // Tables and buffers write their entries there while they are cut, and dead letters go there, so it comes last.
         part.row_count += self.rows.borrow_mut().cut(self.epoch, &mut part.rows);
         std::mem::swap(&mut part.egress, &mut self.egress);
@@ -466,22 +470,6 @@ impl Worker {
         self.parts.push_back(part);
         self.epoch += 1;
         self.changed = false;
-        Ok(())
-    }
-
-    /// Encodes what waits in memory, in order.
-    fn carry(&self, part: &mut EpochPart) -> Result<(), CodecError> {
-        part.carried.clear();
-        part.carried_count = 0;
-        for envelope in self
-            .moving
-            .values()
-            .flat_map(|wait| &wait.memory)
-            .chain(&self.mailbox)
-        {
-            envelope.encode(&mut part.carried)?;
-            part.carried_count += 1;
-        }
         Ok(())
     }
 

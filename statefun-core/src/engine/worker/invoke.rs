@@ -14,9 +14,11 @@ use crate::engine::worker::{Body, GROUP, StartOperation, Worker, WorkerError};
 use crate::id::{Address, LazyTypeName, MessageTypeId};
 use crate::io::egress::DeadLetter;
 use crate::io::ingress::{Ack, AckOutcome, Record};
+use crate::sdk::caught::caught;
 use crate::sdk::context::{Delayed, InvocationScope};
 use crate::sdk::egress::egress_hash;
 use crate::sdk::error::HandlerError;
+use crate::sdk::message::TypedValue;
 use crate::sdk::router::RecordInfo;
 use crate::state::keys::{Space, address_key, push_escaped};
 
@@ -58,6 +60,18 @@ pub(crate) fn partition_address(ingress: &str, partition: &str) -> Address {
     push_escaped(&mut id, ingress.as_bytes());
     id.extend_from_slice(partition.as_bytes());
     Address::new(NAME.get(), String::from_utf8_lossy(&id).as_ref())
+}
+
+/// The bytes of a record that was decoded, for its dead letter; none when they can no longer be written.
+fn encoded(value: Body) -> Bytes {
+    if let Some(dynamic) = value.as_any().downcast_ref::<TypedValue>() {
+        return dynamic.value.clone();
+    }
+    let mut bytes = Vec::new();
+    match caught("its serializer", || value.encode_any(&mut bytes)) {
+        Ok(Ok(())) => bytes.into(),
+        Ok(Err(_)) | Err(_) => Bytes::new(),
+    }
 }
 
 impl Worker {
@@ -392,10 +406,11 @@ impl Worker {
                     headers: &record.headers,
                     timestamp: record.timestamp,
                 };
+                let mut value = Some(value.0);
                 let mut forwards = std::mem::take(&mut self.forwards);
                 let routed =
                     self.registry
-                        .route(ingress, info, record.target, value.0, &mut forwards);
+                        .route(ingress, info, record.target, &mut value, &mut forwards);
                 if routed.is_ok() {
                     for forward in forwards.drain(..) {
                         self.route(Envelope {
@@ -411,7 +426,7 @@ impl Worker {
                         self.acks.extend(ack);
                         return Ok(());
                     }
-                    Err(problem) => (Bytes::new(), problem),
+                    Err(problem) => (value.map(encoded).unwrap_or_default(), problem),
                 }
             }
             Err(bad) => (bad.bytes, bad.problem),

@@ -227,6 +227,9 @@ impl Front {
             .map(CompactString::from);
         let expects = head.headers.contains_key(EXPECT);
         let (body, share) = self.budget.read(body, expects).await?;
+        if let Some(too_large) = self.decoder.refuses(body.len()) {
+            return Err(problem(StatusCode::PAYLOAD_TOO_LARGE, too_large));
+        }
         let (typename, key) = self.names(&captures, &head.headers, &body)?;
         let message = Message {
             key,
