@@ -17,6 +17,8 @@ pub mod shared;
 pub(crate) mod sinks;
 pub mod start;
 pub(crate) mod stored;
+#[cfg(test)]
+mod tests;
 pub(crate) mod threads;
 pub(crate) mod timers;
 pub(crate) mod waiting;

@@ -32,7 +32,7 @@ use crate::engine::worker::{StartOperation, Worker, WorkerSetup, partition_addre
 use crate::id::MessageTypeId;
 use crate::io::clients::Clients;
 use crate::io::egress::{Egress, EgressContext, EgressError};
-use crate::io::ingress::{Ingress, IngressContext, IngressError, SourceStatus, Waker};
+use crate::io::ingress::{Ingress, IngressContext, IngressError, SourceStatus};
 use crate::log::{EpochLog, LogError, OpenOptions};
 use crate::rand::Random;
 use crate::state::fjall::FjallStore;
@@ -86,6 +86,8 @@ pub struct EngineSetup {
     pub drop_data: Vec<String>,
     /// Where egresses leave what their receivers refuse.
     pub(crate) dead_letters: DeadLetterDesk,
+    /// The clock of all its threads.
+    pub(crate) clock: Arc<WallClock>,
     /// Where asynchronous work runs.
     pub runtime: tokio::runtime::Handle,
 }
@@ -376,7 +378,8 @@ impl Engine {
         let (commit, commit_input) = crossbeam_channel::unbounded();
         let (inboxes, inbox_ends): (Vec<_>, Vec<_>) =
             (0..workers).map(|_| crossbeam_channel::unbounded()).unzip();
-        let clock = || WallClock::not_before(recovered.time);
+        let clock = setup.clock;
+        clock.raise(recovered.time);
 
         let mut engine = Self {
             shared: shared.clone(),
@@ -440,7 +443,7 @@ impl Engine {
             clients,
             feeds: engine.feeds.clone(),
             workers: inboxes.clone(),
-            clock: clock(),
+            clock: clock.clone(),
             accepted,
             applier: engine.applier.clone(),
         };
@@ -500,11 +503,7 @@ impl Engine {
             .scan(&[Space::State as u8], &[], 1)?
             .is_empty();
         let everyone = Barrier::new(workers);
-        let (time, store, seed) = (
-            recovered.time,
-            recovered.store,
-            Random::from_system().next_u64(),
-        );
+        let (store, seed) = (recovered.store, Random::from_system().next_u64());
         let make = {
             let shared = shared.clone();
             move |index: usize| -> Result<Driver, EngineError> {
@@ -527,12 +526,11 @@ impl Engine {
                     watched: Some((watched.clone(), index)),
                 })
                 .and_then(|mut worker| {
-                    worker.recover(own.carried, WallClock::not_before(time).now())?;
+                    worker.recover(own.carried, clock.now())?;
                     Ok(worker)
                 });
                 // Nobody runs anything before all have what they must run first.
                 everyone.wait();
-                let clock = WallClock::not_before(time);
                 let (shared, outlets) = (shared.clone(), outlets.clone());
                 Ok(Driver::new(
                     index,
@@ -541,7 +539,7 @@ impl Engine {
                     own.inbox,
                     outlets,
                     own.sources,
-                    clock,
+                    clock.clone(),
                 ))
             }
         };
@@ -674,12 +672,7 @@ fn open_ingresses(
     stopping: &watch::Receiver<bool>,
 ) -> Result<Vec<Vec<ActiveSource>>, StartError> {
     let mut sources: Vec<Vec<ActiveSource>> = (0..workers).map(|_| Vec::new()).collect();
-    let wakers: Vec<Waker> = (0..workers)
-        .map(|worker| {
-            let shared = shared.clone();
-            Waker::new(move || shared.wake(worker))
-        })
-        .collect();
+    let wakers: Vec<_> = (0..workers).map(|worker| shared.waker(worker)).collect();
     for (id, mut ingress) in ingresses {
         let context = IngressContext {
             positions: positions(store, &id)?,

@@ -39,7 +39,7 @@ pub(crate) struct Committer {
     pub(crate) clients: Arc<Clients>,
     pub(crate) feeds: Vec<Arc<SinkFeed>>,
     pub(crate) workers: Vec<Sender<ToWorker>>,
-    pub(crate) clock: WallClock,
+    pub(crate) clock: Arc<WallClock>,
     /// All sinks have accepted up to here; read by the applier, which lets the log go.
     pub(crate) accepted: Arc<std::sync::atomic::AtomicU64>,
     pub(crate) applier: std::thread::Thread,
