@@ -9,6 +9,7 @@ use std::time::Duration;
 use miette::{IntoDiagnostic, MietteDiagnostic, Report};
 
 use crate::admin::{AdminServer, LiveEngine, socket_path};
+use crate::engine::shared::EngineError;
 use crate::engine::start::{Engine, StartError};
 use crate::io::http::{HttpServers, Listening};
 use crate::module::render::{Format, HumanOptions, render, summary};
@@ -37,8 +38,9 @@ Options of run (each overrides its variable, which overrides statefun.yaml):
   --data-dir DIR       where state and log lie            STATEFUN_DATA_DIR   [.statefun/data]
   --workers N          worker threads                     STATEFUN_WORKERS    [all cores]
   --module FILE        a module.yaml; may be repeated     [module.yaml and modules/*.yaml]
-  --drop-data NAME     delete the data of a function (ns/name) or state (ns/name:state)
-                       that the code no longer has; may be repeated
+  --drop-data NAME     delete the data of a function (ns/name) or state (ns/name:state) that
+                       the code no longer has, or what has not left of an egress that
+                       module.yaml no longer has (egress:ns/name); may be repeated
   -h, --help           this text
 ";
 
@@ -187,15 +189,14 @@ impl App {
             .map_err(|error| match &error {
                 RunError::Start(
                     StartError::Catalog(_)
-                    | StartError::InUse(_)
-                    | StartError::Ingress(_)
-                    | StartError::Egress(_),
+                    | StartError::InUse { .. }
+                    | StartError::Engine(EngineError::Ingress(_) | EngineError::Egress(_)),
                 )
                 | RunError::Registry(_)
                 | RunError::Refused(_) => Stop::Input(report(error)),
                 RunError::Start(_) => Stop::Failed(report(error)),
             })?;
-        let live = LiveEngine::new(engine.handle(), servers.clone());
+        let live = LiveEngine::new(engine.handle().clone(), servers.clone());
         let admin = AdminServer::start(
             &socket_path(&settings.data_dir),
             Arc::new(live),
@@ -326,7 +327,7 @@ fn log_to_stderr() {
 
 /// What a person sees when the application is ready.
 fn started(settings: &Settings, engine: &Engine, listening: &[Listening]) -> String {
-    let recovery = engine.recovery();
+    let recovery = engine.handle().recovery();
     let mut text = format!(
         "statefun: data in {}, {} worker{}",
         settings.data_dir.display(),
@@ -369,7 +370,7 @@ fn run(
     engine: Engine,
     servers: &HttpServers,
     runtime: &tokio::runtime::Runtime,
-) -> Result<(), crate::engine::shared::EngineError> {
+) -> Result<(), EngineError> {
     let quiet = runtime.block_on(async {
         let mut interrupt = signal(tokio::signal::unix::SignalKind::interrupt());
         let mut terminate = signal(tokio::signal::unix::SignalKind::terminate());

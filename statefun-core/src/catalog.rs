@@ -1,7 +1,8 @@
 //! The catalog of a data directory: what belongs to its rows and messages, so that a change of the code is seen before it
 //! hurts. `catalog.json`, replaced as a whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -34,6 +35,25 @@ pub struct Catalog {
     functions: BTreeMap<String, FunctionEntry>,
     /// Message types that functions accept, by name.
     messages: BTreeMap<String, Shape>,
+    /// The ids of the egresses.
+    #[serde(default)]
+    egresses: BTreeSet<String>,
+}
+
+/// What a data directory holds that an application may not fit.
+pub struct StoredData<'a> {
+    /// The rows, up to the last epoch.
+    pub store: &'a dyn StateReader,
+    /// The body of the log's last record; empty when there is none.
+    pub last_record: &'a [u8],
+    /// Records that have not left, of egresses that there are not any more.
+    pub undelivered: &'a BTreeMap<String, u64>,
+}
+
+impl fmt::Debug for StoredData<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoredData").finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,6 +177,17 @@ pub enum Change {
         /// The code's shape.
         new: String,
     },
+    /// An egress is gone, and some of its output has not left yet.
+    #[error(
+        "egress `{egress}` is gone, but {records} records for it have not left yet: bring it back until they have, \
+         or say `--drop-data egress:{egress}` to drop them"
+    )]
+    EgressGone {
+        /// Its id.
+        egress: String,
+        /// How many records.
+        records: u64,
+    },
 }
 
 impl Catalog {
@@ -195,7 +226,13 @@ impl Catalog {
             key_groups: registry.key_groups,
             functions,
             messages,
+            egresses: registry.egress_ids().map(str::to_owned).collect(),
         }
+    }
+
+    /// The egresses that `new` no longer has.
+    pub(crate) fn egresses_gone(&self, new: &Self) -> Vec<String> {
+        self.egresses.difference(&new.egresses).cloned().collect()
     }
 
     /// Reads the catalog of a data directory; none when the directory is new.
@@ -256,20 +293,21 @@ impl Catalog {
     }
 
     /// Checks that the rows and messages of this catalog can be read by the application of `new`, and returns what to store
-    /// from now on. `dropped` names functions (`ns/name`) and states (`ns/name:state`) whose rows may be lost.
+    /// from now on. `dropped` names functions (`ns/name`), states (`ns/name:state`) and egresses (`egress:ns/name`) whose data
+    /// may be lost.
     pub fn succeed(
         &self,
         new: &Self,
-        store: &dyn StateReader,
-        last_record: &[u8],
+        data: &StoredData<'_>,
         directory: &Path,
         dropped: &[String],
     ) -> Result<Self, CatalogError> {
+        let store = data.store;
         // Stored messages are counted when something they might be of has changed, not before.
         let mut stored: Option<StoredMessages> = None;
         let mut stored = || -> Result<StoredMessages, StateError> {
             if stored.is_none() {
-                stored = Some(StoredMessages::count(store, last_record)?);
+                stored = Some(StoredMessages::count(store, data.last_record)?);
             }
             Ok(stored.clone().unwrap_or_default())
         };
@@ -308,7 +346,9 @@ impl Catalog {
                         }
                     }
                     Some(is) => {
-                        if let Err(problem) = same_state(was, is) {
+                        if let Err(problem) = same_state(was, is)
+                            && self.count(store, old.number, Some(was.number))? != "0"
+                        {
                             changes.push(Change::StateChanged {
                                 function: name.clone(),
                                 state: state.clone(),
@@ -332,6 +372,14 @@ impl Catalog {
                     problem: problem.to_string(),
                     old: was.to_string(),
                     new: is.to_string(),
+                });
+            }
+        }
+        for (egress, records) in data.undelivered {
+            if *records > 0 && !dropped.contains(&format!("egress:{egress}")) {
+                changes.push(Change::EgressGone {
+                    egress: egress.clone(),
+                    records: *records,
                 });
             }
         }
@@ -366,6 +414,7 @@ impl Catalog {
         state: Option<u32>,
     ) -> Result<String, StateError> {
         const BOUND: usize = 100_000;
+        const CHUNK_ROWS: usize = 1024;
         let function = FunctionTypeId(function);
         let spaces: &[Space] = if state.is_some() {
             &[Space::State]
@@ -378,17 +427,24 @@ impl Catalog {
                 let mut start = group_key(*space, group);
                 start.extend_from_slice(&function.0.to_be_bytes());
                 let end = prefix_end(&start);
-                for (key, _) in store.scan(&start, &end, BOUND)? {
-                    let of_state = |wanted: u32| {
-                        parse_address_key(&key)
+                loop {
+                    let chunk = store.scan(&start, &end, CHUNK_ROWS)?;
+                    let Some((last, _)) = chunk.last() else {
+                        break;
+                    };
+                    start.clone_from(last);
+                    start.push(0);
+                    let of_state = |key: &[u8], wanted: u32| {
+                        parse_address_key(key)
                             .is_some_and(|key| key.rest.starts_with(&wanted.to_be_bytes()))
                     };
-                    if state.is_none_or(of_state) {
-                        count += 1;
+                    count += chunk
+                        .iter()
+                        .filter(|(key, _)| state.is_none_or(|wanted| of_state(key, wanted)))
+                        .count();
+                    if count > BOUND {
+                        return Ok(format!("more than {BOUND}"));
                     }
-                }
-                if count >= BOUND {
-                    return Ok(format!("more than {BOUND}"));
                 }
             }
         }

@@ -153,9 +153,10 @@ impl Window {
         });
     }
 
-    /// Gives the rows to the store, with the marker of the last epoch, and is empty then. Returns that epoch.
+    /// Gives the rows to the store, with the marker of the last epoch, and is empty then. Returns that epoch. After an error
+    /// it is as it was.
     pub(crate) fn apply(&mut self, store: &dyn StateStore) -> Result<Option<u64>, StateError> {
-        let Some(last) = self.last.take() else {
+        let Some(last) = self.last else {
             return Ok(None);
         };
         let Self { rows, arena, .. } = &*self;

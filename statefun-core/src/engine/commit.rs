@@ -12,7 +12,8 @@ pub(crate) struct GroupCommit {
     log: EpochLog,
     workers: usize,
     pending: BTreeMap<u64, Vec<EpochPart>>,
-    /// What each sink has accepted, written with every record.
+    /// What each sink has accepted, written with every record; also of sinks that there are not any more, since they may
+    /// come back, and must not deliver anything twice then.
     sinks: BTreeMap<String, SinkPosition>,
     /// What the last record says the sinks have accepted.
     logged_through: BTreeMap<String, u64>,
@@ -31,7 +32,6 @@ impl GroupCommit {
     ) -> Self {
         let positions: BTreeMap<String, SinkPosition> = positions
             .into_iter()
-            .filter(|position| sinks.contains(&position.egress))
             .map(|position| (position.egress.clone(), position))
             .collect();
         let logged_through = sinks
@@ -102,8 +102,9 @@ impl GroupCommit {
         encode_head(&mut self.head, now, &sinks, parts);
         self.log.append(epoch, &body_slices(&self.head, parts))?;
         for sink in &sinks {
-            self.logged_through
-                .insert(sink.egress.clone(), sink.through_epoch);
+            if let Some(logged) = self.logged_through.get_mut(&sink.egress) {
+                *logged = sink.through_epoch;
+            }
         }
         if parts.iter().any(|part| part.egress_count > 0) {
             self.egress_epochs.push_back(epoch);

@@ -7,9 +7,9 @@ use std::sync::atomic::Ordering;
 use crossbeam_channel::Sender;
 
 use crate::engine::driver::ToWorker;
+use crate::engine::recovery::Recovery;
 use crate::engine::registry::Registry;
 use crate::engine::shared::{Phase, Shared};
-use crate::engine::start::Recovery;
 use crate::engine::worker::{Command, CommandError, CommandResult};
 use crate::id::{Address, KeyGroups};
 

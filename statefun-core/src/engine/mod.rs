@@ -2,6 +2,7 @@
 
 pub(crate) mod apply;
 pub(crate) mod commit;
+pub(crate) mod connect;
 pub(crate) mod cut;
 pub(crate) mod dataflow;
 pub(crate) mod dead_letters;
@@ -10,6 +11,7 @@ pub(crate) mod envelope;
 pub mod handle;
 pub(crate) mod index;
 pub mod instances;
+pub mod recovery;
 pub mod registry;
 pub(crate) mod request;
 pub(crate) mod rows;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::Thread;
 
 use thiserror::Error;
+use tokio::sync::watch;
 
 use crate::engine::worker::WorkerError;
 use crate::io::egress::EgressError;
@@ -33,6 +34,12 @@ pub enum EngineError {
     /// A thread could not be started, or panicked.
     #[error("{0}")]
     Thread(String),
+    /// The engine was to stop while the disk was full.
+    #[error(
+        "stopped while the disk is full: what was not durable yet was not acknowledged either, and is done again after the next start; \
+         free some space before it"
+    )]
+    StoppedWhenFull,
 }
 
 /// How far the engine is in its life.
@@ -57,7 +64,12 @@ pub(crate) enum Hold {
     NoSpace = 1,
     /// The epoch log has reached its limit: the state store or a sink lags behind it.
     LogFull = 2,
+    /// The disk of the state store is full.
+    StoreNoSpace = 4,
 }
+
+/// The holds that only free space ends.
+const FULL: u8 = Hold::NoSpace as u8 | Hold::StoreNoSpace as u8;
 
 /// See the module's page.
 #[derive(Debug)]
@@ -84,6 +96,7 @@ pub(crate) struct Shared {
     called: Vec<AtomicBool>,
     phase: AtomicU8,
     hold: AtomicU8,
+    full: watch::Sender<bool>,
     failure: Mutex<Option<EngineError>>,
 }
 
@@ -106,6 +119,7 @@ impl Shared {
             called: (0..workers).map(|_| AtomicBool::new(true)).collect(),
             phase: AtomicU8::new(Phase::Running as u8),
             hold: AtomicU8::new(0),
+            full: watch::Sender::new(false),
             failure: Mutex::new(None),
         }
     }
@@ -197,9 +211,27 @@ impl Shared {
         } else {
             self.hold.fetch_and(!(hold as u8), Ordering::SeqCst)
         };
-        if !on && before & hold as u8 != 0 {
+        if (before & hold as u8 != 0) == on {
+            return;
+        }
+        // Read within, since two threads may tell at once.
+        self.full.send_if_modified(|full| {
+            let is_full = self.hold.load(Ordering::SeqCst) & FULL != 0;
+            std::mem::replace(full, is_full) != is_full
+        });
+        if !on {
             self.wake_all();
         }
+    }
+
+    /// Whether nothing new is taken in for that reason.
+    pub(crate) fn is_held_by(&self, hold: Hold) -> bool {
+        self.hold.load(Ordering::SeqCst) & hold as u8 != 0
+    }
+
+    /// Is true while a disk is full.
+    pub(crate) fn full(&self) -> watch::Receiver<bool> {
+        self.full.subscribe()
     }
 
     /// Whether nothing new is taken in for the moment.

@@ -4,6 +4,7 @@
 //! kept until all sinks have accepted it.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -156,6 +157,8 @@ pub(crate) struct SinkRunner {
     pub(crate) commit: Sender<ToCommit>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) names: Arc<TypeNames>,
+    /// Whether what the egress found when it was opened is known to be its own, or it takes too long to tell.
+    pub(crate) settled: Arc<AtomicBool>,
 }
 
 enum Next {
@@ -231,6 +234,7 @@ impl SinkRunner {
                     if !replayed && self.feed.queue().read_from.is_none() {
                         replayed = true;
                         self.egress.replayed()?;
+                        self.settled.store(true, Ordering::Release);
                         // Even when nothing came again: everything retained has been looked at.
                         open.add(0);
                     }
@@ -326,17 +330,15 @@ impl SinkRunner {
         if records.is_empty() {
             return Ok(Some(0));
         }
-        let shared = self.shared.clone();
-        let sink = &mut self.egress;
-        let delivered = patiently(&shared, || sink.deliver(egress.epoch, &records))?;
+        let (shared, settled, sink) = (&*self.shared, &*self.settled, &mut self.egress);
+        let delivered = patiently(shared, settled, || sink.deliver(egress.epoch, &records))?;
         reached(Step::Delivered);
         Ok(delivered.map(|()| records.iter().map(|record| record.payload.len() + 1).sum()))
     }
 
     fn flush(&mut self, through_epoch: u64) -> Result<(), EngineError> {
-        let shared = self.shared.clone();
-        let sink = &mut self.egress;
-        if let Some(position) = patiently(&shared, || sink.flush())? {
+        let (shared, settled, sink) = (&*self.shared, &*self.settled, &mut self.egress);
+        if let Some(position) = patiently(shared, settled, || sink.flush())? {
             reached(Step::Flushed);
             let accepted = SinkPosition {
                 egress: self.id.clone(),
@@ -352,6 +354,7 @@ impl SinkRunner {
 /// Tries again while a sink's failure is transient; none when the engine stops meanwhile.
 fn patiently<T>(
     shared: &Shared,
+    settled: &AtomicBool,
     mut attempt: impl FnMut() -> Result<T, crate::io::egress::EgressError>,
 ) -> Result<Option<T>, EngineError> {
     let mut pause = FIRST_PAUSE;
@@ -359,6 +362,8 @@ fn patiently<T>(
         match attempt() {
             Ok(done) => return Ok(Some(done)),
             Err(error) if error.transient => {
+                // It may take long, and nobody is to wait for it.
+                settled.store(true, Ordering::Release);
                 tracing::warn!(%error, retry_in_ms = pause.as_millis() as u64, "an egress does not take records");
                 // Waiting in small steps, so that a stop is not held up.
                 let mut waited = Duration::ZERO;
@@ -456,16 +461,18 @@ mod tests {
         let (commit, positions) = crossbeam_channel::unbounded();
         let feed = Arc::new(SinkFeed::reading_from(1));
         let first = append(&mut log, 1, ID);
+        let shared = Arc::new(Shared::new(1, 0, 0));
         let runner = SinkRunner {
             id: ID.to_owned(),
             egress: Box::new(Told(tell)),
             feed: feed.clone(),
             log: log.reader(),
             commit,
-            shared: Arc::new(Shared::new(1, 0, 0)),
+            shared: shared.clone(),
             names: Arc::new(|_| "test/Type"),
+            settled: Arc::new(AtomicBool::new(true)),
         };
-        let thread = crate::engine::threads::spawn("sink", move || runner.run()).unwrap();
+        let thread = crate::engine::threads::spawn("sink", &shared, move || runner.run()).unwrap();
         let running = Running {
             log,
             feed,

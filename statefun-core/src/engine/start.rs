@@ -1,43 +1,38 @@
 //! Starting the engine of a data directory: recovery, then workers, sinks and ingresses; and stopping it.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
 use thiserror::Error;
 use tokio::sync::watch;
 
-use crate::catalog::{Catalog, CatalogError, DataDirectory};
-use crate::clock::{Stopwatch, Timestamp, WallClock};
+use crate::catalog::{CatalogError, DataDirectory};
+use crate::clock::{Stopwatch, WallClock};
 use crate::disk::DiskLock;
-use crate::engine::apply::{Window, catch_up};
+use crate::engine::apply::Window;
 use crate::engine::commit::GroupCommit;
-use crate::engine::cut::{EpochBody, SinkPosition};
+use crate::engine::connect::Connect;
 use crate::engine::dataflow::{self, Workers};
 use crate::engine::dead_letters::DeadLetterDesk;
 use crate::engine::driver::{ActiveSource, Driver, Outlets, ToCommit, ToWorker};
 use crate::engine::envelope::{Envelope, EnvelopeError};
 use crate::engine::handle::EngineHandle;
+use crate::engine::recovery::recover;
 use crate::engine::registry::Registry;
-use crate::engine::shared::{EngineError, Phase, Shared};
-use crate::engine::sinks::{SinkFeed, SinkRunner};
-use crate::engine::stored::orphans;
-use crate::engine::threads::{Applier, Committer, read_cold_state, spawn};
+use crate::engine::shared::{EngineError, Hold, Phase, Shared};
+use crate::engine::sinks::SinkFeed;
+use crate::engine::threads::{Applier, Committer, Mending, read_cold_state, spawn};
 use crate::engine::watchdog::Watched;
-use crate::engine::worker::{StartOperation, Worker, WorkerSetup, partition_address};
-use crate::id::MessageTypeId;
+use crate::engine::worker::{StartOperation, Worker, WorkerSetup};
 use crate::io::clients::Clients;
-use crate::io::egress::{Egress, EgressContext, EgressError};
-use crate::io::ingress::{Ingress, IngressContext, IngressError, SourceStatus};
-use crate::log::{EpochLog, LogError, OpenOptions};
+use crate::io::egress::Egress;
+use crate::io::ingress::Ingress;
 use crate::rand::Random;
-use crate::state::fjall::FjallStore;
-use crate::state::keys::{Space, parse_address_key, take_escaped};
-use crate::state::{StateError, StateReader, StateStore};
+use crate::state::StateReader;
+use crate::state::keys::Space;
 use crate::steps::{Step, reached};
 
 /// How an engine is set up.
@@ -104,26 +99,22 @@ impl std::fmt::Debug for EngineSetup {
 #[derive(Debug, Error)]
 pub enum StartError {
     /// Another process uses the data directory.
-    #[error("{} is in use by another process: stop that process, or give this one a data directory of its own", .0.display())]
-    InUse(std::path::PathBuf),
+    #[error(
+        "{} is in use by {holder}: stop that process, or give this one a data directory of its own",
+        directory.display()
+    )]
+    InUse {
+        /// The data directory.
+        directory: std::path::PathBuf,
+        /// Who uses it, as far as it is known.
+        holder: String,
+    },
     /// The data directory's catalog, or the application does not fit it.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
-    /// The epoch log.
+    /// What would also stop a running engine: its log, store, connectors, workers and threads.
     #[error(transparent)]
-    Log(#[from] LogError),
-    /// The state store.
-    #[error(transparent)]
-    State(#[from] StateError),
-    /// An ingress.
-    #[error(transparent)]
-    Ingress(#[from] IngressError),
-    /// An egress.
-    #[error(transparent)]
-    Egress(#[from] EgressError),
-    /// A thread or a worker.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
+    Engine(EngineError),
     /// What the last epoch carried cannot be read.
     #[error("the last epoch of the log cannot be continued: {0}")]
     Carried(#[from] EnvelopeError),
@@ -132,34 +123,22 @@ pub enum StartError {
     Record(u64),
 }
 
-/// What recovery found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Recovery {
-    /// The last complete epoch.
-    pub epoch: u64,
-    /// How often the data directory has been started, this time included.
-    pub attempt: u64,
-    /// Epochs that had to be applied to the state store first.
-    pub replayed_epochs: u64,
-    /// Messages that were under way.
-    pub carried_messages: usize,
-    /// What it all took.
-    pub duration: Duration,
+impl<E: Into<EngineError>> From<E> for StartError {
+    fn from(error: E) -> Self {
+        Self::Engine(error.into())
+    }
 }
 
 /// A running engine.
 pub struct Engine {
-    shared: Arc<Shared>,
+    handle: EngineHandle,
     workers: Option<Workers>,
     threads: Vec<JoinHandle<()>>,
     sinks: Vec<JoinHandle<()>>,
     feeds: Vec<Arc<SinkFeed>>,
-    inboxes: Vec<Sender<ToWorker>>,
     commit: Sender<ToCommit>,
     applier: std::thread::Thread,
     stopping: watch::Sender<bool>,
-    registry: Arc<Registry>,
-    recovery: Recovery,
     // Held until all threads have ended.
     _lock: Box<dyn DiskLock>,
 }
@@ -167,7 +146,7 @@ pub struct Engine {
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Engine")
-            .field("recovery", &self.recovery)
+            .field("handle", &self.handle)
             .finish_non_exhaustive()
     }
 }
@@ -176,190 +155,6 @@ struct PerWorker {
     inbox: Receiver<ToWorker>,
     sources: Vec<ActiveSource>,
     carried: Vec<Envelope>,
-}
-
-/// The data of a directory, ready to go on with.
-struct Recovered {
-    lock: Box<dyn DiskLock>,
-    log: EpochLog,
-    store: Arc<FjallStore>,
-    lineage: u64,
-    time: Timestamp,
-    sinks: Vec<SinkPosition>,
-    carried: Vec<Envelope>,
-    summary: Recovery,
-}
-
-fn recover(setup: &mut EngineSetup) -> Result<Recovered, StartError> {
-    let watch = Stopwatch::start();
-    let directory = &setup.directory;
-    let disk = &directory.disk;
-    disk.create_dir_all(&directory.root)
-        .map_err(|source| CatalogError::Io {
-            operation: "create",
-            path: directory.root.clone(),
-            source,
-        })?;
-    let lock = disk
-        .lock(&directory.lock())
-        .map_err(|source| match source.kind() {
-            std::io::ErrorKind::WouldBlock => StartError::InUse(directory.root.clone()),
-            _ => CatalogError::Io {
-                operation: "lock",
-                path: directory.lock(),
-                source,
-            }
-            .into(),
-        })?;
-    let catalog = Catalog::read(&**disk, &directory.root)?;
-    let lineage = catalog.as_ref().map_or_else(
-        || Random::from_system().next_u64(),
-        |catalog| catalog.lineage,
-    );
-    if let Some(catalog) = &catalog {
-        setup.registry.key_groups = catalog.key_groups;
-    }
-    let now = Catalog::of(&setup.registry, lineage);
-    if catalog.is_none() {
-        // Before the log and the store, which are nothing without it.
-        now.write(&**disk, &directory.root)?;
-    }
-    let mut last = Vec::new();
-    let store = Arc::new(FjallStore::open(&directory.state(), STORE_CACHE_BYTES)?);
-    let mut options = OpenOptions::new(lineage);
-    options.applied_epoch = store.applied_epoch()?;
-    let opened = open_log(setup, &options, &mut last)?;
-    let applied = catch_up(
-        &*store,
-        &opened.log.reader(),
-        options.applied_epoch,
-        setup.settings.apply_bytes,
-    )?;
-    if let Some(catalog) = &catalog {
-        let dropped = &setup.drop_data;
-        let next = catalog.succeed(&now, &*store, &last, &directory.root, dropped)?;
-        if !dropped.is_empty() {
-            drop_rows(catalog, &setup.registry, &*store, dropped, applied)?;
-        }
-        if next != *catalog {
-            next.write(&**disk, &directory.root)?;
-        }
-    }
-    let mut recovered = Recovered {
-        lock,
-        store,
-        lineage,
-        time: Timestamp::default(),
-        sinks: Vec::new(),
-        carried: Vec::new(),
-        summary: Recovery {
-            epoch: opened.last_epoch,
-            attempt: opened.attempt,
-            replayed_epochs: applied - options.applied_epoch.min(applied),
-            carried_messages: 0,
-            duration: Duration::ZERO,
-        },
-        log: opened.log,
-    };
-    if !last.is_empty() {
-        let body = EpochBody::parse(&last).ok_or(StartError::Record(opened.last_epoch))?;
-        recovered.time = body.time;
-        for section in &body.sections {
-            let mut bytes = Bytes::copy_from_slice(section.carried);
-            while !bytes.is_empty() {
-                match Envelope::decode(&mut bytes, &setup.registry) {
-                    Ok(envelope) => recovered.carried.push(envelope),
-                    // The catalog has let it pass: its data was to be dropped.
-                    Err(EnvelopeError::UnknownFunction(_)) => {}
-                    Err(error) => return Err(error.into()),
-                }
-            }
-        }
-        recovered.sinks = body.sinks;
-    }
-    recovered.summary.carried_messages = recovered.carried.len();
-    recovered.summary.duration = watch.elapsed();
-    Ok(recovered)
-}
-
-/// What fjall may use for the blocks of its tables, in bytes.
-const STORE_CACHE_BYTES: u64 = 64 << 20;
-
-fn open_log(
-    setup: &EngineSetup,
-    options: &OpenOptions,
-    last: &mut Vec<u8>,
-) -> Result<crate::log::Recovered, StartError> {
-    let mut keep = |record: crate::log::RecordView<'_>| -> Result<(), std::convert::Infallible> {
-        last.clear();
-        last.extend_from_slice(record.body);
-        Ok(())
-    };
-    Ok(EpochLog::open(
-        setup.directory.disk.clone(),
-        setup.directory.log(),
-        options,
-        &mut keep,
-    )?)
-}
-
-/// Deletes the rows of functions and states that the operator has given up.
-fn drop_rows(
-    catalog: &Catalog,
-    registry: &Registry,
-    store: &dyn StateStore,
-    dropped: &[String],
-    applied: u64,
-) -> Result<(), StateError> {
-    let mut keys = orphans(store, registry)?;
-    let numbers = catalog.dropped_numbers(dropped);
-    for space in Space::OWNED {
-        crate::engine::stored::each_row(store, space, |key, _| {
-            let Some(parsed) = parse_address_key(&key) else {
-                return;
-            };
-            let given_up = numbers.iter().any(|(function, state)| {
-                parsed.function.0 == *function
-                    && match state {
-                        None => !matches!(space, Space::Timer | Space::DeadLetter),
-                        Some(state) => {
-                            space == Space::State && parsed.rest.starts_with(&state.to_be_bytes())
-                        }
-                    }
-            });
-            if given_up {
-                keys.push(key);
-            }
-        })?;
-    }
-    keys.sort_unstable();
-    keys.dedup();
-    tracing::info!(
-        rows = keys.len(),
-        ?dropped,
-        "data of removed functions and states is deleted"
-    );
-    store.apply(applied, &mut keys.iter().map(|key| (&key[..], None)))
-}
-
-/// The positions of an ingress' partitions.
-fn positions(
-    store: &dyn StateReader,
-    ingress: &str,
-) -> Result<BTreeMap<String, Bytes>, StateError> {
-    let source = partition_address(ingress, "").function().function_type_id();
-    let mut positions = BTreeMap::new();
-    crate::engine::stored::each_row(store, Space::Source, |key, value| {
-        let Some(parsed) = parse_address_key(&key).filter(|parsed| parsed.function == source)
-        else {
-            return;
-        };
-        let mut id = parsed.id.as_bytes();
-        if take_escaped(&mut id).is_some_and(|of| of == ingress.as_bytes()) {
-            positions.insert(String::from_utf8_lossy(id).into_owned(), Bytes::from(value));
-        }
-    })?;
-    Ok(positions)
 }
 
 impl Engine {
@@ -382,42 +177,37 @@ impl Engine {
         clock.raise(recovered.time);
 
         let mut engine = Self {
-            shared: shared.clone(),
+            handle: EngineHandle {
+                shared: shared.clone(),
+                inboxes: inboxes.clone(),
+                registry: registry.clone(),
+                recovery: summary,
+            },
             workers: None,
             threads: Vec::new(),
             sinks: Vec::new(),
             feeds: Vec::new(),
-            inboxes: inboxes.clone(),
             commit: commit.clone(),
             applier: std::thread::current(),
             stopping,
-            registry: registry.clone(),
-            recovery: summary,
             _lock: recovered.lock,
         };
         if let Some(first) = inboxes.first() {
             setup.dead_letters.open(first.clone(), shared.clone());
         }
-        let sources = open_ingresses(
-            setup.ingresses,
-            &registry,
-            &*recovered.store,
-            workers,
-            &shared,
-            &clients,
-            &setup.runtime,
-            &stop_signal,
-        )?;
+        let connect = Connect {
+            registry: &registry,
+            shared: &shared,
+            runtime: &setup.runtime,
+            stopping: &stop_signal,
+        };
+        let sources = connect.ingresses(setup.ingresses, &*recovered.store, workers, &clients)?;
         let sink_ids: Vec<String> = setup.egresses.iter().map(|(id, _)| id.clone()).collect();
-        let runners = open_egresses(
+        let runners = connect.egresses(
             setup.egresses,
             &recovered.log,
             (recovered.lineage, &recovered.sinks),
-            &registry,
             &commit,
-            &shared,
-            &setup.runtime,
-            &stop_signal,
         )?;
         engine.feeds = runners.iter().map(|runner| runner.feed.clone()).collect();
 
@@ -432,8 +222,9 @@ impl Engine {
             window_bytes: settings.apply_bytes,
             apply_after: settings.apply_after,
             max_log_bytes: settings.max_log_bytes,
+            mending: Mending::default(),
         };
-        let applier = spawn("statefun-apply", move || applier.run())?;
+        let applier = spawn("statefun-apply", &shared, move || applier.run())?;
         engine.applier = applier.thread().clone();
         engine.threads.push(applier);
         let committer = Committer {
@@ -449,28 +240,42 @@ impl Engine {
         };
         engine
             .threads
-            .push(spawn("statefun-commit", move || committer.run())?);
+            .push(spawn("statefun-commit", &shared, move || committer.run())?);
+        let settled: Vec<_> = runners.iter().map(|sink| sink.settled.clone()).collect();
         for runner in runners {
+            let name = format!("sink {}", runner.id);
             engine
                 .sinks
-                .push(spawn(&format!("sink {}", runner.id), move || runner.run())?);
+                .push(spawn(&name, &shared, move || runner.run())?);
+        }
+        // A file that is not what it should be is refused before anybody thinks that the application runs.
+        while settled.iter().any(|sink| !sink.load(Ordering::Acquire)) && !engine.has_stopped() {
+            crate::clock::pause(Duration::from_millis(1));
+        }
+        if engine.has_stopped() {
+            let stopped = || EngineError::Thread("it was stopped while it started".to_owned());
+            return Err(engine.stop().err().unwrap_or_else(stopped).into());
         }
         let (reads, read_requests) = crossbeam_channel::unbounded();
         {
             let (store, inboxes, shared) =
                 (recovered.store.clone(), inboxes.clone(), shared.clone());
-            engine.threads.push(spawn("statefun-read", move || {
-                read_cold_state(&read_requests, &*store, &inboxes, &shared);
-            })?);
+            engine
+                .threads
+                .push(spawn("statefun-read", &engine.handle.shared, move || {
+                    read_cold_state(&read_requests, &*store, &inboxes, &shared);
+                })?);
         }
         let watched: Arc<Vec<Watched>> =
             Arc::new((0..workers).map(|_| Watched::default()).collect());
         {
             let (watched, shared, warn_after) =
                 (watched.clone(), shared.clone(), settings.warn_after);
-            engine.threads.push(spawn("statefun-watch", move || {
-                crate::engine::watchdog::watch(&watched, &shared, warn_after);
-            })?);
+            engine
+                .threads
+                .push(spawn("statefun-watch", &engine.handle.shared, move || {
+                    crate::engine::watchdog::watch(&watched, &shared, warn_after);
+                })?);
         }
         let outlets = Outlets {
             commit,
@@ -547,76 +352,50 @@ impl Engine {
         Ok(engine)
     }
 
-    /// What recovery found.
-    pub fn recovery(&self) -> Recovery {
-        self.recovery
-    }
-
-    /// The last durable epoch.
-    pub fn durable_epoch(&self) -> u64 {
-        self.shared.durable.load(Ordering::Acquire)
-    }
-
-    /// The last epoch that the state store has applied.
-    pub fn applied_epoch(&self) -> u64 {
-        self.shared.applied.load(Ordering::Acquire)
-    }
-
-    /// Invocations since the start.
-    pub fn invocations(&self) -> u64 {
-        self.shared
-            .invocations
-            .iter()
-            .map(|count| count.load(Ordering::Relaxed))
-            .sum()
-    }
-
     /// Whether the engine has stopped by itself.
     pub fn has_stopped(&self) -> bool {
-        self.shared.phase() == Phase::Stopped
+        self.handle.shared.phase() == Phase::Stopped
     }
 
     /// Whether all sources have ended and nothing is under way.
     pub fn is_quiet(&self) -> bool {
-        self.shared
+        self.handle
+            .shared
             .quiet
             .iter()
             .all(|quiet| quiet.load(Ordering::Relaxed))
             && self
+                .handle
                 .shared
                 .in_transit
                 .iter()
                 .all(|count| count.load(Ordering::Relaxed) == 0)
     }
 
-    /// What others may ask, and give commands by, while it runs.
-    pub fn handle(&self) -> EngineHandle {
-        EngineHandle {
-            shared: self.shared.clone(),
-            inboxes: self.inboxes.clone(),
-            registry: self.registry.clone(),
-            recovery: self.recovery,
-        }
+    /// What others may ask, and give commands by, while it runs; a clone of it may outlive the engine.
+    pub fn handle(&self) -> &EngineHandle {
+        &self.handle
     }
 
     /// Stops: nothing new is taken in, the current epoch becomes durable, its output leaves, and all threads end.
     /// What is still under way goes on at the next start.
     pub fn stop(self) -> Result<(), EngineError> {
         let _ = self.stopping.send(true);
-        self.shared.enter_phase(Phase::Draining);
+        self.handle.shared.enter_phase(Phase::Draining);
         let watch = Stopwatch::start();
         let under_way = || {
-            self.shared
+            self.handle
+                .shared
                 .backlog
                 .iter()
-                .chain(&self.shared.in_transit)
+                .chain(&self.handle.shared.in_transit)
                 .any(|count| count.load(Ordering::Relaxed) > 0)
         };
         while under_way() && watch.elapsed() < DRAIN_FOR && !self.has_stopped() {
             crate::clock::pause(Duration::from_millis(1));
         }
-        self.shared.enter_phase(Phase::Frozen);
-        self.one_more_epoch();
+        self.handle.shared.enter_phase(Phase::Frozen);
+        one_more_epoch(&self.handle.shared);
         // The sinks deliver all that is durable; what they have accepted is part of one last epoch.
         for feed in &self.feeds {
             feed.close();
@@ -624,23 +403,19 @@ impl Engine {
         for sink in self.sinks {
             let _ = sink.join();
         }
-        one_more_epoch(&self.shared);
-        self.shared.enter_phase(Phase::Stopped);
+        one_more_epoch(&self.handle.shared);
+        self.handle.shared.enter_phase(Phase::Stopped);
         let joined = self.workers.map_or(Ok(()), Workers::join);
         let _ = self.commit.send(ToCommit::Stop);
         self.applier.unpark();
-        drop(self.inboxes);
+        drop(self.handle.inboxes);
         for thread in self.threads {
             let _ = thread.join();
         }
-        match self.shared.take_failure() {
+        match self.handle.shared.take_failure() {
             Some(error) => Err(error),
             None => joined,
         }
-    }
-
-    fn one_more_epoch(&self) {
-        one_more_epoch(&self.shared);
     }
 }
 
@@ -651,105 +426,15 @@ const DRAIN_FOR: Duration = Duration::from_millis(500);
 fn one_more_epoch(shared: &Shared) {
     let cut = shared.requested.load(Ordering::SeqCst);
     shared.request(cut + 1);
+    let watch = Stopwatch::start();
     while shared.durable.load(Ordering::SeqCst) < cut && shared.phase() != Phase::Stopped {
+        if shared.is_held_by(Hold::NoSpace) && watch.elapsed() > DRAIN_FOR {
+            // Whoever stops the process may want to free space without it.
+            return shared.fail(EngineError::StoppedWhenFull);
+        }
         shared.wake_all();
         crate::clock::pause(Duration::from_micros(500));
     }
-}
-
-#[expect(
-    clippy::too_many_arguments,
-    reason = "each is one thing that every ingress context holds"
-)]
-fn open_ingresses(
-    ingresses: Vec<(String, Box<dyn Ingress>)>,
-    registry: &Arc<Registry>,
-    store: &dyn StateReader,
-    workers: usize,
-    shared: &Arc<Shared>,
-    clients: &Arc<Clients>,
-    runtime: &tokio::runtime::Handle,
-    stopping: &watch::Receiver<bool>,
-) -> Result<Vec<Vec<ActiveSource>>, StartError> {
-    let mut sources: Vec<Vec<ActiveSource>> = (0..workers).map(|_| Vec::new()).collect();
-    let wakers: Vec<_> = (0..workers).map(|worker| shared.waker(worker)).collect();
-    for (id, mut ingress) in ingresses {
-        let context = IngressContext {
-            positions: positions(store, &id)?,
-            id,
-            workers,
-            decoder: registry.decoder(),
-            runtime: runtime.clone(),
-            stopping: stopping.clone(),
-            clients: clients.clone(),
-            wakers: wakers.clone(),
-            key_groups: registry.key_groups,
-        };
-        let index = registry
-            .ingress_index(&context.id)
-            .ok_or_else(|| context.error("it is not wired"))?;
-        for partition in ingress.open(&context)? {
-            let own = sources.get_mut(partition.worker).ok_or_else(|| {
-                context.error(format_args!(
-                    "a partition names worker {}, and there are {workers}",
-                    partition.worker
-                ))
-            })?;
-            own.push(ActiveSource {
-                ingress: index,
-                partition: partition
-                    .name
-                    .map(|name| partition_address(&context.id, &name)),
-                source: partition.source,
-                status: SourceStatus::Ready,
-                polled: Stopwatch::start(),
-            });
-        }
-    }
-    Ok(sources)
-}
-
-#[expect(
-    clippy::too_many_arguments,
-    reason = "each is one thing that every sink holds"
-)]
-fn open_egresses(
-    egresses: Vec<(String, Box<dyn Egress>)>,
-    log: &EpochLog,
-    (lineage, positions): (u64, &[SinkPosition]),
-    registry: &Arc<Registry>,
-    commit: &Sender<ToCommit>,
-    shared: &Arc<Shared>,
-    runtime: &tokio::runtime::Handle,
-    stopping: &watch::Receiver<bool>,
-) -> Result<Vec<SinkRunner>, StartError> {
-    let names = {
-        let registry = registry.clone();
-        Arc::new(move |id: MessageTypeId| registry.type_name(id))
-    };
-    let mut runners = Vec::new();
-    for (id, mut egress) in egresses {
-        let known = positions.iter().find(|position| position.egress == id);
-        egress.open(&EgressContext {
-            id: id.clone(),
-            position: known.map(|known| known.position.clone()),
-            lineage,
-            runtime: runtime.clone(),
-            stopping: stopping.clone(),
-        })?;
-        runners.push(SinkRunner {
-            feed: Arc::new(SinkFeed::reading_from(
-                known.map_or(0, |known| known.through_epoch) + 1,
-            )),
-            id,
-            egress,
-            log: log.reader(),
-            commit: commit.clone(),
-            shared: shared.clone(),
-            names: names.clone(),
-        });
-    }
-    Ok(runners)
 }
 
 /// Runs operations on the asynchronous runtime, and brings their ends back to their worker.

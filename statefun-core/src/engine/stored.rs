@@ -1,13 +1,17 @@
-//! Messages that a data directory holds: in the last cut, and in rows. Looked at only when a message or function type has
-//! changed, to tell whether that hurts.
+//! What a data directory holds beside state: messages, in the last cut and in rows, and output that has not left yet. Looked
+//! at only when the application has changed, to tell whether that hurts.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::engine::cut::EpochBody;
+use crate::engine::apply::READ_BYTES;
+use crate::engine::cut::{EpochBody, SinkPosition, egress_framing};
 use crate::engine::envelope::{Envelope, EnvelopeError};
 use crate::engine::registry::Registry;
+use crate::engine::shared::EngineError;
+use crate::log::{LogError, LogReader};
+use crate::sdk::egress::egress_hash;
 use crate::state::keys::Space;
 use crate::state::{StateError, StateReader};
 
@@ -80,6 +84,51 @@ impl StoredMessages {
         *self.by_type.entry(name).or_default() += 1;
         *self.by_function.entry(function).or_default() += 1;
     }
+}
+
+/// How many records of each of these egresses the log holds that their sinks have not accepted.
+pub(crate) fn undelivered(
+    log: &LogReader,
+    positions: &[SinkPosition],
+    egresses: &[String],
+) -> Result<BTreeMap<String, u64>, EngineError> {
+    let through = |egress: &str| {
+        let known = positions.iter().find(|known| known.egress == egress);
+        known.map_or(0, |known| known.through_epoch)
+    };
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    let Some(first) = egresses.iter().map(|egress| through(egress) + 1).min() else {
+        return Ok(counts);
+    };
+    counts.extend(egresses.iter().map(|egress| (egress.clone(), 0)));
+    let mut next = first;
+    while next <= log.durable_epoch() {
+        let epochs = match log.read_from(next, READ_BYTES) {
+            // What was let go has been accepted, or held nothing.
+            Err(LogError::Released { first, .. }) => {
+                next = first.unwrap_or(log.durable_epoch() + 1).max(next + 1);
+                continue;
+            }
+            read => read?,
+        };
+        for epoch in &epochs {
+            next = epoch.epoch + 1;
+            let malformed =
+                || EngineError::Thread(format!("the record of epoch {} is malformed", epoch.epoch));
+            let body = EpochBody::parse(&epoch.body).ok_or_else(malformed)?;
+            for section in &body.sections {
+                for record in egress_framing::iter(section.egress) {
+                    let record = record.ok_or_else(malformed)?;
+                    for (egress, count) in &mut counts {
+                        if record.egress == egress_hash(egress) && epoch.epoch > through(egress) {
+                            *count += 1;
+                        }
+                    }
+                }
+            }
+        }
+    }
+    Ok(counts)
 }
 
 /// The keys of stored messages whose target's function type the application does not have.

@@ -17,18 +17,41 @@ use crate::engine::worker::{ReadDone, ReadRequest};
 use crate::io::clients::Clients;
 use crate::io::ingress::AckOutcome;
 use crate::log::{LogError, LogReader, Retention};
-use crate::state::StateStore;
+use crate::state::{StateError, StateStore};
 use crate::steps::{Step, reached};
 
-/// Starts a named thread.
+/// Starts a named thread, whose panic ends the engine: nothing may go on without it.
 pub(crate) fn spawn(
     name: &str,
+    shared: &Arc<Shared>,
     run: impl FnOnce() + Send + 'static,
 ) -> Result<std::thread::JoinHandle<()>, EngineError> {
+    let watched = Watched {
+        name: name.to_owned(),
+        shared: shared.clone(),
+    };
     std::thread::Builder::new()
         .name(name.to_owned())
-        .spawn(run)
+        .spawn(move || {
+            let _watched = watched;
+            run();
+        })
         .map_err(|error| EngineError::Thread(format!("cannot start the thread `{name}`: {error}")))
+}
+
+/// A thread of the engine.
+struct Watched {
+    name: String,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let problem = format!("the thread `{}` panicked", self.name);
+            self.shared.fail(EngineError::Thread(problem));
+        }
+    }
 }
 
 /// Makes epochs durable, and lets out what waited for that.
@@ -145,12 +168,26 @@ pub(crate) struct Applier {
     pub(crate) apply_after: Duration,
     /// Bytes of log above which nothing is taken in.
     pub(crate) max_log_bytes: u64,
+    pub(crate) mending: Mending,
 }
 
 /// How often the applier looks whether there is something to do.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long nothing must have happened for changes to be applied although they are few.
 const APPLY_WHEN_IDLE: Duration = Duration::from_secs(2);
+/// How long the applier waits for space before it tries again, at first and at last.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+/// How often the store is opened again although its disk is not full.
+const STRIKES: u32 = 3;
+
+/// What the applier does when the state store fails.
+#[derive(Debug, Default)]
+pub(crate) struct Mending {
+    /// How long it waits next; none while all is well.
+    pause: Option<Duration>,
+    strikes: u32,
+}
 
 impl Applier {
     pub(crate) fn run(mut self) {
@@ -175,10 +212,17 @@ impl Applier {
             if self.shared.phase() == Phase::Stopped {
                 return Ok(());
             }
+            if let Err(error) = self.store.check() {
+                self.mend(error)?;
+                continue;
+            }
             if read == applied {
                 since_applied = Stopwatch::start();
             }
-            let bytes = self.read(read)?;
+            // Changes wait in the window, and when that is full, in the log.
+            let crowded = self.store.is_crowded();
+            let full = crowded && self.window.bytes() > self.window_bytes;
+            let bytes = if full { 0 } else { self.read(read)? };
             behind = bytes >= READ_BYTES / 2;
             if bytes > 0 {
                 since_news = Stopwatch::start();
@@ -187,10 +231,19 @@ impl Applier {
                 || self.window.log_bytes() as u64 > self.max_log_bytes / 4
                 || since_applied.elapsed() > self.apply_after
                 || since_news.elapsed() > APPLY_WHEN_IDLE
+                || self.mending.pause.is_some()
                 || self.shared.apply_soon.load(Ordering::Relaxed);
-            if due && self.window.last().is_some() {
+            if due && !crowded && self.window.last().is_some() {
                 self.shared.apply_soon.store(false, Ordering::Relaxed);
-                self.apply()?;
+                if let Err(error) = self.apply() {
+                    self.mend(error)?;
+                    continue;
+                }
+            }
+            if self.mending.pause.is_some() && self.store.check().is_ok() {
+                self.mending.pause = None;
+                tracing::info!("the state store takes changes again");
+                self.shared.set_hold(Hold::StoreNoSpace, false);
             }
             let applied = self.shared.applied.load(Ordering::Acquire);
             self.retention
@@ -214,13 +267,47 @@ impl Applier {
         Ok(self.window.log_bytes() - before)
     }
 
-    fn apply(&mut self) -> Result<(), EngineError> {
+    fn apply(&mut self) -> Result<(), StateError> {
         reached(Step::Applying);
         if let Some(last) = self.window.apply(&*self.store)? {
-            reached(Step::Applied);
-            self.shared.applied.store(last, Ordering::Release);
-            self.shared.wake_all();
+            self.applied(last);
         }
+        Ok(())
+    }
+
+    fn applied(&self, epoch: u64) {
+        reached(Step::Applied);
+        self.shared.applied.store(epoch, Ordering::Release);
+        self.shared.wake_all();
+    }
+
+    /// The store met a full disk: nothing is taken in until it goes on. It is opened again, which gives back the space of what
+    /// it had begun, and after a while the same is tried again. Any other failure ends the engine; but where the store
+    /// cannot tell which it was, it may have been that.
+    fn mend(&mut self, error: StateError) -> Result<(), EngineError> {
+        if !matches!(error, StateError::NoSpace { .. }) {
+            self.mending.strikes += 1;
+            if self.store.check().is_ok() || self.mending.strikes > STRIKES {
+                return Err(error.into());
+            }
+        }
+        if self.mending.pause.is_none() {
+            tracing::error!(%error, "nothing is taken in until the state store has space");
+            self.shared.set_hold(Hold::StoreNoSpace, true);
+        }
+        self.store.reopen()?;
+        // What seemed to fail last may have been done.
+        let applied = self.store.applied_epoch()?;
+        if self.window.last() == Some(applied) {
+            self.window = Window::new();
+            self.applied(applied);
+        }
+        let pause = self.mending.pause.unwrap_or(FIRST_PAUSE);
+        let watch = Stopwatch::start();
+        while watch.elapsed() < pause && self.shared.phase() != Phase::Stopped {
+            std::thread::park_timeout(LOOK_EVERY);
+        }
+        self.mending.pause = Some((pause * 2).min(LONGEST_PAUSE));
         Ok(())
     }
 }

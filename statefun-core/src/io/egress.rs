@@ -37,6 +37,12 @@ pub trait Egress: Send {
     /// Called when there is nothing to deliver, now and then under load, and before a clean stop.
     fn flush(&mut self) -> Result<Bytes, EgressError>;
 
+    /// Whether something was found when it was opened that may not be its own, which only what is delivered again can tell.
+    /// Then the application is not ready, and runs nothing, before [`replayed`](Self::replayed) has returned.
+    fn is_in_doubt(&self) -> bool {
+        false
+    }
+
     /// Called once after a restart, when all that was released before it has been delivered again.
     fn replayed(&mut self) -> Result<(), EgressError> {
         Ok(())
@@ -48,7 +54,7 @@ pub trait Egress: Send {
 pub struct EgressContext {
     /// Its id.
     pub id: String,
-    /// What [`Egress::flush`] returned last, as far as it is logged; none at the very first start.
+    /// What [`Egress::flush`] returned last, as far as it is logged; none at the very first start, or when it was empty.
     pub position: Option<Bytes>,
     /// The lineage of the data directory: epochs of another lineage are others.
     pub lineage: u64,

@@ -254,6 +254,8 @@ pub struct IngressContext {
     pub runtime: tokio::runtime::Handle,
     /// Turns true when the process is stopping.
     pub stopping: tokio::sync::watch::Receiver<bool>,
+    /// Is true while the disk is full: nothing is taken in then.
+    pub full: tokio::sync::watch::Receiver<bool>,
     pub(crate) clients: Arc<crate::io::clients::Clients>,
     pub(crate) wakers: Vec<Waker>,
     /// How addresses, and so partitions and requests, are spread over the workers.

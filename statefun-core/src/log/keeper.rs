@@ -353,7 +353,7 @@ impl Shared {
             // Opened first, so that a failure leaves everything as it was.
             let renamed = self
                 .disk
-                .open(&old.path, OpenMode::ReadWrite)
+                .open_direct(&old.path, OpenMode::ReadWrite)
                 .map_err(Failure::new("open", &old.path))
                 .and_then(|file| {
                     self.disk
@@ -409,7 +409,7 @@ impl Shared {
     ) -> Result<Option<Arc<dyn DiskFile>>, Failure> {
         let file = self
             .disk
-            .open(path, OpenMode::Create)
+            .open_direct(path, OpenMode::Create)
             .map_err(Failure::new("create", path))?;
         file.set_len(0).map_err(Failure::new("empty", path))?;
         let hurry = self.background

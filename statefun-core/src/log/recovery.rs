@@ -292,7 +292,7 @@ impl Recovery<'_> {
 
     fn open_file(&self, segment: &Segment) -> Result<Arc<dyn DiskFile>, LogError> {
         self.disk
-            .open(&segment.path, OpenMode::ReadWrite)
+            .open_direct(&segment.path, OpenMode::ReadWrite)
             .map_err(LogError::io("open", &segment.path))
     }
 

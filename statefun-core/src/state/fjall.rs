@@ -1,83 +1,164 @@
 //! The state store on fjall: one keyspace, filled by sorted bulk ingestion.
 //!
 //! An ingestion becomes visible as a whole, with the marker of its epoch among its rows; it syncs its tables itself.
+//!
+//! # When the disk is full
+//!
+//! An ingestion that fails leaves nothing in the store, but the tables that it had begun stay on the disk; and a merge of tables
+//! that fails ends fjall's background thread for good, which goes unnoticed since ingestions do not need it. Opening the
+//! store again cures both ([`StateStore::reopen`]): it removes what no version names, and begins its background work anew.
+//! [`StateStore::check`] tells whether that is needed.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
 
-use ::fjall::{Database, Keyspace, KeyspaceCreateOptions, Readable};
+use ::fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
 
+use crate::clock::Stopwatch;
 use crate::state::keys::Space;
 use crate::state::{Row, RowChange, StateError, StateReader, StateStore};
 
 const KEYSPACE: &str = "state";
 /// Key of the marker: the last applied epoch, u64 BE.
 const MARKER: &[u8] = &[Space::Store as u8, b'e'];
+/// With less free space than this, a full disk is the likely reason why background work has ended: nobody tells which it was.
+const SCARCE_BYTES: u64 = 256 << 20;
+/// Unmerged tables above which changes should wait. Merging begins with a few, so this many mean that it does not keep up.
+const CROWD: usize = 40;
+/// How long a store that was closed may take to let go of its directory.
+const LET_GO: Duration = Duration::from_secs(5);
 
 /// See the module's page.
-#[derive(Clone)]
 pub struct FjallStore {
-    // The database is held for its background threads; it must outlive the keyspace.
-    database: Database,
+    directory: PathBuf,
+    cache_bytes: u64,
+    /// None once it could not be opened again. Held for writing while it is opened again, so that nobody reads meanwhile.
+    opened: RwLock<Option<Opened>>,
+}
+
+struct Opened {
     keyspace: Keyspace,
+    // Held for its background threads.
+    database: Database,
 }
 
 impl std::fmt::Debug for FjallStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("FjallStore")
-            .field("path", &self.keyspace.path())
+            .field("directory", &self.directory)
             .finish_non_exhaustive()
     }
 }
 
-fn failed(error: impl std::fmt::Display) -> StateError {
-    StateError::Store(error.to_string())
+impl Opened {
+    fn open(directory: &Path, cache_bytes: u64) -> Result<Self, ::fjall::Error> {
+        let database = Database::builder(directory)
+            .cache_size(cache_bytes)
+            .worker_threads(1)
+            .open()?;
+        let keyspace = database.keyspace(KEYSPACE, KeyspaceCreateOptions::default)?;
+        Ok(Self { keyspace, database })
+    }
 }
 
 impl FjallStore {
     /// Opens or creates the store in a directory; `cache_bytes` is for blocks of its tables.
     pub fn open(directory: &Path, cache_bytes: u64) -> Result<Self, StateError> {
-        let database = Database::builder(directory)
-            .cache_size(cache_bytes)
-            .worker_threads(1)
-            .open()
-            .map_err(failed)?;
-        let keyspace = database
-            .keyspace(KEYSPACE, KeyspaceCreateOptions::default)
-            .map_err(failed)?;
-        Ok(Self { database, keyspace })
+        let opened =
+            Opened::open(directory, cache_bytes).map_err(|error| failed(directory, &error))?;
+        Ok(Self {
+            directory: directory.to_owned(),
+            cache_bytes,
+            opened: RwLock::new(Some(opened)),
+        })
     }
 
     /// What its files occupy, in bytes.
     pub fn disk_bytes(&self) -> u64 {
-        self.keyspace.disk_space()
+        self.with(|opened| Ok(opened.keyspace.disk_space()))
+            .unwrap_or_default()
+    }
+
+    fn with<T>(
+        &self,
+        ask: impl FnOnce(&Opened) -> Result<T, ::fjall::Error>,
+    ) -> Result<T, StateError> {
+        let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
+        match &*opened {
+            Some(opened) => ask(opened).map_err(|error| failed(&self.directory, &error)),
+            None => Err(StateError::Store(format!(
+                "{} could not be opened again",
+                self.directory.display()
+            ))),
+        }
+    }
+}
+
+/// The error that the operating system gave, if it was one.
+fn io_error(error: &::fjall::Error) -> Option<&std::io::Error> {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref() {
+            return Some(error);
+        }
+        source = error.source();
+    }
+    None
+}
+
+fn failed(directory: &Path, error: &::fjall::Error) -> StateError {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    let (io, place) = (io_error(error), directory.display());
+    match io {
+        Some(io) if matches!(io.kind(), StorageFull | QuotaExceeded) => StateError::NoSpace {
+            directory: directory.to_owned(),
+            problem: io.to_string(),
+        },
+        Some(io) => StateError::Store(format!("{place}: {io}")),
+        None if matches!(error, ::fjall::Error::Poisoned) => background_failed(directory),
+        None => StateError::Store(format!("{place}: {error}")),
+    }
+}
+
+/// Merging of tables has failed. The store tells only in its own log why.
+fn background_failed(directory: &Path) -> StateError {
+    let free = rustix::fs::statvfs(directory).map(|stat| stat.f_bavail * stat.f_frsize);
+    match free {
+        Ok(free) if free < SCARCE_BYTES => StateError::NoSpace {
+            directory: directory.to_owned(),
+            problem: format!("merging its tables has failed, and {free} bytes are free"),
+        },
+        _ => StateError::Store(format!(
+            "{}: merging its tables has failed: check the device",
+            directory.display()
+        )),
     }
 }
 
 impl StateReader for FjallStore {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
-        Ok(self
-            .keyspace
-            .get(key)
-            .map_err(failed)?
-            .map(|value| value.to_vec()))
+        self.with(|opened| Ok(opened.keyspace.get(key)?.map(|value| value.to_vec())))
     }
 
     fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<Row>, StateError> {
         if !end.is_empty() && start >= end {
             return Ok(Vec::new());
         }
-        let snapshot = self.database.snapshot();
-        let iter = if end.is_empty() {
-            snapshot.range(&self.keyspace, start..)
-        } else {
-            snapshot.range(&self.keyspace, start..end)
-        };
-        iter.take(limit)
-            .map(|guard| {
-                let (key, value) = guard.into_inner().map_err(failed)?;
-                Ok((key.to_vec(), value.to_vec()))
-            })
-            .collect()
+        self.with(|opened| {
+            let snapshot = opened.database.snapshot();
+            let iter = if end.is_empty() {
+                snapshot.range(&opened.keyspace, start..)
+            } else {
+                snapshot.range(&opened.keyspace, start..end)
+            };
+            iter.take(limit)
+                .map(|guard| {
+                    let (key, value) = guard.into_inner()?;
+                    Ok((key.to_vec(), value.to_vec()))
+                })
+                .collect()
+        })
     }
 }
 
@@ -87,22 +168,22 @@ impl StateStore for FjallStore {
         epoch: u64,
         changes: &mut dyn Iterator<Item = RowChange<'_>>,
     ) -> Result<(), StateError> {
-        let mut ingestion = self.keyspace.start_ingestion().map_err(failed)?;
-        // The marker's space is the first of all, so that its row is the first of the sorted ones.
-        ingestion
-            .write(MARKER, epoch.to_be_bytes())
-            .map_err(failed)?;
-        for (key, value) in changes {
-            match value {
-                Some(value) => ingestion.write(key, value).map_err(failed)?,
-                None => ingestion.write_tombstone(key).map_err(failed)?,
+        self.with(|opened| {
+            let mut ingestion = opened.keyspace.start_ingestion()?;
+            // The marker's space is the first of all, so that its row is the first of the sorted ones.
+            ingestion.write(MARKER, epoch.to_be_bytes())?;
+            for (key, value) in changes {
+                match value {
+                    Some(value) => ingestion.write(key, value)?,
+                    None => ingestion.write_tombstone(key)?,
+                }
             }
-        }
-        ingestion.finish().map_err(failed)
+            ingestion.finish()
+        })
     }
 
     fn applied_epoch(&self) -> Result<u64, StateError> {
-        let marker = self.keyspace.get(MARKER).map_err(failed)?;
+        let marker = self.with(|opened| opened.keyspace.get(MARKER))?;
         match marker.as_deref().map(<[u8; 8]>::try_from) {
             None => Ok(0),
             Some(Ok(epoch)) => Ok(u64::from_be_bytes(epoch)),
@@ -111,11 +192,71 @@ impl StateStore for FjallStore {
             )),
         }
     }
+
+    fn check(&self) -> Result<(), StateError> {
+        // The journal is empty, so this only asks whether its background thread has failed.
+        self.with(|opened| opened.database.persist(PersistMode::Buffer))
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.with(|opened| Ok(opened.keyspace.l0_table_count() >= CROWD))
+            .unwrap_or(false)
+    }
+
+    fn reopen(&self) -> Result<(), StateError> {
+        let mut opened = self.opened.write().unwrap_or_else(PoisonError::into_inner);
+        *opened = None;
+        let watch = Stopwatch::start();
+        loop {
+            match Opened::open(&self.directory, self.cache_bytes) {
+                Ok(new) => {
+                    *opened = Some(new);
+                    return Ok(());
+                }
+                // Its threads may be about to end.
+                Err(::fjall::Error::Locked) if watch.elapsed() < LET_GO => {
+                    crate::clock::pause(Duration::from_millis(5));
+                }
+                Err(error) => return Err(failed(&self.directory, &error)),
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn opened_again_it_has_what_was_applied_and_nothing_besides() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = FjallStore::open(directory.path(), 1 << 20).unwrap();
+        let key = |n: u8| vec![Space::State as u8, n];
+        store
+            .apply(3, &mut [(&key(1)[..], Some(&[1][..]))].into_iter())
+            .unwrap();
+        store.check().unwrap();
+        {
+            // As an ingestion that has failed leaves it.
+            let opened = store.opened.read().unwrap();
+            let mut ingestion = opened.as_ref().unwrap().keyspace.start_ingestion().unwrap();
+            ingestion.write(key(2), [2]).unwrap();
+        }
+        let tables = || {
+            let tables = store.with(|opened| Ok(opened.keyspace.path().join("tables")));
+            std::fs::read_dir(tables.unwrap()).unwrap().count()
+        };
+        assert_eq!(tables(), 2);
+        store.reopen().unwrap();
+        assert_eq!(tables(), 1);
+        assert_eq!(store.applied_epoch().unwrap(), 3);
+        assert_eq!(store.get(&key(1)).unwrap(), Some(vec![1]));
+        assert_eq!(store.get(&key(2)).unwrap(), None);
+        store
+            .apply(4, &mut [(&key(2)[..], Some(&[2][..]))].into_iter())
+            .unwrap();
+        assert_eq!(store.scan(&key(0), &[], 9).unwrap().len(), 2);
+    }
 
     #[test]
     fn applied_rows_and_the_marker_are_there_after_reopening() {

@@ -12,6 +12,14 @@ pub enum StateError {
     /// The storage engine failed; processing stops.
     #[error("the state store failed: {0}")]
     Store(String),
+    /// The disk is full. Nothing was lost: the same rows can be applied when there is space.
+    #[error("no space is left for the state store in {}: {problem}; free some space", directory.display())]
+    NoSpace {
+        /// The store's directory.
+        directory: std::path::PathBuf,
+        /// What the operating system says.
+        problem: String,
+    },
     /// A row does not decode as the type that the code declares.
     #[error("the state `{state}` of {address} cannot be read: {problem}")]
     Decode {
@@ -61,4 +69,26 @@ pub trait StateStore: StateReader {
 
     /// The last applied epoch; 0 when there is none.
     fn applied_epoch(&self) -> Result<u64, StateError>;
+
+    /// Whether its background work goes on.
+    ///
+    /// # Errors
+    /// When it has ended: the store has to be opened again.
+    fn check(&self) -> Result<(), StateError> {
+        Ok(())
+    }
+
+    /// Whether changes should wait until the store has merged what it was given before. Each apply adds tables that every
+    /// read has to look into, and a process that is killed again and again never comes to merge them.
+    fn is_crowded(&self) -> bool {
+        false
+    }
+
+    /// Opens it again after a failure: then it has what was applied, and nothing besides.
+    ///
+    /// # Errors
+    /// When it cannot be opened. Nothing can be read any more then.
+    fn reopen(&self) -> Result<(), StateError> {
+        Ok(())
+    }
 }

@@ -157,13 +157,13 @@ fn run(json: bool, directory: &Path) -> Result<(), Failure> {
     let two = start(&data, 2, &runtime)?;
     let ready = two.ready;
     let two_workers = throughput(&two, 10, 8);
-    let lag = two.engine.durable_epoch() - two.engine.applied_epoch();
+    let lag = two.engine.handle().durable_epoch() - two.engine.handle().applied_epoch();
     let ten_thousand = quantiles(&latency(&two, 10_000, 6));
     let hundred_thousand = quantiles(&latency(&two, 100_000, 6));
     let fdatasync_after = quantiles(&fdatasync_loop(directory, Duration::from_secs(3))?);
     two.load.set_rate(0);
     // What is left to apply is work, not idling.
-    while two.engine.applied_epoch() < two.engine.durable_epoch() {
+    while two.engine.handle().applied_epoch() < two.engine.handle().durable_epoch() {
         rest(1);
     }
     rest(2);
@@ -176,7 +176,7 @@ fn run(json: bool, directory: &Path) -> Result<(), Failure> {
     let bare_after = bare.run(Duration::from_secs(3));
     drop(bare);
     let again = start(&data, 2, &runtime)?;
-    let recovery = again.engine.recovery();
+    let recovery = again.engine.handle().recovery();
     let recovered = again.ready;
     again.engine.stop()?;
     fresh(&data)?;

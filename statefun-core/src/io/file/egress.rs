@@ -102,6 +102,12 @@ impl Egress for FileEgress {
         self.output()?.flush()
     }
 
+    fn is_in_doubt(&self) -> bool {
+        self.output
+            .as_ref()
+            .is_some_and(|output| output.length > output.written.end)
+    }
+
     fn replayed(&mut self) -> Result<(), EgressError> {
         self.output()?.replayed()
     }

@@ -68,6 +68,20 @@ pub(in crate::io) fn stopping(error: impl fmt::Display) -> Reply {
     reply
 }
 
+/// The disk is full; the sender is to come again when there may be space.
+pub(in crate::io) fn full(error: impl fmt::Display, may_take_effect: bool) -> Reply {
+    let problem = Problem {
+        error: error.to_string(),
+        durable: (!may_take_effect).then_some(false),
+        ..Problem::default()
+    };
+    let mut reply = problem.reply(StatusCode::SERVICE_UNAVAILABLE);
+    reply
+        .headers_mut()
+        .insert(RETRY_AFTER, HeaderValue::from_static("5"));
+    reply
+}
+
 /// A JSON body.
 pub(in crate::io) fn json(status: StatusCode, body: Bytes) -> Reply {
     with_type(status, body, HeaderValue::from_static("application/json"))

@@ -14,7 +14,7 @@
 //! | 408, 413, 431 | the body is too slow or too large, the headers too large |
 //! | 422 | no target or router takes it; the idempotency key belongs to another message |
 //! | 429 | too much is under way: again after `Retry-After` |
-//! | 503 | the application is stopping |
+//! | 503 | the application is stopping, or its disk is full: again after `Retry-After` |
 //! | 504 | no reply, or not durable, in time |
 
 #![expect(
@@ -112,6 +112,7 @@ impl Ingress for HttpIngress {
             path: path.collect(),
             example: example::of(&self.spec, context.decoder.clone()),
             endpoint: Arc::new(front),
+            full: Some(context.full.clone()),
         };
         let opening = Opening {
             host: self.spec.address.host(),

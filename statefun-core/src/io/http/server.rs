@@ -53,6 +53,8 @@ pub(in crate::io) struct Route {
     pub(in crate::io) path: Vec<Segment>,
     pub(in crate::io) example: Example,
     pub(in crate::io) endpoint: Arc<dyn Endpoint>,
+    /// Is true while the disk is full, where that matters to the endpoint: its clients are sent away then.
+    pub(in crate::io) full: Option<watch::Receiver<bool>>,
 }
 
 type Make = dyn Fn(&str) -> Option<String> + Send + Sync;
@@ -487,7 +489,25 @@ impl Server {
             }
             return reply;
         }
-        route.endpoint.clone().call(request, captures).await
+        let answer = route.endpoint.clone().call(request, captures);
+        let Some(mut full) = route.full.clone() else {
+            return answer.await;
+        };
+        if *full.borrow() {
+            return answer::full(
+                "the disk of the application is full, so it takes nothing in: try again later",
+                false,
+            );
+        }
+        tokio::select! {
+            biased;
+            reply = answer => reply,
+            Ok(_) = full.wait_for(|full| *full) => answer::full(
+                "the disk of the application is full, so the message is not durable yet: it may still take effect when there is \
+                 space. An `Idempotency-Key` makes it safe to send a message again",
+                true,
+            ),
+        }
     }
 }
 

@@ -60,6 +60,7 @@ impl Egress for PlaygroundEgress {
                 first.as_ref().map(|topic| format!("curl {base}/{topic}"))
             }),
             endpoint: self.topics.clone(),
+            full: None,
         };
         let opening = Opening {
             host: HOST,

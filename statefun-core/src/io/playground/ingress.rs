@@ -71,6 +71,7 @@ impl Ingress for PlaygroundIngress {
             path: ["namespace", "name", "id"].map(Segment::Any).into(),
             example: Example::new(|_| None),
             endpoint: Arc::new(front),
+            full: Some(context.full.clone()),
         };
         let opening = Opening {
             host: HOST,

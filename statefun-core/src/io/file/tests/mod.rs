@@ -160,6 +160,7 @@ impl Reader {
             decoder: decoder(),
             runtime: runtime().handle().clone(),
             stopping,
+            full: tokio::sync::watch::channel(false).1,
             clients: Arc::new(Clients::default()),
             wakers: vec![waker],
             key_groups: KeyGroups::new(8),

@@ -287,6 +287,7 @@ impl App {
                 decoder: registry.decoder(),
                 runtime: runtime.handle().clone(),
                 stopping: stopping.subscribe(),
+                full: watch::channel(false).1,
                 clients: clients.clone(),
                 wakers: (0..workers).map(|_| Waker::new(|| ())).collect(),
                 key_groups: registry.key_groups,

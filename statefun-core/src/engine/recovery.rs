@@ -1,0 +1,256 @@
+//! Recovery: what a data directory holds becomes what an engine goes on with.
+//!
+//! The tail of the log is settled, everything in it is applied to the state store, and the catalog is compared with the
+//! application; only then does anything start.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::catalog::{Catalog, CatalogError, StoredData};
+use crate::clock::{Stopwatch, Timestamp};
+use crate::disk::DiskLock;
+use crate::engine::apply::catch_up;
+use crate::engine::cut::{EpochBody, SinkPosition};
+use crate::engine::envelope::{Envelope, EnvelopeError};
+use crate::engine::registry::Registry;
+use crate::engine::start::{EngineSetup, StartError};
+use crate::engine::stored::{each_row, orphans, undelivered};
+use crate::log::{EpochLog, OpenOptions};
+use crate::rand::Random;
+use crate::state::fjall::FjallStore;
+use crate::state::keys::{Space, parse_address_key};
+use crate::state::{StateError, StateStore};
+
+/// What recovery found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recovery {
+    /// The last complete epoch.
+    pub epoch: u64,
+    /// How often the data directory has been started, this time included.
+    pub attempt: u64,
+    /// Epochs that had to be applied to the state store first.
+    pub replayed_epochs: u64,
+    /// Messages that were under way.
+    pub carried_messages: usize,
+    /// What it all took.
+    pub duration: Duration,
+}
+
+/// The data of a directory, ready to go on with.
+pub(crate) struct Recovered {
+    pub(crate) lock: Box<dyn DiskLock>,
+    pub(crate) log: EpochLog,
+    pub(crate) store: Arc<FjallStore>,
+    pub(crate) lineage: u64,
+    pub(crate) time: Timestamp,
+    pub(crate) sinks: Vec<SinkPosition>,
+    pub(crate) carried: Vec<Envelope>,
+    pub(crate) summary: Recovery,
+}
+
+/// Recovers a data directory. Nobody else may use it while the lock in the result lives.
+pub(crate) fn recover(setup: &mut EngineSetup) -> Result<Recovered, StartError> {
+    let watch = Stopwatch::start();
+    let directory = &setup.directory;
+    let disk = &directory.disk;
+    disk.create_dir_all(&directory.root)
+        .map_err(|source| CatalogError::Io {
+            operation: "create",
+            path: directory.root.clone(),
+            source,
+        })?;
+    let lock = disk
+        .lock(&directory.lock())
+        .map_err(|source| match source.kind() {
+            std::io::ErrorKind::WouldBlock => StartError::InUse {
+                directory: directory.root.clone(),
+                holder: source
+                    .get_ref()
+                    .map_or_else(|| "another process".to_owned(), ToString::to_string),
+            },
+            _ => CatalogError::Io {
+                operation: "lock",
+                path: directory.lock(),
+                source,
+            }
+            .into(),
+        })?;
+    let catalog = Catalog::read(&**disk, &directory.root)?;
+    let lineage = catalog.as_ref().map_or_else(
+        || Random::from_system().next_u64(),
+        |catalog| catalog.lineage,
+    );
+    if let Some(catalog) = &catalog {
+        setup.registry.key_groups = catalog.key_groups;
+    }
+    let now = Catalog::of(&setup.registry, lineage);
+    if catalog.is_none() {
+        // Before the log and the store, which are nothing without it.
+        now.write(&**disk, &directory.root)?;
+    }
+    let mut last = Vec::new();
+    let store = Arc::new(FjallStore::open(&directory.state(), STORE_CACHE_BYTES)?);
+    let mut options = OpenOptions::new(lineage);
+    await_merging(&*store);
+    options.applied_epoch = store.applied_epoch()?;
+    let opened = open_log(setup, &options, &mut last)?;
+    let applied = catch_up(
+        &*store,
+        &opened.log.reader(),
+        options.applied_epoch,
+        setup.settings.apply_bytes,
+    )?;
+    let mut sinks = if last.is_empty() {
+        Vec::new()
+    } else {
+        let body = EpochBody::parse(&last).ok_or(StartError::Record(opened.last_epoch))?;
+        body.sinks
+    };
+    if let Some(catalog) = &catalog {
+        let dropped = &setup.drop_data;
+        let undelivered = undelivered(&opened.log.reader(), &sinks, &catalog.egresses_gone(&now))?;
+        let data = StoredData {
+            store: &*store,
+            last_record: &last,
+            undelivered: &undelivered,
+        };
+        let next = catalog.succeed(&now, &data, &directory.root, dropped)?;
+        for (egress, records) in undelivered.iter().filter(|(_, records)| **records > 0) {
+            tracing::info!(
+                egress,
+                records,
+                "undelivered records of a removed egress are dropped"
+            );
+            pass_over(&mut sinks, egress, opened.last_epoch);
+        }
+        if !dropped.is_empty() {
+            drop_rows(catalog, &setup.registry, &*store, dropped, applied)?;
+        }
+        if next != *catalog {
+            next.write(&**disk, &directory.root)?;
+        }
+    }
+    let mut recovered = Recovered {
+        lock,
+        store,
+        lineage,
+        time: Timestamp::default(),
+        sinks,
+        carried: Vec::new(),
+        summary: Recovery {
+            epoch: opened.last_epoch,
+            attempt: opened.attempt,
+            replayed_epochs: applied - options.applied_epoch.min(applied),
+            carried_messages: 0,
+            duration: Duration::ZERO,
+        },
+        log: opened.log,
+    };
+    if !last.is_empty() {
+        let body = EpochBody::parse(&last).ok_or(StartError::Record(opened.last_epoch))?;
+        recovered.time = body.time;
+        for section in &body.sections {
+            let mut bytes = Bytes::copy_from_slice(section.carried);
+            while !bytes.is_empty() {
+                match Envelope::decode(&mut bytes, &setup.registry) {
+                    Ok(envelope) => recovered.carried.push(envelope),
+                    // The catalog has let it pass: its data was to be dropped.
+                    Err(EnvelopeError::UnknownFunction(_)) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+    }
+    recovered.summary.carried_messages = recovered.carried.len();
+    recovered.summary.duration = watch.elapsed();
+    Ok(recovered)
+}
+
+/// A process that is killed soon after each start would give the store more with every start than it comes to merge, until
+/// reading takes all its time: so merging comes first. A store that cannot merge says so elsewhere.
+fn await_merging(store: &dyn StateStore) {
+    let watch = Stopwatch::start();
+    while store.is_crowded() && store.check().is_ok() && watch.elapsed() < MERGE_FOR {
+        crate::clock::pause(Duration::from_millis(2));
+    }
+    if watch.elapsed() > MERGE_FOR / 30 {
+        tracing::info!(took = ?watch.elapsed(), "the state store had much to merge");
+    }
+}
+
+/// How long recovery lets the store merge, at most.
+const MERGE_FOR: Duration = Duration::from_secs(30);
+
+/// What fjall may use for the blocks of its tables, in bytes.
+const STORE_CACHE_BYTES: u64 = 64 << 20;
+
+fn open_log(
+    setup: &EngineSetup,
+    options: &OpenOptions,
+    last: &mut Vec<u8>,
+) -> Result<crate::log::Recovered, StartError> {
+    let mut keep = |record: crate::log::RecordView<'_>| -> Result<(), std::convert::Infallible> {
+        last.clear();
+        last.extend_from_slice(record.body);
+        Ok(())
+    };
+    Ok(EpochLog::open(
+        setup.directory.disk.clone(),
+        setup.directory.log(),
+        options,
+        &mut keep,
+    )?)
+}
+
+/// Should the egress come back, what was dropped does not leave after all.
+fn pass_over(sinks: &mut Vec<SinkPosition>, egress: &str, through_epoch: u64) {
+    match sinks.iter_mut().find(|known| known.egress == egress) {
+        Some(known) => known.through_epoch = known.through_epoch.max(through_epoch),
+        None => sinks.push(SinkPosition {
+            egress: egress.to_owned(),
+            through_epoch,
+            position: Bytes::new(),
+        }),
+    }
+}
+
+/// Deletes the rows of functions and states that the operator has given up.
+fn drop_rows(
+    catalog: &Catalog,
+    registry: &Registry,
+    store: &dyn StateStore,
+    dropped: &[String],
+    applied: u64,
+) -> Result<(), StateError> {
+    let mut keys = orphans(store, registry)?;
+    let numbers = catalog.dropped_numbers(dropped);
+    for space in Space::OWNED {
+        each_row(store, space, |key, _| {
+            let Some(parsed) = parse_address_key(&key) else {
+                return;
+            };
+            let given_up = numbers.iter().any(|(function, state)| {
+                parsed.function.0 == *function
+                    && match state {
+                        None => !matches!(space, Space::Timer | Space::DeadLetter),
+                        Some(state) => {
+                            space == Space::State && parsed.rest.starts_with(&state.to_be_bytes())
+                        }
+                    }
+            });
+            if given_up {
+                keys.push(key);
+            }
+        })?;
+    }
+    keys.sort_unstable();
+    keys.dedup();
+    tracing::info!(
+        rows = keys.len(),
+        ?dropped,
+        "data of removed functions and states is deleted"
+    );
+    store.apply(applied, &mut keys.iter().map(|key| (&key[..], None)))
+}
