@@ -81,6 +81,8 @@ pub struct EngineSetup {
     pub drop_data: Vec<String>,
     /// Where egresses leave what their receivers refuse.
     pub(crate) dead_letters: DeadLetterDesk,
+    /// The clock of all its threads.
+    pub(crate) clock: Arc<WallClock>,
     /// Where asynchronous work runs.
     pub runtime: tokio::runtime::Handle,
 }
@@ -171,7 +173,8 @@ impl Engine {
         let (commit, commit_input) = crossbeam_channel::unbounded();
         let (inboxes, inbox_ends): (Vec<_>, Vec<_>) =
             (0..workers).map(|_| crossbeam_channel::unbounded()).unzip();
-        let clock = || WallClock::not_before(recovered.time);
+        let clock = setup.clock;
+        clock.raise(recovered.time);
 
         let mut engine = Self {
             handle: EngineHandle {
@@ -231,7 +234,7 @@ impl Engine {
             clients,
             feeds: engine.feeds.clone(),
             workers: inboxes.clone(),
-            clock: clock(),
+            clock: clock.clone(),
             accepted,
             applier: engine.applier.clone(),
         };
@@ -305,11 +308,7 @@ impl Engine {
             .scan(&[Space::State as u8], &[], 1)?
             .is_empty();
         let everyone = Barrier::new(workers);
-        let (time, store, seed) = (
-            recovered.time,
-            recovered.store,
-            Random::from_system().next_u64(),
-        );
+        let (store, seed) = (recovered.store, Random::from_system().next_u64());
         let make = {
             let shared = shared.clone();
             move |index: usize| -> Result<Driver, EngineError> {
@@ -332,12 +331,11 @@ impl Engine {
                     watched: Some((watched.clone(), index)),
                 })
                 .and_then(|mut worker| {
-                    worker.recover(own.carried, WallClock::not_before(time).now())?;
+                    worker.recover(own.carried, clock.now())?;
                     Ok(worker)
                 });
                 // Nobody runs anything before all have what they must run first.
                 everyone.wait();
-                let clock = WallClock::not_before(time);
                 let (shared, outlets) = (shared.clone(), outlets.clone());
                 Ok(Driver::new(
                     index,
@@ -346,7 +344,7 @@ impl Engine {
                     own.inbox,
                     outlets,
                     own.sources,
-                    clock,
+                    clock.clone(),
                 ))
             }
         };

@@ -62,7 +62,7 @@ pub(crate) struct Committer {
     pub(crate) clients: Arc<Clients>,
     pub(crate) feeds: Vec<Arc<SinkFeed>>,
     pub(crate) workers: Vec<Sender<ToWorker>>,
-    pub(crate) clock: WallClock,
+    pub(crate) clock: Arc<WallClock>,
     /// All sinks have accepted up to here; read by the applier, which lets the log go.
     pub(crate) accepted: Arc<std::sync::atomic::AtomicU64>,
     pub(crate) applier: std::thread::Thread,
@@ -219,7 +219,10 @@ impl Applier {
             if read == applied {
                 since_applied = Stopwatch::start();
             }
-            let bytes = self.read(read)?;
+            // Changes wait in the window, and when that is full, in the log.
+            let crowded = self.store.is_crowded();
+            let full = crowded && self.window.bytes() > self.window_bytes;
+            let bytes = if full { 0 } else { self.read(read)? };
             behind = bytes >= READ_BYTES / 2;
             if bytes > 0 {
                 since_news = Stopwatch::start();
@@ -230,7 +233,7 @@ impl Applier {
                 || since_news.elapsed() > APPLY_WHEN_IDLE
                 || self.mending.pause.is_some()
                 || self.shared.apply_soon.load(Ordering::Relaxed);
-            if due && self.window.last().is_some() {
+            if due && !crowded && self.window.last().is_some() {
                 self.shared.apply_soon.store(false, Ordering::Relaxed);
                 if let Err(error) = self.apply() {
                     self.mend(error)?;
