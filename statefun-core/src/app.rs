@@ -51,6 +51,7 @@ pub fn main() -> Exit {
 #[derive(Default)]
 pub struct App {
     modules: Vec<Box<dyn Module>>,
+    unlinked: bool,
 }
 
 impl std::fmt::Debug for App {
@@ -100,6 +101,15 @@ impl App {
     /// What the macros registered in all crates that are linked in.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An application of what its modules bind, and nothing else: what the macros registered counts only where a module binds
+    /// it. So one program can hold several applications.
+    pub fn unlinked() -> Self {
+        Self {
+            unlinked: true,
+            ..Self::default()
+        }
     }
 
     /// Adds a module that binds functions with factories, routers or connectors in code.
@@ -221,7 +231,12 @@ impl App {
     }
 
     fn launch(&self, settings: &Settings, global: &GlobalConfiguration) -> Launch {
-        let mut launch = Launch::of(Binder::linked(), &settings.data_dir);
+        let binder = if self.unlinked {
+            Binder::default()
+        } else {
+            Binder::linked()
+        };
+        let mut launch = Launch::of(binder, &settings.data_dir);
         for module in &self.modules {
             launch = launch.module(&**module, global);
         }

@@ -178,14 +178,19 @@ const APPLY_WHEN_IDLE: Duration = Duration::from_secs(2);
 /// How long the applier waits for space before it tries again, at first and at last.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+/// When it has gone on for so long, what was before is forgotten.
+const FORGET_AFTER: Duration = Duration::from_secs(60);
 /// How often the store is opened again although its disk is not full.
 const STRIKES: u32 = 3;
 
 /// What the applier does when the state store fails.
 #[derive(Debug, Default)]
 pub(crate) struct Mending {
-    /// How long it waits next; none while all is well.
-    pause: Option<Duration>,
+    /// Nothing is taken in until the store takes changes again.
+    holds: bool,
+    /// How long it waits next, and since when. Merging tables may fail a while after it began, so a store that has failed
+    /// lately is trusted only after a longer while.
+    pause: Option<(Duration, Stopwatch)>,
     strikes: u32,
 }
 
@@ -231,7 +236,7 @@ impl Applier {
                 || self.window.log_bytes() as u64 > self.max_log_bytes / 4
                 || since_applied.elapsed() > self.apply_after
                 || since_news.elapsed() > APPLY_WHEN_IDLE
-                || self.mending.pause.is_some()
+                || self.mending.holds
                 || self.shared.apply_soon.load(Ordering::Relaxed);
             if due && !crowded && self.window.last().is_some() {
                 self.shared.apply_soon.store(false, Ordering::Relaxed);
@@ -240,8 +245,8 @@ impl Applier {
                     continue;
                 }
             }
-            if self.mending.pause.is_some() && self.store.check().is_ok() {
-                self.mending.pause = None;
+            if self.mending.holds && self.store.check().is_ok() {
+                self.mending.holds = false;
                 tracing::info!("the state store takes changes again");
                 self.shared.set_hold(Hold::StoreNoSpace, false);
             }
@@ -291,7 +296,7 @@ impl Applier {
                 return Err(error.into());
             }
         }
-        if self.mending.pause.is_none() {
+        if !std::mem::replace(&mut self.mending.holds, true) {
             tracing::error!(%error, "nothing is taken in until the state store has space");
             self.shared.set_hold(Hold::StoreNoSpace, true);
         }
@@ -302,12 +307,15 @@ impl Applier {
             self.window = Window::new();
             self.applied(applied);
         }
-        let pause = self.mending.pause.unwrap_or(FIRST_PAUSE);
+        let pause = match self.mending.pause {
+            Some((pause, since)) if since.elapsed() < FORGET_AFTER => pause,
+            _ => FIRST_PAUSE,
+        };
         let watch = Stopwatch::start();
         while watch.elapsed() < pause && self.shared.phase() != Phase::Stopped {
             std::thread::park_timeout(LOOK_EVERY);
         }
-        self.mending.pause = Some((pause * 2).min(LONGEST_PAUSE));
+        self.mending.pause = Some(((pause * 2).min(LONGEST_PAUSE), Stopwatch::start()));
         Ok(())
     }
 }
