@@ -52,6 +52,12 @@ impl Index {
         }
     }
 
+    /// Forgets everything, and keeps the memory.
+    pub(crate) fn clear(&mut self) {
+        self.entries.fill(Entry::default());
+        self.len = 0;
+    }
+
     fn mask(&self) -> usize {
         self.entries.len() - 1
     }

@@ -44,6 +44,8 @@ pub(crate) use trace::{TraceEvent, TraceOutcome};
 const GROUP: usize = 16;
 /// Messages to another worker that are sent as one batch.
 const BATCH: usize = 128;
+/// How many emptied batches are kept for use.
+const SPARE_BATCHES: usize = 64;
 
 /// The worker cannot go on; the process stops with this error.
 #[derive(Debug, Error)]
@@ -183,6 +185,8 @@ pub(crate) struct Worker {
     mailbox: VecDeque<Envelope>,
     ahead: Ahead,
     outboxes: Vec<Vec<Envelope>>,
+    /// The memory of batches that were received, for those to be sent.
+    spare_batches: Vec<Vec<Envelope>>,
     tables: Vec<Box<dyn FunctionTable>>,
     rows: SharedRows,
     timers: Timers,
@@ -246,6 +250,7 @@ impl Worker {
             mailbox: VecDeque::with_capacity(4096),
             ahead: Ahead::default(),
             outboxes: (0..setup.workers).map(|_| Vec::new()).collect(),
+            spare_batches: Vec::new(),
             tables,
             rows,
             timers: Timers::new(range),
@@ -377,7 +382,7 @@ impl Worker {
     pub(crate) fn receive(
         &mut self,
         label: u64,
-        messages: Vec<Envelope>,
+        mut messages: Vec<Envelope>,
     ) -> Result<(), WorkerError> {
         debug_assert!(
             label <= self.epoch,
@@ -388,7 +393,10 @@ impl Worker {
         }
         self.changed = true;
         if label == self.epoch {
-            self.mailbox.extend(messages);
+            self.mailbox.extend(messages.drain(..));
+            if self.spare_batches.len() < SPARE_BATCHES {
+                self.spare_batches.push(messages);
+            }
             return Ok(());
         }
         for message in messages {
@@ -418,7 +426,9 @@ impl Worker {
         } else if let Some(outbox) = self.outboxes.get_mut(owner) {
             outbox.push(envelope);
             if outbox.len() >= BATCH {
-                let messages = std::mem::replace(outbox, Vec::with_capacity(BATCH));
+                let empty = self.spare_batches.pop();
+                let empty = empty.unwrap_or_else(|| Vec::with_capacity(BATCH));
+                let messages = std::mem::replace(outbox, empty);
                 self.effects.batches.push(Batch {
                     to: owner,
                     messages,
@@ -433,7 +443,10 @@ impl Worker {
             if !outbox.is_empty() {
                 self.effects.batches.push(Batch {
                     to,
-                    messages: std::mem::take(outbox),
+                    messages: std::mem::replace(
+                        outbox,
+                        self.spare_batches.pop().unwrap_or_default(),
+                    ),
                 });
             }
         }
