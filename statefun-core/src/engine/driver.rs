@@ -19,9 +19,9 @@ use crate::io::ingress::{Ack, Record, Source, SourceStatus};
 use crate::steps::{Step, reached};
 
 /// Messages run between two looks at what comes from elsewhere.
-const RUN_BUDGET: usize = 2048;
+const RUN_BUDGET: usize = 1024;
 /// Messages run before a cut, so that little is carried.
-const CUT_BUDGET: usize = 4096;
+const CUT_BUDGET: usize = 1024;
 /// Records taken from the sources at a time.
 const POLL_RECORDS: usize = 256;
 /// Runnable messages on a worker above which it takes nothing in.
@@ -201,8 +201,11 @@ impl Driver {
             && self.shared.durable.load(Ordering::Acquire) + 1 >= self.worker.epoch()
     }
 
-    /// Runs what is there before a cut.
+    /// Runs what is there before a cut. The others are told first: an epoch is complete when the last worker has cut.
     pub(crate) fn run_before_cut(&mut self) -> Result<(), WorkerError> {
+        if self.shared.request(self.worker.epoch() + 1) {
+            self.shared.wake_all();
+        }
         if self.shared.phase() < Phase::Frozen {
             self.run(CUT_BUDGET)?;
         }
@@ -233,6 +236,9 @@ impl Driver {
         if phase == Phase::Running {
             for _ in 0..4 {
                 if !self.may_admit() || !self.poll_sources()? {
+                    break;
+                }
+                if self.requested().is_some() || self.wants_cut() {
                     break;
                 }
                 self.run(ADMIT_OWN)?;

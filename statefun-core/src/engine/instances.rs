@@ -8,6 +8,7 @@ use crate::clock::Timestamp;
 use crate::engine::index::{Index, prefetch_all};
 use crate::engine::registry::check_size;
 use crate::engine::rows::SharedRows;
+use crate::engine::slab::Slab;
 use crate::id::{Address, KeyGroups};
 use crate::module::description::{Expiration, StateKind};
 use crate::sdk::caught::caught;
@@ -119,7 +120,7 @@ struct StateInfo {
 /// See the module's page.
 pub(crate) struct InstanceTable<F: StatefulFunction> {
     index: Index,
-    slots: Vec<Slot<F>>,
+    slots: Slab<Slot<F>>,
     free: Vec<SlotId>,
     dirty: Vec<SlotId>,
     handlers: Vec<Handler<F>>,
@@ -203,7 +204,7 @@ impl<F: StatefulFunction> InstanceTable<F> {
         let check_states = states.iter().any(|state| state.checked);
         Ok(Box::new(Self {
             index: Index::new(),
-            slots: Vec::new(),
+            slots: Slab::new(),
             free: Vec::new(),
             dirty: Vec::new(),
             handlers: F::handlers(),
