@@ -86,6 +86,18 @@ impl<T> Slab<T> {
             .get_mut(at % Self::PER_PIECE)
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.pieces.iter().flatten()
+    }
+
+    /// Removes all elements, and keeps the memory.
+    pub(crate) fn clear(&mut self) {
+        for piece in &mut self.pieces {
+            piece.clear();
+        }
+        self.len = 0;
+    }
+
     /// Appends an element. Only the first piece grows, so that few elements take little memory.
     pub(crate) fn push(&mut self, element: T) {
         let piece = self.len / Self::PER_PIECE;
@@ -125,6 +137,11 @@ mod tests {
         }
         assert_eq!(slab.get(24).map(|element| element[0]), Some(7));
         assert!(slab.get(25).is_none());
+        assert_eq!(slab.iter().count(), 25);
+        slab.clear();
+        assert_eq!((slab.len(), slab.get(0).is_some()), (0, false));
+        slab.push([9; 200_000]);
+        assert_eq!(slab.get(0).map(|element| element[1]), Some(9));
         assert!(slab.get_mut(1_000).is_none());
     }
 
