@@ -118,10 +118,7 @@ impl DirectFile {
             let lead = (at % SECTOR) as usize;
             let wanted = (lead + out.len() - done).next_multiple_of(SECTOR as usize);
             let wanted = wanted.min(buffer.len());
-            let found = match self
-                .direct
-                .read_at(&mut buffer[..wanted], at - lead as u64)
-            {
+            let found = match self.direct.read_at(&mut buffer[..wanted], at - lead as u64) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 found => found?,
             };
@@ -148,8 +145,7 @@ impl DiskFile for DirectFile {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         if self.is_possible(offset, bytes.len() as u64)
-            && let Some(written) =
-                self.accepted(self.write_direct(&[IoSlice::new(bytes)], offset))
+            && let Some(written) = self.accepted(self.write_direct(&[IoSlice::new(bytes)], offset))
         {
             return written;
         }

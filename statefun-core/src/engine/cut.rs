@@ -38,6 +38,18 @@ pub(crate) struct EpochPart {
     pub(crate) acks: Vec<Ack>,
 }
 
+impl EpochPart {
+    /// What it takes of the epoch's record, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.rows.len() + self.carried.len() + self.egress.len()
+    }
+
+    /// What its buffers occupy, in bytes.
+    pub(crate) fn buffer_bytes(&self) -> usize {
+        self.rows.capacity() + self.carried.capacity() + self.egress.capacity()
+    }
+}
+
 /// How far a sink has accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SinkPosition {
@@ -51,6 +63,9 @@ pub(crate) struct SinkPosition {
 /// Egress records: `egress id hash (u64) · message type id (u64) · length (u32) · payload`.
 pub(crate) mod egress_framing {
     use crate::id::MessageTypeId;
+
+    /// What precedes a payload.
+    pub(crate) const HEADER_BYTES: usize = 20;
 
     /// One record.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +90,7 @@ pub(crate) mod egress_framing {
             out.truncate(start);
             return Err(error);
         }
-        let len = (out.len() - start - 20) as u32;
+        let len = (out.len() - start - HEADER_BYTES) as u32;
         if let Some(header) = out.get_mut(start + 16..start + 20) {
             header.copy_from_slice(&len.to_le_bytes());
         }

@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use crate::id::MessageTypeId;
 use crate::module::description::{MessageDescription, MessageFormat};
+use crate::sdk::caught::caught;
 use crate::shape::Shape;
 
 /// Bytes that are not what their type says, or a value that its format cannot hold.
@@ -167,6 +168,7 @@ pub trait AnyMessage: Send {
     fn encode_any(&self, out: &mut Vec<u8>) -> Result<(), CodecError>;
     fn clone_any(&self) -> Box<dyn AnyMessage>;
     fn as_any(&self) -> &dyn Any;
+    fn into_any(self: Box<Self>) -> Box<dyn Any>;
 }
 
 impl<M: Message> AnyMessage for M {
@@ -183,6 +185,9 @@ impl<M: Message> AnyMessage for M {
         Box::new(self.clone())
     }
     fn as_any(&self) -> &dyn Any {
+        self
+    }
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
         self
     }
 }
@@ -217,7 +222,11 @@ impl MessageDefinition {
             type_name: M::type_name,
             format: M::FORMAT,
             shape: M::shape,
-            decode: |bytes| Ok(Box::new(M::decode(bytes)?)),
+            decode: |bytes| {
+                let decoded = caught("its deserializer", || M::decode(bytes))
+                    .unwrap_or_else(|problem| Err(CodecError::new(M::type_name(), problem)));
+                Ok(Box::new(decoded?))
+            },
         }
     }
 
