@@ -1,6 +1,7 @@
 //! The whole engine in this process, on a directory of its own: threads, log and fjall as in production.
 
 mod limits;
+mod sources;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
