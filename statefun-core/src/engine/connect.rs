@@ -45,7 +45,7 @@ impl Connect<'_> {
         let wakers: Vec<Waker> = (0..workers)
             .map(|worker| {
                 let shared = self.shared.clone();
-                Waker::new(move || shared.wake(worker))
+                Waker::new(move || shared.call(worker))
             })
             .collect();
         for (id, mut ingress) in ingresses {

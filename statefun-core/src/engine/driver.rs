@@ -264,7 +264,7 @@ impl Driver {
     /// Takes records from the sources; false when none had any.
     fn poll_sources(&mut self) -> Result<bool, WorkerError> {
         let mut any = false;
-        let woken = std::mem::take(&mut self.woken);
+        let woken = std::mem::take(&mut self.woken) | self.shared.take_call(self.index);
         for source in &mut self.sources {
             let due = match source.status {
                 SourceStatus::Ready => true,
@@ -332,6 +332,7 @@ impl Driver {
         if self.shared.phase() >= Phase::Frozen {
             return self.requested().is_some() || !self.inbox.is_empty();
         }
+        let woken = self.woken || self.shared.is_called(self.index);
         self.worker.runnable() > 0
             || self.wants_cut()
             || self.requested().is_some()
@@ -339,7 +340,7 @@ impl Driver {
             || (self.shared.phase() == Phase::Running
                 && self.sources.iter().any(|source| {
                     source.status == SourceStatus::Ready
-                        || (self.woken && source.status == SourceStatus::Idle)
+                        || (woken && source.status == SourceStatus::Idle)
                 })
                 && self.may_admit())
     }
@@ -360,7 +361,9 @@ impl Driver {
                     }
                     // It has records that may not be admitted yet.
                     SourceStatus::Ready => at_most(Duration::from_millis(1)),
-                    SourceStatus::Idle if self.woken => at_most(Duration::from_millis(1)),
+                    SourceStatus::Idle if self.woken || self.shared.is_called(self.index) => {
+                        at_most(Duration::from_millis(1))
+                    }
                     SourceStatus::Idle | SourceStatus::Finished => {}
                 }
             }

@@ -92,6 +92,8 @@ pub(crate) struct Shared {
     pub(crate) invocations: Vec<AtomicU64>,
     threads: Vec<OnceLock<Thread>>,
     sleeping: Vec<AtomicBool>,
+    /// A source of each worker has something, and the worker has not looked yet.
+    called: Vec<AtomicBool>,
     phase: AtomicU8,
     hold: AtomicU8,
     full: watch::Sender<bool>,
@@ -113,6 +115,7 @@ impl Shared {
             invocations: (0..workers).map(|_| AtomicU64::new(0)).collect(),
             threads: (0..workers).map(|_| OnceLock::new()).collect(),
             sleeping: flags(),
+            called: flags(),
             phase: AtomicU8::new(Phase::Running as u8),
             hold: AtomicU8::new(0),
             full: watch::Sender::new(false),
@@ -143,6 +146,31 @@ impl Shared {
         if sleeping && let Some(thread) = self.threads.get(worker).and_then(OnceLock::get) {
             thread.unpark();
         }
+    }
+
+    /// Tells a worker that one of its sources has something. It is told also while it does not sleep: what keeps it busy may
+    /// come from another source.
+    pub(crate) fn call(&self, worker: usize) {
+        if let Some(called) = self.called.get(worker) {
+            called.store(true, Ordering::SeqCst);
+        }
+        self.wake(worker);
+    }
+
+    /// Whether a worker was called since it looked last.
+    pub(crate) fn is_called(&self, worker: usize) -> bool {
+        self.called
+            .get(worker)
+            .is_some_and(|called| called.load(Ordering::SeqCst))
+    }
+
+    /// The worker is about to look.
+    pub(crate) fn take_call(&self, worker: usize) -> bool {
+        self.is_called(worker)
+            && self
+                .called
+                .get(worker)
+                .is_some_and(|called| called.swap(false, Ordering::SeqCst))
     }
 
     /// Wakes all workers that sleep.
