@@ -155,7 +155,9 @@ impl Clients {
                     self.refused += 1;
                     return Outcome::Full;
                 }
-                429 if watch.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(20)),
+                429 | 504 if watch.elapsed() < PATIENCE => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
                 _ => panic!(
                     "{}: {}\n{}",
                     answer.status,
@@ -398,6 +400,7 @@ fn the_state_store_has_no_space_to_merge_its_tables() {
     };
     // All rows are written again each time, and a merge of the tables makes four into one: each is applied, and the merge
     // is what finds no space.
+    app.environment = vec![("STATEFUN_STATE_APPLY_AFTER", "1h".to_owned())];
     let (ids, bytes) = (250, 16_000);
     let mut clients = Clients::new(ids);
     let mut running = app.start();
