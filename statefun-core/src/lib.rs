@@ -24,6 +24,7 @@ pub mod state;
 #[doc(hidden)]
 pub mod steps;
 pub mod testing;
+mod unwinding;
 
 pub use app::{App, Exit, main};
 

@@ -16,6 +16,7 @@ use crate::engine::driver::ToCommit;
 use crate::engine::shared::{EngineError, Phase, Shared};
 use crate::id::MessageTypeId;
 use crate::io::egress::{Egress, EgressRecord};
+use crate::io::stdio::is_reader_gone;
 use crate::log::{LogError, LogReader};
 use crate::sdk::egress::egress_hash;
 use crate::steps::{Step, reached};
@@ -359,7 +360,10 @@ fn patiently<T>(
         match attempt() {
             Ok(done) => return Ok(Some(done)),
             Err(error) if error.transient => {
-                tracing::warn!(%error, retry_in_ms = pause.as_millis() as u64, "an egress does not take records");
+                // The application stops then, and says so.
+                if !is_reader_gone(&error) {
+                    tracing::warn!(%error, retry_in_ms = pause.as_millis() as u64, "an egress does not take records");
+                }
                 // Waiting in small steps, so that a stop is not held up.
                 let mut waited = Duration::ZERO;
                 while waited < pause {
