@@ -95,37 +95,6 @@ pub mod __private {
         Field, OpaqueShape, Shape, ShapeFields, ShapeProbe, ShapeScope, Shaped, Variant,
     };
 
-    /// A field of a message whose memory on the heap is fetched ahead, where its type has one that is known. Only for generated
-    /// code: `(&&Fetch(&self.field)).fetch()` finds the implementation for `&Fetch` of a known type first, and else the one of
-    /// [`FetchNothing`].
-    #[derive(Debug)]
-    pub struct Fetch<'a, T: ?Sized>(pub &'a T);
-
-    pub trait FetchHeap {
-        fn fetch(&self);
-    }
-
-    impl FetchHeap for &Fetch<'_, String> {
-        #[inline]
-        fn fetch(&self) {
-            crate::engine::index::prefetch_front(self.0.as_bytes());
-        }
-    }
-
-    impl FetchHeap for &Fetch<'_, Vec<u8>> {
-        #[inline]
-        fn fetch(&self) {
-            crate::engine::index::prefetch_front(self.0);
-        }
-    }
-
-    pub trait FetchNothing {
-        #[inline]
-        fn fetch(&self) {}
-    }
-
-    impl<T: ?Sized> FetchNothing for Fetch<'_, T> {}
-
     /// Finds the `Default` of any type, where it has one. Only for generated code, where the type is concrete.
     #[derive(Debug, Clone, Copy, Default)]
     pub struct DefaultProbe<T>(std::marker::PhantomData<T>);

@@ -36,15 +36,6 @@ pub(crate) fn prefetch(place: *const u8) {
     let _ = place;
 }
 
-/// Asks for the first cache lines of some bytes.
-#[inline(always)]
-pub(crate) fn prefetch_front(bytes: &[u8]) {
-    prefetch(bytes.as_ptr());
-    if bytes.len() > 64 {
-        prefetch(bytes.as_ptr().wrapping_add(64));
-    }
-}
-
 /// Asks for all cache lines of a value.
 #[inline(always)]
 pub(crate) fn prefetch_all<T>(value: &T) {

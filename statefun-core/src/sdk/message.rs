@@ -63,10 +63,6 @@ pub trait Message: Clone + Send + 'static {
 
     /// The structure of its bytes.
     fn shape() -> Shape;
-
-    /// Asks the processor to fetch what the message holds on the heap. A hint: nothing is read.
-    #[doc(hidden)]
-    fn prefetch(&self) {}
 }
 
 /// Encodes a value in one of the formats; what `#[derive(Message)]` calls.
@@ -171,7 +167,6 @@ pub trait AnyMessage: Send {
     fn message_type_name(&self) -> &'static str;
     fn encode_any(&self, out: &mut Vec<u8>) -> Result<(), CodecError>;
     fn clone_any(&self) -> Box<dyn AnyMessage>;
-    fn prefetch_any(&self);
     fn as_any(&self) -> &dyn Any;
     fn into_any(self: Box<Self>) -> Box<dyn Any>;
 }
@@ -188,9 +183,6 @@ impl<M: Message> AnyMessage for M {
     }
     fn clone_any(&self) -> Box<dyn AnyMessage> {
         Box::new(self.clone())
-    }
-    fn prefetch_any(&self) {
-        self.prefetch();
     }
     fn as_any(&self) -> &dyn Any {
         self

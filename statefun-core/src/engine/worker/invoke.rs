@@ -115,7 +115,6 @@ impl Worker {
         };
         let (to, envelopes) = upcoming(self.ahead.instances, 2);
         for envelope in envelopes {
-            envelope.body.prefetch_any();
             if let Some(table) = table_of(envelope) {
                 table.prefetch_instance(envelope.to.hash());
             }
