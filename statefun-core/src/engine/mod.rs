@@ -19,6 +19,7 @@ pub mod shared;
 pub(crate) mod sinks;
 pub mod start;
 pub(crate) mod stored;
+pub(crate) mod sweep;
 #[cfg(test)]
 mod tests;
 pub(crate) mod threads;
