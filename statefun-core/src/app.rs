@@ -6,8 +6,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use miette::{IntoDiagnostic, MietteDiagnostic, Report};
-
 use crate::admin::{AdminServer, LiveEngine, socket_path};
 use crate::engine::shared::EngineError;
 use crate::engine::start::{Engine, StartError};
@@ -53,6 +51,7 @@ pub fn main() -> Exit {
 #[derive(Default)]
 pub struct App {
     modules: Vec<Box<dyn Module>>,
+    unlinked: bool,
 }
 
 impl std::fmt::Debug for App {
@@ -75,8 +74,8 @@ struct Arguments {
 enum Stop {
     Help,
     Usage(String),
-    Input(Report),
-    Failed(Report),
+    Input(String),
+    Failed(String),
 }
 
 fn say(text: &str) {
@@ -84,14 +83,33 @@ fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-fn report(text: impl std::fmt::Display) -> Report {
-    Report::new(MietteDiagnostic::new(text.to_string()))
+/// What an error says, and what caused it as far as it does not say so itself.
+fn told(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let why = error.to_string();
+        if !text.contains(&why) {
+            text.push_str(&format!("\n  because: {why}"));
+        }
+        cause = error.source();
+    }
+    text
 }
 
 impl App {
     /// What the macros registered in all crates that are linked in.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An application of what its modules bind, and nothing else: what the macros registered counts only where a module binds
+    /// it. So one program can hold several applications.
+    pub fn unlinked() -> Self {
+        Self {
+            unlinked: true,
+            ..Self::default()
+        }
     }
 
     /// Adds a module that binds functions with factories, routers or connectors in code.
@@ -114,12 +132,12 @@ impl App {
                 say(&format!("error: {problem}\n\n{HELP}"));
                 ExitCode::from(FAILED)
             }
-            Err(Stop::Input(report)) => {
-                say(&format!("{report:?}"));
+            Err(Stop::Input(problem)) => {
+                say(&format!("error: {problem}"));
                 ExitCode::from(WRONG_INPUT)
             }
-            Err(Stop::Failed(report)) => {
-                say(&format!("{report:?}"));
+            Err(Stop::Failed(problem)) => {
+                say(&format!("error: {problem}"));
                 ExitCode::from(FAILED)
             }
         }
@@ -132,7 +150,7 @@ impl App {
         }
         log_to_stderr();
         let mut settings = Settings::load(SETTINGS_FILE.as_ref(), |name| std::env::var(name).ok())
-            .map_err(|error| Stop::Input(report(error)))?;
+            .map_err(|error| Stop::Input(told(&error)))?;
         for (flag, name, value) in [
             ("--data-dir", "dataDir", &arguments.data_dir),
             ("--workers", "workers", &arguments.workers),
@@ -153,7 +171,7 @@ impl App {
         // First, since a module that refuses has not bound all that module.yaml is checked against.
         launch
             .check_modules()
-            .map_err(|error| Stop::Input(report(error)))?;
+            .map_err(|error| Stop::Input(told(&error)))?;
         let findings = check(
             &wiring,
             Some(&launch.describe()),
@@ -169,15 +187,14 @@ impl App {
                     "\nThere is no module.yaml here: start the application where it lies, or name it with `--module`",
                 );
             }
-            return Err(Stop::Input(report(text)));
+            return Err(Stop::Input(text));
         }
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(settings.workers.clamp(1, 2))
             .thread_name("statefun-io")
             .enable_all()
             .build()
-            .into_diagnostic()
-            .map_err(Stop::Failed)?;
+            .map_err(|error| Stop::Failed(format!("threads cannot be started: {error}")))?;
         let launch = launch
             .wiring(wiring)
             .settings(settings.engine())
@@ -193,8 +210,8 @@ impl App {
                     | StartError::Engine(EngineError::Ingress(_) | EngineError::Egress(_)),
                 )
                 | RunError::Registry(_)
-                | RunError::Refused(_) => Stop::Input(report(error)),
-                RunError::Start(_) => Stop::Failed(report(error)),
+                | RunError::Refused(_) => Stop::Input(told(&error)),
+                RunError::Start(_) => Stop::Failed(told(&error)),
             })?;
         let live = LiveEngine::new(engine.handle().clone(), servers.clone());
         let admin = AdminServer::start(
@@ -210,11 +227,16 @@ impl App {
         let stopped = run(engine, &servers, &runtime);
         drop(admin);
         runtime.shutdown_timeout(Duration::from_secs(1));
-        stopped.map_err(|error| Stop::Failed(report(error)))
+        stopped.map_err(|error| Stop::Failed(told(&error)))
     }
 
     fn launch(&self, settings: &Settings, global: &GlobalConfiguration) -> Launch {
-        let mut launch = Launch::of(Binder::linked(), &settings.data_dir);
+        let binder = if self.unlinked {
+            Binder::default()
+        } else {
+            Binder::linked()
+        };
+        let mut launch = Launch::of(binder, &settings.data_dir);
         for module in &self.modules {
             launch = launch.module(&**module, global);
         }
@@ -232,11 +254,10 @@ impl App {
         let launch = self.launch(&Settings::default(), &global);
         launch
             .check_modules()
-            .map_err(|error| Stop::Input(report(error)))?;
+            .map_err(|error| Stop::Input(told(&error)))?;
         let description = launch.describe();
         let json = serde_json::to_string_pretty(&description)
-            .into_diagnostic()
-            .map_err(Stop::Failed)?;
+            .map_err(|error| Stop::Failed(told(&error)))?;
         let _ = writeln!(std::io::stdout(), "{json}");
         Ok(())
     }
@@ -299,7 +320,7 @@ fn load_wiring(modules: &[PathBuf]) -> Result<Application, Stop> {
     let (wiring, findings) = Application::load_files(files);
     if findings.has_errors() {
         say(&render(&findings, wiring.sources(), Format::Human(human())));
-        return Err(Stop::Input(report(summary(&findings))));
+        return Err(Stop::Input(summary(&findings)));
     }
     Ok(wiring)
 }
@@ -345,8 +366,8 @@ fn started(settings: &Settings, engine: &Engine, listening: &[Listening]) -> Str
     }
     for place in listening {
         text.push_str(&format!(
-            "\n  {}: {} http://{}{}",
-            place.component, place.method, place.address, place.path
+            "\n  {}: {} {}://{}{}",
+            place.component, place.method, place.scheme, place.address, place.path
         ));
         if let Some(example) = &place.example {
             text.push_str(&format!("\n    try: {example}"));

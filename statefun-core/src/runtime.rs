@@ -183,6 +183,7 @@ impl Launch {
             egresses,
             drop_data: self.drop_data,
             dead_letters,
+            clock: Arc::default(),
             runtime: runtime.clone(),
         })?;
         self.servers.start();

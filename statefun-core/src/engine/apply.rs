@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::engine::cut::EpochBody;
-use crate::engine::index::Index;
+use crate::engine::cut::{EpochBody, EpochPart};
+use crate::engine::index::{Index, prefetch, prefetch_all};
 use crate::engine::rows::framing;
 use crate::engine::shared::EngineError;
 use crate::log::{LogError, LogReader, LoggedEpoch};
@@ -65,14 +65,38 @@ impl Window {
         self.log_bytes
     }
 
-    /// Takes in the next epoch.
+    /// Forgets everything, and keeps the memory for what comes.
+    pub(crate) fn clear(&mut self) {
+        self.index.clear();
+        self.rows.clear();
+        self.arena.clear();
+        self.last = None;
+        self.log_bytes = 0;
+    }
+
+    /// Takes in the next epoch, as it was read back.
     pub(crate) fn add(&mut self, epoch: &LoggedEpoch) -> Result<(), EngineError> {
-        let malformed =
-            || EngineError::Thread(format!("the record of epoch {} is malformed", epoch.epoch));
-        let body = EpochBody::parse(&epoch.body).ok_or_else(malformed)?;
+        let body = EpochBody::parse(&epoch.body).ok_or_else(|| malformed(epoch.epoch))?;
+        let sections = body.sections.iter().map(|section| section.rows);
+        self.add_rows(epoch.epoch, sections, epoch.body.len())
+    }
+
+    /// Takes in the next epoch, as it was written.
+    pub(crate) fn add_parts(&mut self, epoch: u64, parts: &[EpochPart]) -> Result<(), EngineError> {
+        let sections = parts.iter().map(|part| &part.rows[..]);
+        self.add_rows(epoch, sections, parts.iter().map(EpochPart::bytes).sum())
+    }
+
+    fn add_rows<'a>(
+        &mut self,
+        epoch: u64,
+        sections: impl Iterator<Item = &'a [u8]>,
+        log_bytes: usize,
+    ) -> Result<(), EngineError> {
+        let malformed = || malformed(epoch);
         let mut group: Vec<(u64, &[u8], Option<&[u8]>)> = Vec::with_capacity(GROUP);
-        for section in &body.sections {
-            for row in framing::iter(section.rows) {
+        for section in sections {
+            for row in framing::iter(section) {
                 let (key, value) = row.ok_or_else(malformed)?;
                 if key.is_empty() {
                     return Err(malformed());
@@ -86,25 +110,27 @@ impl Window {
             }
             self.put_all(&mut group);
         }
-        self.last = Some(epoch.epoch);
-        self.log_bytes += epoch.body.len();
+        self.last = Some(epoch);
+        self.log_bytes += log_bytes;
         Ok(())
     }
 
     fn put_all(&mut self, group: &mut Vec<(u64, &[u8], Option<&[u8]>)>) {
+        let row_of = |hash| self.rows.get(self.index.candidate(hash)? as usize);
         for (hash, ..) in group.iter() {
-            if let Some(row) = self.index.candidate(*hash) {
-                self.prefetch_row(row);
+            if let Some(row) = row_of(*hash) {
+                prefetch_all(row);
+            }
+        }
+        for (hash, ..) in group.iter() {
+            if let Some(bytes) = row_of(*hash).and_then(|row| self.arena.get(row.at)) {
+                let line = std::ptr::from_ref(bytes);
+                prefetch(line);
+                prefetch(line.wrapping_add(64));
             }
         }
         for (hash, key, value) in group.drain(..) {
             self.put(hash, key, value);
-        }
-    }
-
-    fn prefetch_row(&self, row: u32) {
-        if let Some(row) = self.rows.get(row as usize) {
-            crate::engine::index::prefetch(row);
         }
     }
 
@@ -186,6 +212,10 @@ impl Window {
         *self = Self::new();
         Ok(Some(last))
     }
+}
+
+fn malformed(epoch: u64) -> EngineError {
+    EngineError::Thread(format!("the record of epoch {epoch} is malformed"))
 }
 
 /// The key's bytes behind the space: key group, function type and the beginning of the id.

@@ -19,7 +19,7 @@ use crate::engine::worker::partition_address;
 use crate::id::MessageTypeId;
 use crate::io::clients::Clients;
 use crate::io::egress::{Egress, EgressContext};
-use crate::io::ingress::{Ingress, IngressContext, SourceStatus, Waker};
+use crate::io::ingress::{Ingress, IngressContext, SourceStatus};
 use crate::log::EpochLog;
 use crate::state::keys::{Space, parse_address_key, take_escaped};
 use crate::state::{StateError, StateReader};
@@ -42,11 +42,8 @@ impl Connect<'_> {
         clients: &Arc<Clients>,
     ) -> Result<Vec<Vec<ActiveSource>>, EngineError> {
         let mut sources: Vec<Vec<ActiveSource>> = (0..workers).map(|_| Vec::new()).collect();
-        let wakers: Vec<Waker> = (0..workers)
-            .map(|worker| {
-                let shared = self.shared.clone();
-                Waker::new(move || shared.wake(worker))
-            })
+        let wakers: Vec<_> = (0..workers)
+            .map(|worker| self.shared.waker(worker))
             .collect();
         for (id, mut ingress) in ingresses {
             let index = self.registry.ingress_index(&id);

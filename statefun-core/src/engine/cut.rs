@@ -38,6 +38,18 @@ pub(crate) struct EpochPart {
     pub(crate) acks: Vec<Ack>,
 }
 
+impl EpochPart {
+    /// What it takes of the epoch's record, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.rows.len() + self.carried.len() + self.egress.len()
+    }
+
+    /// What its buffers occupy, in bytes.
+    pub(crate) fn buffer_bytes(&self) -> usize {
+        self.rows.capacity() + self.carried.capacity() + self.egress.capacity()
+    }
+}
+
 /// How far a sink has accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SinkPosition {

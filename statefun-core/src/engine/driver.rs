@@ -93,9 +93,8 @@ pub(crate) struct Driver {
     inbox: Receiver<ToWorker>,
     outlets: Outlets,
     sources: Vec<ActiveSource>,
-    clock: WallClock,
+    clock: Arc<WallClock>,
     records: Vec<Record>,
-    woken: bool,
     applied: u64,
 }
 
@@ -107,7 +106,7 @@ impl Driver {
         inbox: Receiver<ToWorker>,
         outlets: Outlets,
         sources: Vec<ActiveSource>,
-        clock: WallClock,
+        clock: Arc<WallClock>,
     ) -> Self {
         Self {
             index,
@@ -118,7 +117,6 @@ impl Driver {
             sources,
             clock,
             records: Vec::with_capacity(POLL_RECORDS),
-            woken: true,
             applied: 0,
         }
     }
@@ -273,12 +271,12 @@ impl Driver {
     /// Takes records from the sources; false when none had any.
     fn poll_sources(&mut self) -> Result<bool, WorkerError> {
         let mut any = false;
-        let woken = std::mem::take(&mut self.woken);
+        let called = self.shared.take_call(self.index);
         for source in &mut self.sources {
             let due = match source.status {
                 SourceStatus::Ready => true,
-                SourceStatus::Idle => woken,
-                SourceStatus::After(pause) => woken || source.polled.elapsed() >= pause,
+                SourceStatus::Idle => called,
+                SourceStatus::After(pause) => called || source.polled.elapsed() >= pause,
                 SourceStatus::Finished => false,
             };
             if !due {
@@ -328,14 +326,16 @@ impl Driver {
                 .sources
                 .iter()
                 .all(|source| source.status == SourceStatus::Finished);
-        if let (Some(backlog), Some(flag), Some(invocations)) = (
+        if let (Some(backlog), Some(flag), Some(invocations), Some(expired)) = (
             self.shared.backlog.get(self.index),
             self.shared.quiet.get(self.index),
             self.shared.invocations.get(self.index),
+            self.shared.expired.get(self.index),
         ) {
             backlog.store(self.worker.backlog(), Ordering::Relaxed);
             flag.store(quiet, Ordering::Relaxed);
             invocations.store(self.worker.counts.invocations, Ordering::Relaxed);
+            expired.store(self.worker.counts.expired, Ordering::Relaxed);
         }
     }
 
@@ -349,10 +349,11 @@ impl Driver {
             || self.requested().is_some()
             || !self.inbox.is_empty()
             || (self.shared.phase() == Phase::Running
-                && self.sources.iter().any(|source| {
-                    source.status == SourceStatus::Ready
-                        || (self.woken && source.status == SourceStatus::Idle)
-                })
+                && (self.shared.is_called(self.index)
+                    || self
+                        .sources
+                        .iter()
+                        .any(|source| source.status == SourceStatus::Ready))
                 && self.may_admit())
     }
 
@@ -365,6 +366,7 @@ impl Driver {
             at_most(due.since(self.now()).max(Duration::from_micros(200)));
         }
         if self.shared.phase() == Phase::Running {
+            let called = self.shared.is_called(self.index);
             for source in &self.sources {
                 match source.status {
                     SourceStatus::After(wait) => {
@@ -372,7 +374,7 @@ impl Driver {
                     }
                     // It has records that may not be admitted yet.
                     SourceStatus::Ready => at_most(Duration::from_millis(1)),
-                    SourceStatus::Idle if self.woken => at_most(Duration::from_millis(1)),
+                    SourceStatus::Idle if called => at_most(Duration::from_millis(1)),
                     SourceStatus::Idle | SourceStatus::Finished => {}
                 }
             }
@@ -382,11 +384,6 @@ impl Driver {
 
     fn now(&self) -> Timestamp {
         self.clock.now()
-    }
-
-    /// Somebody called: sources that wait to be woken are polled again.
-    pub(crate) fn woke(&mut self) {
-        self.woken = true;
     }
 
     /// Ends the engine.

@@ -17,21 +17,31 @@ pub(crate) struct Index {
     len: usize,
 }
 
-/// Asks the processor to bring a cache line in; a hint without any effect on memory.
+/// Asks the processor to bring the cache line of a place in; a hint without any effect on memory.
 #[inline(always)]
-pub(crate) fn prefetch<T>(place: &T) {
+pub(crate) fn prefetch(place: *const u8) {
     #[cfg(target_arch = "x86_64")]
     #[expect(
         unsafe_code,
         reason = "the intrinsic is unsafe to call, yet reads nothing and cannot fault"
     )]
-    // SAFETY: prefetching is a hint; it neither reads nor writes, and the address is that of a live reference.
+    // SAFETY: prefetching is a hint; it neither reads nor writes, whatever the address.
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch(std::ptr::from_ref(place).cast(), _MM_HINT_T0);
+        _mm_prefetch(place.cast(), _MM_HINT_T0);
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = place;
+}
+
+/// Asks for all cache lines of a value.
+#[inline(always)]
+pub(crate) fn prefetch_all<T>(value: &T) {
+    const LINE: usize = 64;
+    let start: *const u8 = std::ptr::from_ref(value).cast();
+    for offset in (0..size_of::<T>()).step_by(LINE) {
+        prefetch(start.wrapping_add(offset));
+    }
 }
 
 impl Index {
@@ -40,6 +50,12 @@ impl Index {
             entries: vec![Entry::default(); 64],
             len: 0,
         }
+    }
+
+    /// Forgets everything, and keeps the memory.
+    pub(crate) fn clear(&mut self) {
+        self.entries.fill(Entry::default());
+        self.len = 0;
     }
 
     fn mask(&self) -> usize {
@@ -54,7 +70,7 @@ impl Index {
     #[inline]
     pub(crate) fn prefetch(&self, hash: u64) {
         if let Some(entry) = self.entries.get(hash as usize & self.mask()) {
-            prefetch(entry);
+            prefetch_all(entry);
         }
     }
 

@@ -5,7 +5,7 @@
 use std::rc::Rc;
 
 use crate::clock::Timestamp;
-use crate::engine::index::{Index, prefetch};
+use crate::engine::index::{Index, prefetch_all};
 use crate::engine::registry::check_size;
 use crate::engine::rows::SharedRows;
 use crate::id::{Address, KeyGroups};
@@ -463,8 +463,7 @@ impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
             .candidate(hash)
             .and_then(|slot| self.slots.get(slot as usize))
         {
-            prefetch(slot);
-            prefetch(&slot.busy);
+            prefetch_all(slot);
         }
     }
 
@@ -662,8 +661,7 @@ impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
                 .get(position + AHEAD)
                 .and_then(|next| self.slots.get(*next as usize))
             {
-                prefetch(next);
-                prefetch(&next.busy);
+                prefetch_all(next);
             }
             let Some(slot) = self.slots.get_mut(*slot_id as usize) else {
                 continue;

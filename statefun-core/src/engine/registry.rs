@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::engine::request::RequestFunction;
 use crate::id::{Address, FunctionTypeId, KeyGroups, MessageTypeId, TypeName};
-use crate::io::ingress::{Decoder, MessageLimits, Record};
+use crate::io::ingress::{Decoder, MessageLimits};
 use crate::sdk::caught::caught;
 use crate::sdk::context::SendError;
 use crate::sdk::egress::egress_hash;
@@ -357,7 +357,8 @@ impl Registry {
             .map(|wiring| &wiring.spec)
     }
 
-    /// Takes a record to its targets and through its routers. The value is taken when it succeeds.
+    /// Takes a record to its targets and through its routers. The value is taken; when it fails, it is given
+    /// back where the ingress keeps such records.
     pub(crate) fn route(
         &self,
         ingress: u16,
@@ -377,33 +378,45 @@ impl Registry {
             out.push(Forward { to, body });
             return Ok(());
         }
+        let Some(wiring) = self.ingresses.get(usize::from(ingress)) else {
+            return Err(format!("there is no ingress number {ingress}"));
+        };
+        if matches!(wiring.spec.on_error, OnError::DeadLetter(_)) {
+            *value = Some(body.clone_any());
+        }
         let first = out.len();
-        let routed = self.route_by_wiring(ingress, record, &*body, out);
+        let routed = self.route_by_wiring(wiring, record, body, out);
         if routed.is_err() {
             out.truncate(first);
-            *value = Some(body);
         }
         routed
     }
 
     fn route_by_wiring(
         &self,
-        ingress: u16,
+        wiring: &Wiring,
         record: RecordInfo<'_>,
-        value: &dyn AnyMessage,
+        value: Box<dyn AnyMessage>,
         out: &mut Vec<Forward>,
     ) -> Result<(), String> {
-        let Some(wiring) = self.ingresses.get(usize::from(ingress)) else {
-            return Err(format!("there is no ingress number {ingress}"));
+        // Each takes a value of its own, the last one the record's.
+        let mut value = Some(self.typed(value)?);
+        let mut left = wiring.routers.len() + wiring.spec.targets.len();
+        let mut take = || {
+            left -= 1;
+            if left == 0 {
+                value.take()
+            } else {
+                value.as_ref().map(|value| value.clone_any())
+            }
         };
-        let typed = self.typed(value)?;
-        let value = typed.as_deref().unwrap_or(value);
         for router in &wiring.routers {
             let from = out.len();
             let mut downstream = Downstream {
                 record,
                 out: &mut *out,
             };
+            let Some(value) = take() else { break };
             let routed = caught("it", || (router.route)(value, &mut downstream))
                 .and_then(|routed| routed.map_err(|error| error.to_string()));
             let routed = routed.and_then(|()| {
@@ -420,12 +433,10 @@ impl Registry {
                 ));
             };
             let to = Address::new(*target, key);
-            self.check_accepts(&to, value)
+            let Some(body) = take() else { break };
+            self.check_accepts(&to, &*body)
                 .map_err(|error| error.to_string())?;
-            out.push(Forward {
-                to,
-                body: value.clone_any(),
-            });
+            out.push(Forward { to, body });
         }
         Ok(())
     }
@@ -454,22 +465,13 @@ impl Registry {
     }
 
     /// A dynamic value in its Rust type, where the application has one for it.
-    fn typed(&self, value: &dyn AnyMessage) -> Result<Option<Box<dyn AnyMessage>>, String> {
-        let dynamic = value.as_any().downcast_ref::<TypedValue>();
-        let typed = dynamic.and_then(|dynamic| {
-            let message = self.messages.get(&dynamic.type_id())?;
-            Some((message.decode)(&dynamic.value).map_err(|error| error.to_string()))
-        });
-        typed.transpose()
-    }
-
-    /// What a record says of itself, for routers.
-    pub(crate) fn info(record: &Record) -> RecordInfo<'_> {
-        RecordInfo {
-            key: record.key.as_deref(),
-            headers: &record.headers,
-            timestamp: record.timestamp,
+    fn typed(&self, value: Box<dyn AnyMessage>) -> Result<Box<dyn AnyMessage>, String> {
+        if let Some(dynamic) = value.as_any().downcast_ref::<TypedValue>()
+            && let Some(message) = self.messages.get(&dynamic.type_id())
+        {
+            return (message.decode)(&dynamic.value).map_err(|error| error.to_string());
         }
+        Ok(value)
     }
 }
 

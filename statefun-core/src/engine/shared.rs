@@ -1,7 +1,7 @@
 //! What the threads of one process share: which epoch is asked for, durable, applied; how much is under way; and how it ends.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::Thread;
 
 use thiserror::Error;
@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::engine::worker::WorkerError;
 use crate::io::egress::EgressError;
-use crate::io::ingress::IngressError;
+use crate::io::ingress::{IngressError, Waker};
 use crate::log::LogError;
 use crate::state::StateError;
 
@@ -90,8 +90,12 @@ pub(crate) struct Shared {
     pub(crate) quiet: Vec<AtomicBool>,
     /// Invocations of each worker, for whoever watches.
     pub(crate) invocations: Vec<AtomicU64>,
+    /// Rows that each worker deleted since they had expired.
+    pub(crate) expired: Vec<AtomicU64>,
     threads: Vec<OnceLock<Thread>>,
     sleeping: Vec<AtomicBool>,
+    /// Whether a source of each worker has called since its idle sources were last polled.
+    called: Vec<AtomicBool>,
     phase: AtomicU8,
     hold: AtomicU8,
     full: watch::Sender<bool>,
@@ -111,8 +115,11 @@ impl Shared {
             in_transit: counters(),
             quiet: flags(),
             invocations: (0..workers).map(|_| AtomicU64::new(0)).collect(),
+            expired: (0..workers).map(|_| AtomicU64::new(0)).collect(),
             threads: (0..workers).map(|_| OnceLock::new()).collect(),
             sleeping: flags(),
+            // What a source had before anybody could call is to be found as well.
+            called: (0..workers).map(|_| AtomicBool::new(true)).collect(),
             phase: AtomicU8::new(Phase::Running as u8),
             hold: AtomicU8::new(0),
             full: watch::Sender::new(false),
@@ -150,6 +157,35 @@ impl Shared {
         for worker in 0..self.threads.len() {
             self.wake(worker);
         }
+    }
+
+    /// What sources call when they have something for a worker. A call is kept until the worker polls: it may come while
+    /// the worker is busy, or between its last look and its sleep.
+    pub(crate) fn waker(self: &Arc<Self>, worker: usize) -> Waker {
+        let shared = self.clone();
+        Waker::new(move || {
+            if let Some(called) = shared.called.get(worker) {
+                called.store(true, Ordering::SeqCst);
+            }
+            shared.wake(worker);
+        })
+    }
+
+    /// Whether a source of the worker has called.
+    pub(crate) fn is_called(&self, worker: usize) -> bool {
+        self.called
+            .get(worker)
+            .is_some_and(|called| called.load(Ordering::SeqCst))
+    }
+
+    /// Whether a source of the worker has called; from now on the next call counts. To be taken before polling.
+    pub(crate) fn take_call(&self, worker: usize) -> bool {
+        // Most often there is none, and a look is cheaper than an exchange.
+        self.is_called(worker)
+            && self
+                .called
+                .get(worker)
+                .is_some_and(|called| called.swap(false, Ordering::SeqCst))
     }
 
     /// Asks all workers to enter an epoch; true when nobody had asked for it before.

@@ -33,10 +33,12 @@ use crate::rand::Random;
 use crate::sdk::context::{InvocationEffects, Operation};
 use crate::sdk::function::MissingFactory;
 use crate::sdk::message::{AnyMessage, CodecError};
+use crate::sdk::router::Forward;
 use crate::state::keys::{Space, group_key, parse_address_key, prefix_end};
 use crate::state::{StateError, StateReader};
 
 pub use commands::{Command, CommandError, CommandResult, QueuedMessage};
+use invoke::Ahead;
 pub(crate) use invoke::{BAD_RECORD, partition_address};
 pub(crate) use trace::{TraceEvent, TraceOutcome};
 
@@ -44,6 +46,8 @@ pub(crate) use trace::{TraceEvent, TraceOutcome};
 const GROUP: usize = 16;
 /// Messages to another worker that are sent as one batch.
 const BATCH: usize = 128;
+/// How many emptied batches are kept for use.
+const SPARE_BATCHES: usize = 64;
 
 /// The worker cannot go on; the process stops with this error.
 #[derive(Debug, Error)]
@@ -128,6 +132,8 @@ pub(crate) struct WorkerCounts {
     pub(crate) failures: u64,
     pub(crate) dead_letters: u64,
     pub(crate) parked: u64,
+    /// Rows deleted since they had expired.
+    pub(crate) expired: u64,
 }
 
 /// Uses the hash that an address carries.
@@ -182,7 +188,10 @@ pub(crate) struct Worker {
     now: Timestamp,
     random: Random,
     mailbox: VecDeque<Envelope>,
+    ahead: Ahead,
     outboxes: Vec<Vec<Envelope>>,
+    /// The memory of batches that were received, for those to be sent.
+    spare_batches: Vec<Vec<Envelope>>,
     tables: Vec<Box<dyn FunctionTable>>,
     rows: SharedRows,
     timers: Timers,
@@ -197,6 +206,8 @@ pub(crate) struct Worker {
     ready: VecDeque<Address>,
     retries: BinaryHeap<Reverse<(Timestamp, Address)>>,
     invocation: InvocationEffects,
+    /// What routers have forwarded; empty between records.
+    forwards: Vec<Forward>,
     egress: Vec<u8>,
     egress_count: usize,
     responses: Vec<ClientResponse>,
@@ -244,7 +255,9 @@ impl Worker {
                 setup.seed ^ (setup.index as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15),
             ),
             mailbox: VecDeque::with_capacity(4096),
+            ahead: Ahead::default(),
             outboxes: (0..setup.workers).map(|_| Vec::new()).collect(),
+            spare_batches: Vec::new(),
             tables,
             rows,
             sweep: Sweep::new(setup.registry.functions(), range.clone()),
@@ -255,6 +268,7 @@ impl Worker {
             ready: VecDeque::new(),
             retries: BinaryHeap::new(),
             invocation: InvocationEffects::default(),
+            forwards: Vec::new(),
             egress: Vec::new(),
             egress_count: 0,
             responses: Vec::new(),
@@ -377,7 +391,7 @@ impl Worker {
     pub(crate) fn receive(
         &mut self,
         label: u64,
-        messages: Vec<Envelope>,
+        mut messages: Vec<Envelope>,
     ) -> Result<(), WorkerError> {
         debug_assert!(
             label <= self.epoch,
@@ -388,7 +402,10 @@ impl Worker {
         }
         self.changed = true;
         if label == self.epoch {
-            self.mailbox.extend(messages);
+            self.mailbox.extend(messages.drain(..));
+            if self.spare_batches.len() < SPARE_BATCHES {
+                self.spare_batches.push(messages);
+            }
             return Ok(());
         }
         for message in messages {
@@ -418,7 +435,9 @@ impl Worker {
         } else if let Some(outbox) = self.outboxes.get_mut(owner) {
             outbox.push(envelope);
             if outbox.len() >= BATCH {
-                let messages = std::mem::replace(outbox, Vec::with_capacity(BATCH));
+                let empty = self.spare_batches.pop();
+                let empty = empty.unwrap_or_else(|| Vec::with_capacity(BATCH));
+                let messages = std::mem::replace(outbox, empty);
                 self.effects.batches.push(Batch {
                     to: owner,
                     messages,
@@ -433,7 +452,10 @@ impl Worker {
             if !outbox.is_empty() {
                 self.effects.batches.push(Batch {
                     to,
-                    messages: std::mem::take(outbox),
+                    messages: std::mem::replace(
+                        outbox,
+                        self.spare_batches.pop().unwrap_or_default(),
+                    ),
                 });
             }
         }

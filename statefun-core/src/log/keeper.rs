@@ -19,7 +19,7 @@ use crate::disk::{Disk, DiskFile, OpenMode};
 /// The distance of two entries of the index within a segment, in bytes at least.
 const MARK_BYTES: u64 = 64 << 10;
 /// How much larger each segment is than the one before, until the wanted size is reached: small applications take
-/// little space, and a new log is ready at once.
+/// little space, and a new log is ready at once. Where space is scarce, it is as much smaller.
 const GROWTH: u64 = 4;
 /// When the segment before was used up within this time, the next one is not filled with zeros: that would double what is
 /// written, to save less than it costs.
@@ -370,13 +370,22 @@ impl Shared {
             }
         } else {
             let unfinished = path.with_extension(format!("log{}", segment::UNFINISHED));
-            let file = match self.create(&unfinished, bytes) {
-                Ok(Some(file)) => file,
-                Ok(None) => return Ok(()),
-                Err(failure) => {
-                    // Gives the space back; at the next start at the latest.
-                    let _ = self.disk.remove(&unfinished);
-                    return Err(failure);
+            let mut bytes = bytes;
+            let file = loop {
+                match self.create(&unfinished, bytes) {
+                    Ok(Some(file)) => break file,
+                    Ok(None) => return Ok(()),
+                    Err(failure) => {
+                        // Gives the space back; at the next start at the latest.
+                        let _ = self.disk.remove(&unfinished);
+                        // Where one is needed now, and there is no space for as much as would be good, less will do.
+                        let least = segment::whole_sectors(at_least).max(self.first_bytes);
+                        let less = segment::whole_sectors(bytes / GROWTH).max(least);
+                        if at_least == 0 || less >= bytes || !failure.is_no_space() {
+                            return Err(failure);
+                        }
+                        bytes = less;
+                    }
                 }
             };
             if let Err(source) = self.disk.rename(&unfinished, &path) {

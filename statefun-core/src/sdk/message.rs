@@ -168,6 +168,7 @@ pub trait AnyMessage: Send {
     fn encode_any(&self, out: &mut Vec<u8>) -> Result<(), CodecError>;
     fn clone_any(&self) -> Box<dyn AnyMessage>;
     fn as_any(&self) -> &dyn Any;
+    fn into_any(self: Box<Self>) -> Box<dyn Any>;
 }
 
 impl<M: Message> AnyMessage for M {
@@ -184,6 +185,9 @@ impl<M: Message> AnyMessage for M {
         Box::new(self.clone())
     }
     fn as_any(&self) -> &dyn Any {
+        self
+    }
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
         self
     }
 }

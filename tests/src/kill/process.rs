@@ -62,9 +62,18 @@ impl Start<'_> {
     /// # Panics
     /// When it cannot be started.
     pub fn spawn(self) -> Process {
+        self.spawn_with(&[])
+    }
+
+    /// Starts it with arguments.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn spawn_with(self, arguments: &[&str]) -> Process {
         let stderr = self.directory.join(format!("{}.stderr", self.name));
         let steps = self.directory.join(format!("{}.steps", self.name));
         let child = Command::new(self.binary)
+            .args(arguments)
             .current_dir(self.directory)
             .env("STATEFUN_WORKERS", self.workers.to_string())
             // Short lives are to reach the store too.

@@ -55,6 +55,7 @@ impl Worker {
                 // What is newer than the store's is not for this look to judge.
                 if rows.overlay(&key).is_none() {
                     rows.delete(key);
+                    self.counts.expired += 1;
                 }
                 continue;
             }
@@ -69,10 +70,13 @@ impl Worker {
             let Some(table) = table else { continue };
             if let Some(slot) = table.find(&address) {
                 // Its instance finds that it has expired, and is written at this cut.
-                table.inspect(slot, self.now, &mut |_| {});
+                if table.inspect(slot, self.now, &mut |_| {}) {
+                    self.counts.expired += 1;
+                }
             } else {
                 framing::push(&mut part.rows, &key, None);
                 part.row_count += 1;
+                self.counts.expired += 1;
             }
         }
     }

@@ -183,14 +183,12 @@ impl Output {
         if format == FileFormat::Csv && spec.csv.columns.is_empty() {
             return Err(context.fatal("a CSV file needs `csv: {columns: [NAME, …]}`"));
         }
-        let position = match &context.position {
-            None => None,
-            Some(bytes) => Some(serde_json::from_slice::<Position>(bytes).map_err(|error| {
-                context.fatal(format_args!(
-                    "its position in the log cannot be read ({error}); was it written by another version, or another kind of egress?"
-                ))
-            })?),
-        };
+        // Of another kind of egress that had the id before: what it has not accepted goes into a new file. Were it not so, the file
+        // would be refused as foreign.
+        let position = context
+            .position
+            .as_ref()
+            .and_then(|bytes| serde_json::from_slice::<Position>(bytes).ok());
         let resumed = position
             .as_ref()
             .is_some_and(|position| position.path == path);

@@ -74,9 +74,6 @@ impl HttpIngress {
 
 impl Ingress for HttpIngress {
     fn open(&mut self, context: &IngressContext) -> Result<Vec<Partition>, IngressError> {
-        if self.spec.tls.is_some() {
-            return Err(context.error(super::needs_tls("`tls`")));
-        }
         let retention = self.spec.idempotency.retention;
         if retention.as_millis() > u128::from(LONGEST_RETENTION_MS) {
             return Err(context.error(format_args!(
@@ -117,6 +114,7 @@ impl Ingress for HttpIngress {
         let opening = Opening {
             host: self.spec.address.host(),
             port: self.spec.address.port(),
+            tls: self.spec.tls.as_ref(),
             runtime: &context.runtime,
             stopping: &context.stopping,
         };

@@ -78,6 +78,7 @@ impl Ingress for PlaygroundIngress {
         let opening = Opening {
             host: HOST,
             port: self.spec.port,
+            tls: None,
             runtime: &context.runtime,
             stopping: &context.stopping,
         };

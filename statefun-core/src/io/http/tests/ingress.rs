@@ -460,18 +460,6 @@ fn ingresses_share_an_address_and_the_most_exact_path_wins() {
 }
 
 #[test]
-fn https_needs_the_feature() {
-    let yaml = format!("{GREETS}  tls: {{certificate: a.pem, key: b.pem}}\n");
-    let Err(error) = App::try_start(&yaml) else {
-        panic!("there is no HTTPS in this build")
-    };
-    assert!(
-        error.to_string().contains(r#"features = ["tls"]"#),
-        "{error}"
-    );
-}
-
-#[test]
 fn a_retention_that_cannot_be_kept_is_refused() {
     let yaml = format!("{GREETS}  idempotency: {{retention: 8 days}}\n");
     let Err(error) = App::try_start(&yaml) else {

@@ -1,7 +1,4 @@
-//! The whole engine in this process, on a directory of its own: threads, log and fjall as in production.
-
-mod expiry;
-mod limits;
+//! An application of given functions, which is sent messages and whose output is kept.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -1,0 +1,461 @@
+//! A full disk: nothing is taken in, whoever asks is told so, and when there is space everything goes on where it was.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use statefun_core::clock::Stopwatch;
+use statefun_core::rand::Random;
+use statefun_tests::kill::process::{PATIENCE, wait_for};
+
+use crate::support::{App, Running, assert_says};
+
+const MODULE: &str = "\
+kind: io.statefun.http.v1/ingress
+spec:
+  id: load/puts
+  address: 127.0.0.1:0
+  path: /{id}/{type}
+  valueTypes: [load/Put, load/Query]
+  targets: [load/counter]
+---
+kind: io.statefun.file.v1/egress
+spec:
+  id: load/lines
+  path: lines.jsonl
+";
+
+const MIB: usize = 1 << 20;
+
+/// A file system of its own, in memory and small.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// None where the system does not let one mount.
+    fn mount(at: PathBuf, bytes: usize) -> Option<Self> {
+        std::fs::create_dir_all(&at).unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "none"])
+            .arg(&at)
+            .output();
+        match mounted {
+            Ok(output) if output.status.success() => Some(Self(at)),
+            refused => {
+                // Past the test's capture, so that it is seen.
+                let _ = writeln!(
+                    std::io::stderr(),
+                    "\n*** SKIPPED: a full disk cannot be tested, since nothing may be mounted here: {refused:?}\n"
+                );
+                None
+            }
+        }
+    }
+
+    fn resize(&self, bytes: usize) {
+        let resized = Command::new("mount")
+            .args(["-o", &format!("remount,size={bytes}")])
+            .arg(&self.0)
+            .status();
+        assert!(resized.unwrap().success());
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.0.join("ballast")
+    }
+
+    /// Leaves no more than so much space.
+    fn fill_up(&self, leave: usize) {
+        let mut file = std::fs::File::create(self.ballast()).unwrap();
+        while file.write_all(&[7; 4096]).is_ok() {}
+        let length = file.metadata().unwrap().len();
+        file.set_len(length.saturating_sub(leave as u64)).unwrap();
+    }
+
+    fn free(&self) {
+        std::fs::remove_file(self.ballast()).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Also while a process that fails still has files open there.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// Clients of one process after another, which repeat each message under its key until it is taken.
+struct Clients {
+    random: Random,
+    ids: u64,
+    /// Messages taken, and the sum of their numbers, by id.
+    taken: BTreeMap<String, (u64, u64)>,
+    sent: u64,
+    /// The message that has no answer yet.
+    open: Option<(String, String, String)>,
+    refused: u64,
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Taken,
+    /// The disk is full.
+    Full,
+}
+
+impl Clients {
+    fn new(ids: u64) -> Self {
+        Self {
+            random: Random::from_system(),
+            ids,
+            taken: BTreeMap::new(),
+            sent: 0,
+            open: None,
+            refused: 0,
+        }
+    }
+
+    /// Bytes that do not get smaller when they are compressed.
+    fn payload(&mut self, bytes: usize) -> String {
+        (0..bytes / 16)
+            .map(|_| format!("{:016x}", self.random.next_u64()))
+            .collect()
+    }
+
+    fn put(&mut self, running: &mut Running, bytes: usize) -> Outcome {
+        if self.open.is_none() {
+            self.sent += 1;
+            let n = self.sent;
+            let id = format!("a{}", n % self.ids);
+            let body = format!(r#"{{"n":{n},"payload":"{}"}}"#, self.payload(bytes));
+            self.open = Some((id, format!("k{n}"), body));
+        }
+        let (id, key, body) = self.open.clone().unwrap();
+        let watch = Stopwatch::start();
+        loop {
+            let answer = running
+                .post("load/puts", &format!("/{id}/Put"), Some(&key), &body)
+                .unwrap_or_else(|error| panic!("{error}\n{}", running.process.last_words()));
+            match answer.status {
+                202 => {
+                    let taken = self.taken.entry(id).or_default();
+                    *taken = (taken.0 + 1, taken.1 + self.sent);
+                    self.open = None;
+                    return Outcome::Taken;
+                }
+                503 => {
+                    assert!(
+                        answer.head.to_ascii_lowercase().contains("retry-after: "),
+                        "{}",
+                        answer.head
+                    );
+                    assert_says(&answer.text(), &["full"]);
+                    self.refused += 1;
+                    return Outcome::Full;
+                }
+                429 if watch.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(20)),
+                _ => panic!(
+                    "{}: {}\n{}",
+                    answer.status,
+                    answer.text(),
+                    running.process.last_words()
+                ),
+            }
+        }
+    }
+
+    /// Puts until the disk is full, and is still so a few times later.
+    fn put_until_full(&mut self, running: &mut Running, bytes: usize) {
+        let watch = Stopwatch::start();
+        let mut in_a_row = 0;
+        while in_a_row < 5 {
+            match self.put(running, bytes) {
+                Outcome::Taken => in_a_row = 0,
+                Outcome::Full => in_a_row += 1,
+            }
+            assert!(watch.elapsed() < PATIENCE, "the disk is never full");
+        }
+    }
+
+    /// Puts so many, through all times of a full disk.
+    fn put_all(&mut self, running: &mut Running, count: u64, bytes: usize) {
+        let (watch, until) = (Stopwatch::start(), self.sent + count);
+        while self.sent < until || self.open.is_some() {
+            if self.put(running, bytes) == Outcome::Full {
+                assert!(
+                    watch.elapsed() < PATIENCE,
+                    "it does not go on\n{}",
+                    running.process.last_words()
+                );
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        }
+    }
+
+    /// Every message has taken effect once: in the state, and in the lines.
+    fn check(&self, app: &App, running: &mut Running) {
+        assert!(self.open.is_none());
+        for (id, (count, sum)) in &self.taken {
+            let seen: serde_json::Value = running.call("load/puts", &format!("/{id}/Query"), "{}");
+            assert_eq!(
+                (seen["count"].as_u64(), seen["sum"].as_u64()),
+                (Some(*count), Some(*sum)),
+                "{id}"
+            );
+        }
+        let all: u64 = self.taken.values().map(|(count, _)| count).sum();
+        let lines = || app.records::<serde_json::Value>("lines.jsonl");
+        wait_for(
+            || (lines().len() as u64 >= all).then_some(()),
+            || format!("{} of {all} lines", lines().len()),
+        );
+        let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+        for line in lines() {
+            let count = counts
+                .entry(line["id"].as_str().unwrap().to_owned())
+                .or_default();
+            *count += 1;
+            assert_eq!(line["count"].as_u64(), Some(*count), "{line}");
+        }
+        let expected: BTreeMap<String, u64> = self
+            .taken
+            .iter()
+            .map(|(id, (count, _))| (id.clone(), *count))
+            .collect();
+        assert_eq!(counts, expected);
+    }
+}
+
+fn times_heard(running: &Running, what: &str) -> usize {
+    running.process.said().matches(what).count()
+}
+
+/// Waits until the process says something.
+fn hear(running: &Running, what: &str) {
+    hear_again(running, what, 0);
+}
+
+/// Waits until the process says something more than so many times.
+fn hear_again(running: &Running, what: &str, before: usize) {
+    wait_for(
+        || (times_heard(running, what) > before).then_some(()),
+        || format!("it does not say `{what}`\n{}", running.process.last_words()),
+    );
+}
+
+fn applied(running: &Running) -> (u64, u64) {
+    let (_, status) = running.admin("GET", "/v1/status");
+    let epoch = |name: &str| status["epochs"][name].as_u64().unwrap();
+    (epoch("applied"), epoch("durable"))
+}
+
+/// Waits until the state store has everything that is durable now.
+fn wait_until_applied(running: &Running) {
+    let (_, goal) = applied(running);
+    wait_for(
+        || (applied(running).0 >= goal).then_some(()),
+        || format!("{:?}\n{}", applied(running), running.process.last_words()),
+    );
+}
+
+#[test]
+fn everything_on_a_disk_that_is_full() {
+    let mut app = App::new("load", MODULE);
+    let Some(disk) = SmallDisk::mount(app.path().join("disk"), 32 * MIB) else {
+        return;
+    };
+    app.set_data(disk.0.join("data"));
+    let mut clients = Clients::new(50);
+    let mut running = app.start();
+    for round in 0..3 {
+        clients.put_all(&mut running, 100, 1000);
+        disk.fill_up(64 << 10);
+        clients.put_until_full(&mut running, 8000);
+        hear(&running, "nothing is taken in until");
+        if round == 1 {
+            // A kill while it is full, and a start that finds it full.
+            running.kill();
+            disk.free();
+            running = app.start();
+            clients.put_all(&mut running, 10, 1000);
+            disk.fill_up(0);
+            clients.put_until_full(&mut running, 8000);
+        }
+        disk.free();
+        clients.put_all(&mut running, 100, 1000);
+        clients.check(&app, &mut running);
+    }
+    println!("{} refusals, {} messages", clients.refused, clients.sent);
+    // Of the log, or of the state store: whichever met it first.
+    let said = running.process.said();
+    assert!(
+        said.contains("there is space again") || said.contains("takes changes again"),
+        "{said}"
+    );
+    running.kill();
+    let mut running = app.start();
+    clients.check(&app, &mut running);
+    running.stop();
+}
+
+#[test]
+fn a_stop_and_a_start_while_the_disk_is_full() {
+    let mut app = App::new("load", MODULE);
+    let Some(disk) = SmallDisk::mount(app.path().join("disk"), 24 * MIB) else {
+        return;
+    };
+    app.set_data(disk.0.join("data"));
+    let mut clients = Clients::new(20);
+    let mut running = app.start();
+    clients.put_all(&mut running, 60, 1000);
+    disk.fill_up(0);
+    clients.put_until_full(&mut running, 8000);
+    // Something is under way that cannot become durable: the stop says so, and does not wait for ever.
+    let status = running.process.terminate();
+    let said = running.process.said();
+    assert_eq!(status.code(), Some(2), "{said}");
+    assert_says(&said, &["stopped while the disk is full"]);
+    drop(running);
+    // A start may do without space, or says what is missing.
+    let mut process = app.run();
+    let _ = process.ready();
+    if let Some(status) = process.ended() {
+        let said = process.said().replace(['\n', '|', ' '], "");
+        println!("{}", process.last_words());
+        assert!(status.code().is_some_and(|code| code > 0), "{said}");
+        assert!(
+            said.contains("Nospaceleftondevice") && said.contains("space"),
+            "{said}"
+        );
+    } else {
+        process.kill();
+    }
+    drop(process);
+    disk.free();
+    let mut running = app.start();
+    clients.put_all(&mut running, 60, 1000);
+    clients.check(&app, &mut running);
+    running.stop();
+}
+
+/// An application whose state store alone is on a small disk.
+fn with_small_store(bytes: usize) -> Option<(App, SmallDisk)> {
+    let app = App::new("load", MODULE);
+    let disk = SmallDisk::mount(app.data().join("state"), bytes)?;
+    Some((app, disk))
+}
+
+#[test]
+fn the_state_store_has_no_space_to_apply() {
+    let Some((mut app, disk)) = with_small_store(6 * MIB) else {
+        return;
+    };
+    app.environment = vec![("STATEFUN_STATE_APPLY_AFTER", "100ms".to_owned())];
+    let mut clients = Clients::new(100_000);
+    let mut running = app.start();
+    clients.put_until_full(&mut running, 8000);
+    hear(&running, "no space is left for the state store in");
+    hear(
+        &running,
+        "nothing is taken in until the state store has space",
+    );
+    let mut size = 6;
+    for _ in 0..3 {
+        size += 8;
+        let again = "the state store takes changes again";
+        let before = times_heard(&running, again);
+        disk.resize(size * MIB);
+        hear_again(&running, again, before);
+        clients.put_until_full(&mut running, 8000);
+        println!("{} messages on {size} MiB", clients.sent);
+    }
+    // Killed, and started on the full disk: either it is told, or it holds again.
+    running.kill();
+    let mut process = app.run();
+    let _ = process.ready();
+    match process.ended() {
+        Some(status) => {
+            println!("{}", process.last_words());
+            assert_eq!(status.code(), Some(2), "{}", process.last_words());
+            assert!(process.said().contains("no space is left"));
+        }
+        None => process.kill(),
+    }
+    drop(process);
+    disk.resize(200 * MIB);
+    let mut running = app.start();
+    clients.put_all(&mut running, 200, 8000);
+    clients.check(&app, &mut running);
+    running.stop();
+}
+
+#[test]
+fn the_state_store_has_no_space_to_merge_its_tables() {
+    let Some((mut app, disk)) = with_small_store(18 * MIB) else {
+        return;
+    };
+    // All rows are written again each time, and a merge of the tables makes four into one: each is applied, and the merge
+    // is what finds no space.
+    let (ids, bytes) = (500, 8000);
+    let mut clients = Clients::new(ids);
+    let mut running = app.start();
+    let watch = Stopwatch::start();
+    while !running
+        .process
+        .said()
+        .contains("merging its tables has failed")
+    {
+        for _ in 0..ids {
+            if clients.put(&mut running, bytes) == Outcome::Full {
+                break;
+            }
+        }
+        let said = running.process.said();
+        if !said.contains("nothing is taken in until") {
+            wait_until_applied(&running);
+        }
+        assert!(watch.elapsed() < PATIENCE, "no merge fails\n{said}");
+    }
+    assert_eq!(clients.put(&mut running, bytes), Outcome::Full);
+    hear(
+        &running,
+        "nothing is taken in until the state store has space",
+    );
+    disk.resize(100 * MIB);
+    clients.put_all(&mut running, 2 * ids, bytes);
+    wait_until_applied(&running);
+    hear(&running, "the state store takes changes again");
+    // Merging goes on: many more rounds do not take many times the space.
+    for _ in 0..8 {
+        clients.put_all(&mut running, ids, bytes);
+        wait_until_applied(&running);
+    }
+    let used = store_bytes(&disk.0);
+    println!("{} MiB in the store", used / MIB as u64);
+    assert!(used < 40 * MIB as u64, "{used} bytes: nothing is merged");
+    clients.check(&app, &mut running);
+    running.kill();
+    let mut running = app.start();
+    clients.check(&app, &mut running);
+    running.stop();
+}
+
+/// What the files in a directory occupy.
+fn store_bytes(directory: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    let entries = std::fs::read_dir(directory).unwrap();
+    entries
+        .filter_map(|entry| {
+            // Files come and go.
+            let entry = entry.ok()?;
+            let metadata = entry.metadata().ok()?;
+            Some(if metadata.is_dir() {
+                store_bytes(&entry.path())
+            } else {
+                metadata.blocks() * 512
+            })
+        })
+        .sum()
+}

@@ -1,0 +1,228 @@
+//! An application in a directory of its own, started again and again.
+
+use std::io::{Read as _, Write as _};
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use statefun_core::clock::Stopwatch;
+use statefun_tests::kill::client::{Answer, Client};
+use statefun_tests::kill::process::{Addresses, PATIENCE, Process, Start};
+
+/// Longer than anything takes that is not waited for by looking.
+const ADMIN_PATIENCE: Duration = Duration::from_secs(60);
+
+/// An application and all that it leaves behind. It stays when the test fails.
+pub(crate) struct App {
+    directory: Option<tempfile::TempDir>,
+    data: PathBuf,
+    starts: u32,
+    pub(crate) app: String,
+    pub(crate) workers: usize,
+    pub(crate) environment: Vec<(&'static str, String)>,
+}
+
+impl App {
+    /// The application `app` of the binary `damage-app`, with that module.yaml.
+    pub(crate) fn new(app: &str, module: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let new = Self {
+            data: directory.path().join("data"),
+            directory: Some(directory),
+            starts: 0,
+            app: app.to_owned(),
+            workers: 2,
+            environment: Vec::new(),
+        };
+        new.module(module);
+        new
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.as_ref().unwrap().path()
+    }
+
+    /// Its data directory.
+    pub(crate) fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// Has its data elsewhere.
+    pub(crate) fn set_data(&mut self, data: PathBuf) {
+        self.data = data;
+    }
+
+    /// Replaces module.yaml.
+    pub(crate) fn module(&self, text: &str) {
+        std::fs::write(self.path().join("module.yaml"), text).unwrap();
+    }
+
+    fn spawn(&mut self, arguments: &[&str]) -> Process {
+        self.starts += 1;
+        let mut environment = vec![
+            ("DAMAGE_APP", self.app.clone()),
+            ("STATEFUN_DATA_DIR", self.data.display().to_string()),
+        ];
+        environment.extend(self.environment.iter().cloned());
+        let start = Start {
+            binary: Path::new(env!("CARGO_BIN_EXE_damage-app")),
+            directory: self.path(),
+            name: format!("life-{}", self.starts),
+            workers: self.workers,
+            environment,
+        };
+        start.spawn_with(arguments)
+    }
+
+    /// Starts it, and waits until it is ready.
+    pub(crate) fn start(&mut self) -> Running {
+        self.start_with(&[])
+    }
+
+    /// Starts it with arguments, and waits until it is ready.
+    pub(crate) fn start_with(&mut self, arguments: &[&str]) -> Running {
+        let mut process = self.spawn(arguments);
+        let addresses = process
+            .ready()
+            .unwrap_or_else(|| panic!("it ended instead of starting\n{}", process.last_words()));
+        Running {
+            process,
+            addresses,
+            client: Client::default(),
+            socket: self.data.join("admin.sock"),
+        }
+    }
+
+    /// Starts it, to end by itself.
+    pub(crate) fn run(&mut self) -> Process {
+        self.spawn(&[])
+    }
+
+    /// A start that is refused before anything is ready: its exit code and what it said.
+    pub(crate) fn refused(&mut self, arguments: &[&str]) -> (i32, String) {
+        let mut process = self.spawn(arguments);
+        let status = process.wait();
+        let said = process.said();
+        assert!(!said.contains("ready; Ctrl-C"), "it was ready\n{said}");
+        let code = status
+            .code()
+            .unwrap_or_else(|| panic!("it was killed: {status}\n{said}"));
+        // As a person reads it, wherever lines are broken.
+        let said: Vec<&str> = said
+            .split_whitespace()
+            .filter(|word| !matches!(*word, "│" | "|"))
+            .collect();
+        (code, said.join(" "))
+    }
+
+    /// The records in one of its files.
+    pub(crate) fn records<T: DeserializeOwned>(&self, file: &str) -> Vec<T> {
+        let text = std::fs::read_to_string(self.path().join(file)).unwrap_or_default();
+        text.lines()
+            .map(|line| {
+                serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"))
+            })
+            .collect()
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some(directory) = self.directory.take()
+        {
+            println!("everything is still in {}", directory.keep().display());
+        }
+    }
+}
+
+/// A process that is ready.
+pub(crate) struct Running {
+    pub(crate) process: Process,
+    addresses: Addresses,
+    client: Client,
+    socket: PathBuf,
+}
+
+impl Running {
+    pub(crate) fn address(&self, ingress: &str) -> SocketAddr {
+        let known = self.addresses.get(ingress).copied();
+        known.unwrap_or_else(|| panic!("{ingress} does not listen\n{}", self.process.last_words()))
+    }
+
+    /// Sends a request once.
+    pub(crate) fn post(
+        &mut self,
+        ingress: &str,
+        path: &str,
+        key: Option<&str>,
+        body: &str,
+    ) -> std::io::Result<Answer> {
+        let to = self.address(ingress);
+        self.client.post(to, path, key, body.as_bytes())
+    }
+
+    /// Sends a message that is to be durable, again and again while there is too much under way.
+    pub(crate) fn send(&mut self, ingress: &str, path: &str, body: &str) {
+        let answer = self.insist(ingress, path, body);
+        assert_eq!(answer.status, 202, "{}", answer.text());
+    }
+
+    /// Sends a message and waits for the reply.
+    pub(crate) fn call<T: DeserializeOwned>(&mut self, ingress: &str, path: &str, body: &str) -> T {
+        let answer = self.insist(ingress, &format!("{path}?wait"), body);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        serde_json::from_slice(&answer.body)
+            .unwrap_or_else(|error| panic!("{error} in {}", answer.text()))
+    }
+
+    fn insist(&mut self, ingress: &str, path: &str, body: &str) -> Answer {
+        let watch = Stopwatch::start();
+        loop {
+            match self.post(ingress, path, None, body) {
+                Ok(answer) if answer.status == 429 && watch.elapsed() < PATIENCE => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                Ok(answer) => return answer,
+                Err(error) => panic!("{path}: {error}\n{}", self.process.last_words()),
+            }
+        }
+    }
+
+    /// Asks by the admin socket.
+    pub(crate) fn admin(&self, method: &str, path: &str) -> (u16, Value) {
+        let mut stream = UnixStream::connect(&self.socket).unwrap();
+        stream.set_read_timeout(Some(ADMIN_PATIENCE)).unwrap();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let body = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error} in {answer}"));
+        (status, body)
+    }
+
+    /// Asks it to stop; it must do so cleanly.
+    pub(crate) fn stop(mut self) {
+        let status = self.process.terminate();
+        assert!(status.success(), "{status}\n{}", self.process.last_words());
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(mut self) {
+        self.process.kill();
+    }
+}
+
+/// Asserts that a text has all of these.
+pub(crate) fn assert_says(said: &str, all: &[&str]) {
+    for part in all {
+        assert!(said.contains(part), "`{part}` is not in\n{said}");
+    }
+}
