@@ -400,7 +400,11 @@ impl Applier {
         self.store.reopen()?;
         // What seemed to fail last may have been done.
         let applied = self.store.applied_epoch()?;
-        if self.window.as_ref().is_some_and(|window| window.last() == Some(applied)) {
+        if self
+            .window
+            .as_ref()
+            .is_some_and(|window| window.last() == Some(applied))
+        {
             self.applied(applied);
         }
         let pause = match self.mending.pause {

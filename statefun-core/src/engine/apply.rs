@@ -18,7 +18,7 @@ use crate::state::{RowChange, StateError, StateStore};
 /// Bytes of log records that are read together.
 pub(crate) const READ_BYTES: usize = 8 << 20;
 /// Rows whose places are fetched ahead together.
-const GROUP: usize = 16;
+const GROUP: usize = 48;
 
 /// Memory for rows, in pieces that are never moved.
 #[derive(Debug, Default)]
@@ -30,7 +30,7 @@ struct Arena {
 }
 
 /// Bytes of a piece; a larger row gets a piece of its own.
-const PIECE_BYTES: usize = 4 << 20;
+const PIECE_BYTES: usize = 16 << 20;
 
 /// A place in an arena.
 #[derive(Debug, Clone, Copy)]

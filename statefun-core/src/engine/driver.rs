@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::clock::{Stopwatch, Timestamp, WallClock};
 use crate::engine::cut::EpochPart;
 use crate::engine::shared::{Phase, Shared};
+use crate::engine::sweep::{Look, Looked};
 use crate::engine::worker::{
     Batch, Body, Command, CommandError, CommandResult, ReadDone, ReadRequest, StartOperation,
     Worker, WorkerError,
@@ -47,6 +48,7 @@ pub(crate) enum ToWorker {
         id: u64,
         result: Body,
     },
+    Looked(Looked),
     Command(Command, CommandReply),
     Recycle(EpochPart),
     DeadLetter {
@@ -62,6 +64,12 @@ pub(crate) enum ToCommit {
     Stop,
 }
 
+/// What workers have the reader do.
+pub(crate) enum ToReader {
+    Rows(Vec<ReadRequest>),
+    Look(Look),
+}
+
 /// A source that a worker polls.
 pub(crate) struct ActiveSource {
     pub(crate) ingress: u16,
@@ -75,7 +83,7 @@ pub(crate) struct ActiveSource {
 #[derive(Clone)]
 pub(crate) struct Outlets {
     pub(crate) commit: Sender<ToCommit>,
-    pub(crate) reads: Sender<(usize, Vec<ReadRequest>)>,
+    pub(crate) reads: Sender<(usize, ToReader)>,
     pub(crate) operations: Arc<dyn Fn(usize, StartOperation) + Send + Sync>,
 }
 
@@ -130,6 +138,7 @@ impl Driver {
         while let Ok(message) = self.inbox.try_recv() {
             match message {
                 ToWorker::Read(done) => self.worker.loaded(done)?,
+                ToWorker::Looked(looked) => self.worker.looked(looked)?,
                 ToWorker::Operation {
                     address,
                     id,
@@ -310,10 +319,13 @@ impl Driver {
     pub(crate) fn end(&mut self) {
         let effects = &mut self.worker.effects;
         if !effects.reads.is_empty() {
-            let _ = self
-                .outlets
-                .reads
-                .send((self.index, std::mem::take(&mut effects.reads)));
+            let _ = self.outlets.reads.send((
+                self.index,
+                ToReader::Rows(std::mem::take(&mut effects.reads)),
+            ));
+        }
+        for look in effects.looks.drain(..) {
+            let _ = self.outlets.reads.send((self.index, ToReader::Look(look)));
         }
         for operation in effects.operations.drain(..) {
             (self.outlets.operations)(self.index, operation);
@@ -328,14 +340,16 @@ impl Driver {
                 .sources
                 .iter()
                 .all(|source| source.status == SourceStatus::Finished);
-        if let (Some(backlog), Some(flag), Some(invocations)) = (
+        if let (Some(backlog), Some(flag), Some(invocations), Some(expired)) = (
             self.shared.backlog.get(self.index),
             self.shared.quiet.get(self.index),
             self.shared.invocations.get(self.index),
+            self.shared.expired.get(self.index),
         ) {
             backlog.store(self.worker.backlog(), Ordering::Relaxed);
             flag.store(quiet, Ordering::Relaxed);
             invocations.store(self.worker.counts.invocations, Ordering::Relaxed);
+            expired.store(self.worker.counts.expired, Ordering::Relaxed);
         }
     }
 

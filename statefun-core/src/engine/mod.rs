@@ -21,6 +21,7 @@ pub(crate) mod sinks;
 pub(crate) mod slab;
 pub mod start;
 pub(crate) mod stored;
+pub(crate) mod sweep;
 #[cfg(test)]
 mod tests;
 pub(crate) mod threads;

@@ -247,6 +247,7 @@ impl Sim {
             log: reader,
             retention,
             reads: Vec::new(),
+            looks: Vec::new(),
             running: Vec::new(),
             positions,
             acked: self.acked.clone(),
