@@ -59,6 +59,7 @@ impl std::fmt::Debug for App {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("App")
             .field("modules", &self.modules.len())
+            .field("unlinked", &self.unlinked)
             .finish()
     }
 }
