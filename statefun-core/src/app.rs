@@ -4,9 +4,8 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-
-use miette::{IntoDiagnostic, MietteDiagnostic, Report};
 
 use crate::admin::{AdminServer, LiveEngine, socket_path};
 use crate::engine::shared::EngineError;
@@ -76,8 +75,8 @@ struct Arguments {
 enum Stop {
     Help,
     Usage(String),
-    Input(Report),
-    Failed(Report),
+    Input(String),
+    Failed(String),
 }
 
 fn say(text: &str) {
@@ -85,8 +84,18 @@ fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-fn report(text: impl std::fmt::Display) -> Report {
-    Report::new(MietteDiagnostic::new(text.to_string()))
+/// What an error says, and what caused it as far as it does not say so itself.
+fn told(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let why = error.to_string();
+        if !text.contains(&why) {
+            text.push_str(&format!("\n  because: {why}"));
+        }
+        cause = error.source();
+    }
+    text
 }
 
 impl App {
@@ -124,12 +133,12 @@ impl App {
                 say(&format!("error: {problem}\n\n{HELP}"));
                 ExitCode::from(FAILED)
             }
-            Err(Stop::Input(report)) => {
-                say(&format!("{report:?}"));
+            Err(Stop::Input(problem)) => {
+                say(&format!("error: {problem}"));
                 ExitCode::from(WRONG_INPUT)
             }
-            Err(Stop::Failed(report)) => {
-                say(&format!("{report:?}"));
+            Err(Stop::Failed(problem)) => {
+                say(&format!("error: {problem}"));
                 ExitCode::from(FAILED)
             }
         }
@@ -142,7 +151,7 @@ impl App {
         }
         log_to_stderr();
         let mut settings = Settings::load(SETTINGS_FILE.as_ref(), |name| std::env::var(name).ok())
-            .map_err(|error| Stop::Input(report(error)))?;
+            .map_err(|error| Stop::Input(told(&error)))?;
         for (flag, name, value) in [
             ("--data-dir", "dataDir", &arguments.data_dir),
             ("--workers", "workers", &arguments.workers),
@@ -163,7 +172,7 @@ impl App {
         // First, since a module that refuses has not bound all that module.yaml is checked against.
         launch
             .check_modules()
-            .map_err(|error| Stop::Input(report(error)))?;
+            .map_err(|error| Stop::Input(told(&error)))?;
         let findings = check(
             &wiring,
             Some(&launch.describe()),
@@ -179,21 +188,21 @@ impl App {
                     "\nThere is no module.yaml here: start the application where it lies, or name it with `--module`",
                 );
             }
-            return Err(Stop::Input(report(text)));
+            return Err(Stop::Input(text));
         }
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(settings.workers.clamp(1, 2))
             .thread_name("statefun-io")
             .enable_all()
             .build()
-            .into_diagnostic()
-            .map_err(Stop::Failed)?;
+            .map_err(|error| Stop::Failed(format!("threads cannot be started: {error}")))?;
         let launch = launch
             .wiring(wiring)
             .settings(settings.engine())
             .key_groups(settings.key_groups)
             .drop_data(arguments.drop_data);
         let servers = launch.servers();
+        let reader_gone = launch.reader_gone();
         let engine = launch
             .start(runtime.handle())
             .map_err(|error| match &error {
@@ -203,8 +212,8 @@ impl App {
                     | StartError::Engine(EngineError::Ingress(_) | EngineError::Egress(_)),
                 )
                 | RunError::Registry(_)
-                | RunError::Refused(_) => Stop::Input(report(error)),
-                RunError::Start(_) => Stop::Failed(report(error)),
+                | RunError::Refused(_) => Stop::Input(told(&error)),
+                RunError::Start(_) => Stop::Failed(told(&error)),
             })?;
         let live = LiveEngine::new(engine.handle().clone(), servers.clone());
         let admin = AdminServer::start(
@@ -217,10 +226,10 @@ impl App {
         }
         say(&started(&settings, &engine, &servers.listening()));
         ready();
-        let stopped = run(engine, &servers, &runtime);
+        let stopped = run(engine, &servers, &reader_gone, &runtime);
         drop(admin);
         runtime.shutdown_timeout(Duration::from_secs(1));
-        stopped.map_err(|error| Stop::Failed(report(error)))
+        stopped.map_err(|error| Stop::Failed(told(&error)))
     }
 
     fn launch(&self, settings: &Settings, global: &GlobalConfiguration) -> Launch {
@@ -247,11 +256,10 @@ impl App {
         let launch = self.launch(&Settings::default(), &global);
         launch
             .check_modules()
-            .map_err(|error| Stop::Input(report(error)))?;
+            .map_err(|error| Stop::Input(told(&error)))?;
         let description = launch.describe();
         let json = serde_json::to_string_pretty(&description)
-            .into_diagnostic()
-            .map_err(Stop::Failed)?;
+            .map_err(|error| Stop::Failed(told(&error)))?;
         let _ = writeln!(std::io::stdout(), "{json}");
         Ok(())
     }
@@ -314,7 +322,7 @@ fn load_wiring(modules: &[PathBuf]) -> Result<Application, Stop> {
     let (wiring, findings) = Application::load_files(files);
     if findings.has_errors() {
         say(&render(&findings, wiring.sources(), Format::Human(human())));
-        return Err(Stop::Input(report(summary(&findings))));
+        return Err(Stop::Input(summary(&findings)));
     }
     Ok(wiring)
 }
@@ -360,8 +368,8 @@ fn started(settings: &Settings, engine: &Engine, listening: &[Listening]) -> Str
     }
     for place in listening {
         text.push_str(&format!(
-            "\n  {}: {} http://{}{}",
-            place.component, place.method, place.address, place.path
+            "\n  {}: {} {}://{}{}",
+            place.component, place.method, place.scheme, place.address, place.path
         ));
         if let Some(example) = &place.example {
             text.push_str(&format!("\n    try: {example}"));
@@ -380,10 +388,11 @@ fn ready() {
     }
 }
 
-/// Runs until a signal, a failure, or the end of all sources.
+/// Runs until a signal, a failure, the end of all sources, or of those who read the standard output.
 fn run(
     engine: Engine,
     servers: &HttpServers,
+    reader_gone: &AtomicBool,
     runtime: &tokio::runtime::Runtime,
 ) -> Result<(), EngineError> {
     let quiet = runtime.block_on(async {
@@ -396,7 +405,7 @@ fn run(
                 () = received(&mut terminate) => return false,
                 () = tokio::time::sleep(Duration::from_millis(50)) => {}
             }
-            if engine.has_stopped() {
+            if engine.has_stopped() || reader_gone.load(Ordering::SeqCst) {
                 return false;
             }
             // Twice, since a message may be between two workers' looks.
@@ -411,7 +420,9 @@ fn run(
         }
     });
     if quiet {
-        tracing::info!("all input has been read and worked off");
+        say("statefun: all input has been read and worked off");
+    } else if reader_gone.load(Ordering::SeqCst) {
+        say("statefun: nobody reads the standard output any more; stopping");
     } else if !engine.has_stopped() {
         say("statefun: stopping");
     }

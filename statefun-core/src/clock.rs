@@ -1,8 +1,7 @@
 //! The only door to time. The engine reads no clock by itself: it is told the time, so that a simulation is exact.
 
 use std::fmt;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A point in time: milliseconds since 1970-01-01 UTC.
@@ -51,32 +50,62 @@ impl fmt::Display for Timestamp {
 }
 
 /// The wall clock, never running backwards: `max(wall clock, what it said before)`.
-#[derive(Debug, Default)]
+///
+/// An engine has one, shared by all its threads: what the committer writes into the record of an epoch is then no earlier
+/// than any time that a worker has used in it. So a restart, which begins with the last logged time, is never behind what
+/// has taken effect, however the system's clock was set meanwhile.
+#[derive(Debug)]
 pub struct WallClock {
-    last: Mutex<Timestamp>,
+    last: AtomicU64,
+    wall: fn() -> Timestamp,
+}
+
+impl Default for WallClock {
+    fn default() -> Self {
+        Self::not_before(Timestamp(0))
+    }
 }
 
 impl WallClock {
     /// A clock that never says less than `floor`, the last time that was logged.
     pub fn not_before(floor: Timestamp) -> Self {
+        Self::reading(system_time, floor)
+    }
+
+    /// A clock that reads another one than the system's.
+    pub(crate) fn reading(wall: fn() -> Timestamp, floor: Timestamp) -> Self {
         Self {
-            last: Mutex::new(floor),
+            last: AtomicU64::new(floor.0),
+            wall,
         }
     }
 
-    /// The time.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the door to the wall clock"
-    )]
-    pub fn now(&self) -> Timestamp {
-        let wall = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        *last = (*last).max(Timestamp(wall.as_millis() as u64));
-        *last
+    /// From now on it never says less than `floor`.
+    pub(crate) fn raise(&self, floor: Timestamp) {
+        self.last.fetch_max(floor.0, Ordering::AcqRel);
     }
+
+    /// The time.
+    pub fn now(&self) -> Timestamp {
+        let wall = (self.wall)().0;
+        // Threads that pass on what they have done in between have seen each other's time by then.
+        let last = self.last.load(Ordering::Acquire);
+        if wall <= last {
+            return Timestamp(last);
+        }
+        Timestamp(wall.max(self.last.fetch_max(wall, Ordering::AcqRel)))
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the door to the wall clock"
+)]
+fn system_time() -> Timestamp {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp(since.as_millis() as u64)
 }
 
 /// A stopwatch for measurements that decide nothing.

@@ -1,4 +1,8 @@
 //! Stateful functions with exactly-once state and messaging: the SDK and the runtime.
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `tls` | HTTPS: `tls:` of HTTP ingresses, and webhooks to `https://` URLs |
 
 // The macros name this crate `::statefun_core`, here too.
 extern crate self as statefun_core;
@@ -24,6 +28,7 @@ pub mod state;
 #[doc(hidden)]
 pub mod steps;
 pub mod testing;
+mod unwinding;
 
 pub use app::{App, Exit, main};
 
@@ -89,6 +94,37 @@ pub mod __private {
     pub use crate::shape::{
         Field, OpaqueShape, Shape, ShapeFields, ShapeProbe, ShapeScope, Shaped, Variant,
     };
+
+    /// A field of a message whose memory on the heap is fetched ahead, where its type has one that is known. Only for generated
+    /// code: `(&&Fetch(&self.field)).fetch()` finds the implementation for `&Fetch` of a known type first, and else the one of
+    /// [`FetchNothing`].
+    #[derive(Debug)]
+    pub struct Fetch<'a, T: ?Sized>(pub &'a T);
+
+    pub trait FetchHeap {
+        fn fetch(&self);
+    }
+
+    impl FetchHeap for &Fetch<'_, String> {
+        #[inline]
+        fn fetch(&self) {
+            crate::engine::index::prefetch_front(self.0.as_bytes());
+        }
+    }
+
+    impl FetchHeap for &Fetch<'_, Vec<u8>> {
+        #[inline]
+        fn fetch(&self) {
+            crate::engine::index::prefetch_front(self.0);
+        }
+    }
+
+    pub trait FetchNothing {
+        #[inline]
+        fn fetch(&self) {}
+    }
+
+    impl<T: ?Sized> FetchNothing for Fetch<'_, T> {}
 
     /// Finds the `Default` of any type, where it has one. Only for generated code, where the type is concrete.
     #[derive(Debug, Clone, Copy, Default)]

@@ -39,11 +39,11 @@ mod suggest;
 /// |---|---|
 /// | `typename = "namespace/name"` | its name; needed |
 /// | `accepts(A, B)` | the messages it handles, each with an `impl Handle<…>`; needed |
-/// | `sends(F, G)` | the functions it sends to, beside itself |
+/// | `sends(F, G)` | the functions it sends to; itself it may send to without saying so |
 /// | `egress(E)` | the constants of the egresses it writes to |
 /// | `dynamic_sends` | it sends to addresses known only at run time |
 /// | `retry(max_attempts = 5, initial_delay = "100ms", max_delay = "10s")` | what happens when a handler fails |
-/// | `max_queue`, `max_fan_out`, `max_message_bytes`, `max_state_bytes` | its limits, whole numbers from 1 on |
+/// | `max_queue`, `max_fan_out`, `max_message_bytes`, `max_state_bytes` | its limits, whole numbers from 1 on; see `FunctionLimits` |
 /// | `crate = path` | where the core crate is, if not among the dependencies |
 ///
 /// Fields under `#[persisted]` are state: `name` (the field's by default), and `expire_after_write` or

@@ -2,7 +2,7 @@
 
 use proc_macro2::{Ident, TokenStream};
 use quote::{quote, quote_spanned};
-use syn::{Attribute, Data, DeriveInput};
+use syn::{Attribute, Data, DeriveInput, Member};
 
 use crate::args::{self, Form, Key, key};
 use crate::ctxt::Ctxt;
@@ -35,6 +35,8 @@ struct MessageType {
     krate: TokenStream,
     typename: String,
     format: Format,
+    /// The fields of a struct.
+    fields: Vec<Member>,
     body: Body,
 }
 
@@ -129,6 +131,10 @@ fn parse(cx: &Ctxt, input: &DeriveInput) -> Option<MessageType> {
         krate: krate::path(cx, given),
         typename,
         format,
+        fields: match &input.data {
+            Data::Struct(data) => data.fields.members().collect(),
+            Data::Enum(_) | Data::Union(_) => Vec::new(),
+        },
         body,
     })
 }
@@ -169,6 +175,7 @@ fn expand(model: &MessageType) -> TokenStream {
         krate,
         typename,
         format,
+        fields,
         body,
     } = model;
     let private = quote!(#krate::__private);
@@ -202,6 +209,16 @@ fn expand(model: &MessageType) -> TokenStream {
             (never.clone(), never.clone(), never)
         }
     };
+    let prefetch = (!fields.is_empty()).then(|| {
+        quote! {
+            #[inline]
+            fn prefetch(&self) {
+                #[allow(unused_imports)]
+                use #private::{FetchHeap as _, FetchNothing as _};
+                #((&&#private::Fetch(&self.#fields)).fetch();)*
+            }
+        }
+    });
     let shaped = match body {
         Body::Sound(Some(shape)) => Some(shape::expand(shape, krate)),
         _ => None,
@@ -233,6 +250,8 @@ fn expand(model: &MessageType) -> TokenStream {
                 fn shape() -> #private::Shape {
                     #shape
                 }
+
+                #prefetch
             }
         };
         #shaped

@@ -18,6 +18,7 @@ use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
 
+mod direct;
 mod real;
 #[cfg(any(test, feature = "simulation"))]
 mod sim;
@@ -45,6 +46,12 @@ pub enum OpenMode {
 pub trait Disk: Send + Sync + fmt::Debug {
     /// Opens a file.
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// As [`Disk::open`], for a file that is mostly written in whole sectors and seldom read again: it may bypass the cache of
+    /// the operating system. What can be relied upon is the same.
+    fn open_direct(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+        self.open(path, mode)
+    }
 
     /// Creates a directory and its missing ancestors; all of them are durable when it returns.
     fn create_dir_all(&self, dir: &Path) -> io::Result<()>;

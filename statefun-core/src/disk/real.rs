@@ -1,11 +1,12 @@
 //! The file system of the operating system.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, IoSlice, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::direct::DirectFile;
 use super::{Disk, DiskFile, DiskLock, OpenMode};
 
 /// The file system of the operating system.
@@ -14,25 +15,16 @@ pub struct RealDisk;
 
 impl Disk for RealDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
-        let mut options = File::options();
-        options.read(true);
-        match mode {
-            OpenMode::Read => {}
-            OpenMode::ReadWrite => {
-                options.write(true);
-            }
-            OpenMode::Create => {
-                options.write(true).create(true);
-            }
-            OpenMode::CreateNew => {
-                options.write(true).create_new(true);
-            }
+        Ok(Arc::new(RealFile::new(options(mode).open(path)?)))
+    }
+
+    fn open_direct(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+        match DirectFile::open(path, mode)? {
+            Some(file) => Ok(Arc::new(file)),
+            // It exists now, whatever the mode says.
+            None if mode == OpenMode::CreateNew => self.open(path, OpenMode::ReadWrite),
+            None => self.open(path, mode),
         }
-        let file = options.open(path)?;
-        Ok(Arc::new(RealFile {
-            file,
-            cursor: Mutex::new(()),
-        }))
     }
 
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
@@ -121,12 +113,40 @@ impl Disk for RealDisk {
     }
 }
 
+/// How `mode` is said to the operating system.
+pub(super) fn options(mode: OpenMode) -> OpenOptions {
+    let mut options = File::options();
+    options.read(true);
+    match mode {
+        OpenMode::Read => {}
+        OpenMode::ReadWrite => {
+            options.write(true);
+        }
+        OpenMode::Create => {
+            options.write(true).create(true);
+        }
+        OpenMode::CreateNew => {
+            options.write(true).create_new(true);
+        }
+    }
+    options
+}
+
 #[derive(Debug)]
-struct RealFile {
+pub(super) struct RealFile {
     file: File,
     /// Held while the handle's cursor is used. Std has no vectored write at an offset; seeking first costs a system call of
     /// some 100 ns beside a sync of 100 µs and more, which is cheaper than a second unsafe door to the kernel.
     cursor: Mutex<()>,
+}
+
+impl RealFile {
+    pub(super) fn new(file: File) -> Self {
+        Self {
+            file,
+            cursor: Mutex::new(()),
+        }
+    }
 }
 
 impl DiskFile for RealFile {

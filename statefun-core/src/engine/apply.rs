@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::engine::cut::EpochBody;
-use crate::engine::index::Index;
+use crate::engine::cut::{EpochBody, EpochPart};
+use crate::engine::index::{Index, prefetch, prefetch_all};
 use crate::engine::rows::framing;
 use crate::engine::shared::EngineError;
+use crate::engine::slab::{Slab, advise_huge};
 use crate::log::{LogError, LogReader, LoggedEpoch};
 use crate::state::{RowChange, StateError, StateStore};
 
@@ -19,10 +20,80 @@ pub(crate) const READ_BYTES: usize = 8 << 20;
 /// Rows whose places are fetched ahead together.
 const GROUP: usize = 16;
 
+/// Memory for rows, in pieces that are never moved.
+#[derive(Debug, Default)]
+struct Arena {
+    pieces: Vec<Vec<u8>>,
+    /// The piece that is being filled.
+    current: usize,
+    len: usize,
+}
+
+/// Bytes of a piece; a larger row gets a piece of its own.
+const PIECE_BYTES: usize = 4 << 20;
+
+/// A place in an arena.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    piece: u32,
+    offset: u32,
+}
+
+impl Arena {
+    fn push(&mut self, key: &[u8], value: &[u8]) -> Place {
+        let bytes = key.len() + value.len();
+        let fits = |piece: &Vec<u8>| piece.capacity() - piece.len() >= bytes;
+        while self.pieces.get(self.current).is_some_and(|piece| !fits(piece)) {
+            self.current += 1;
+        }
+        if self.current == self.pieces.len() {
+            let memory = Vec::with_capacity(PIECE_BYTES.max(bytes));
+            advise_huge(&memory);
+            self.pieces.push(memory);
+        }
+        let mut place = Place {
+            piece: self.current as u32,
+            offset: 0,
+        };
+        if let Some(piece) = self.pieces.get_mut(self.current) {
+            place.offset = piece.len() as u32;
+            piece.extend_from_slice(key);
+            piece.extend_from_slice(value);
+            self.len += bytes;
+        }
+        place
+    }
+
+    /// So many bytes, `from` behind a place.
+    fn get(&self, place: Place, from: usize, len: usize) -> &[u8] {
+        let start = place.offset as usize + from;
+        self.pieces
+            .get(place.piece as usize)
+            .and_then(|piece| piece.get(start..start + len))
+            .unwrap_or_default()
+    }
+
+    fn overwrite(&mut self, place: Place, from: usize, bytes: &[u8]) {
+        let start = place.offset as usize + from;
+        let piece = self.pieces.get_mut(place.piece as usize);
+        if let Some(old) = piece.and_then(|piece| piece.get_mut(start..start + bytes.len())) {
+            old.copy_from_slice(bytes);
+        }
+    }
+
+    fn clear(&mut self) {
+        self.pieces.retain(|piece| piece.capacity() <= PIECE_BYTES);
+        for piece in &mut self.pieces {
+            piece.clear();
+        }
+        (self.current, self.len) = (0, 0);
+    }
+}
+
 /// A row of a window: where its key stands in the arena, its value behind it.
 struct Row {
     hash: u64,
-    at: usize,
+    at: Place,
     key_len: u32,
     /// Room for the value behind the key, in bytes.
     room: u32,
@@ -33,8 +104,8 @@ struct Row {
 /// The newest changes of rows over consecutive epochs.
 pub(crate) struct Window {
     index: Index,
-    rows: Vec<Row>,
-    arena: Vec<u8>,
+    rows: Slab<Row>,
+    arena: Arena,
     last: Option<u64>,
     log_bytes: usize,
 }
@@ -43,8 +114,8 @@ impl Window {
     pub(crate) fn new() -> Self {
         Self {
             index: Index::new(),
-            rows: Vec::new(),
-            arena: Vec::new(),
+            rows: Slab::new(),
+            arena: Arena::default(),
             last: None,
             log_bytes: 0,
         }
@@ -57,7 +128,7 @@ impl Window {
 
     /// What it occupies in memory, roughly, in bytes.
     pub(crate) fn bytes(&self) -> usize {
-        self.arena.len() + self.rows.len() * size_of::<Row>() + self.index.bytes()
+        self.arena.len + self.rows.len() * size_of::<Row>() + self.index.bytes()
     }
 
     /// Bytes of log records that went into it.
@@ -65,14 +136,38 @@ impl Window {
         self.log_bytes
     }
 
-    /// Takes in the next epoch.
+    /// Forgets everything, and keeps the memory for what comes.
+    pub(crate) fn clear(&mut self) {
+        self.index.clear();
+        self.rows.clear();
+        self.arena.clear();
+        self.last = None;
+        self.log_bytes = 0;
+    }
+
+    /// Takes in the next epoch, as it was read back.
     pub(crate) fn add(&mut self, epoch: &LoggedEpoch) -> Result<(), EngineError> {
-        let malformed =
-            || EngineError::Thread(format!("the record of epoch {} is malformed", epoch.epoch));
-        let body = EpochBody::parse(&epoch.body).ok_or_else(malformed)?;
+        let body = EpochBody::parse(&epoch.body).ok_or_else(|| malformed(epoch.epoch))?;
+        let sections = body.sections.iter().map(|section| section.rows);
+        self.add_rows(epoch.epoch, sections, epoch.body.len())
+    }
+
+    /// Takes in the next epoch, as it was written.
+    pub(crate) fn add_parts(&mut self, epoch: u64, parts: &[EpochPart]) -> Result<(), EngineError> {
+        let sections = parts.iter().map(|part| &part.rows[..]);
+        self.add_rows(epoch, sections, parts.iter().map(EpochPart::bytes).sum())
+    }
+
+    fn add_rows<'a>(
+        &mut self,
+        epoch: u64,
+        sections: impl Iterator<Item = &'a [u8]>,
+        log_bytes: usize,
+    ) -> Result<(), EngineError> {
+        let malformed = || malformed(epoch);
         let mut group: Vec<(u64, &[u8], Option<&[u8]>)> = Vec::with_capacity(GROUP);
-        for section in &body.sections {
-            for row in framing::iter(section.rows) {
+        for section in sections {
+            for row in framing::iter(section) {
                 let (key, value) = row.ok_or_else(malformed)?;
                 if key.is_empty() {
                     return Err(malformed());
@@ -86,15 +181,24 @@ impl Window {
             }
             self.put_all(&mut group);
         }
-        self.last = Some(epoch.epoch);
-        self.log_bytes += epoch.body.len();
+        self.last = Some(epoch);
+        self.log_bytes += log_bytes;
         Ok(())
     }
 
     fn put_all(&mut self, group: &mut Vec<(u64, &[u8], Option<&[u8]>)>) {
+        let row_of = |hash| self.rows.get(self.index.candidate(hash)? as usize);
         for (hash, ..) in group.iter() {
-            if let Some(row) = self.index.candidate(*hash) {
-                self.prefetch_row(row);
+            if let Some(row) = row_of(*hash) {
+                prefetch_all(row);
+            }
+        }
+        for (hash, ..) in group.iter() {
+            if let Some(row) = row_of(*hash) {
+                let line = self.arena.get(row.at, 0, 1).as_ptr();
+                prefetch(line);
+                prefetch(line.wrapping_add(64));
+                prefetch(line.wrapping_add(128));
             }
         }
         for (hash, key, value) in group.drain(..) {
@@ -102,16 +206,8 @@ impl Window {
         }
     }
 
-    fn prefetch_row(&self, row: u32) {
-        if let Some(row) = self.rows.get(row as usize) {
-            crate::engine::index::prefetch(row);
-        }
-    }
-
-    fn key<'a>(arena: &'a [u8], row: &Row) -> &'a [u8] {
-        arena
-            .get(row.at..row.at + row.key_len as usize)
-            .unwrap_or_default()
+    fn key<'a>(arena: &'a Arena, row: &Row) -> &'a [u8] {
+        arena.get(row.at, 0, row.key_len as usize)
     }
 
     fn put(&mut self, hash: u64, key: &[u8], value: Option<&[u8]>) {
@@ -124,30 +220,22 @@ impl Window {
         let value = value.unwrap_or_default();
         if let Some(row) = known.and_then(|row| rows.get_mut(row as usize)) {
             if value.len() <= row.room as usize {
-                let at = row.at + row.key_len as usize;
-                if let Some(place) = arena.get_mut(at..at + value.len()) {
-                    place.copy_from_slice(value);
-                }
+                arena.overwrite(row.at, row.key_len as usize, value);
             } else {
-                row.at = arena.len();
+                row.at = arena.push(key, value);
                 row.room = value.len() as u32;
-                arena.extend_from_slice(key);
-                arena.extend_from_slice(value);
             }
             row.value_len = value_len;
             return;
         }
-        let row = Row {
+        let number = rows.len() as u32;
+        rows.push(Row {
             hash,
-            at: arena.len(),
+            at: arena.push(key, value),
             key_len: key.len() as u32,
             room: value.len() as u32,
             value_len,
-        };
-        arena.extend_from_slice(key);
-        arena.extend_from_slice(value);
-        let number = rows.len() as u32;
-        rows.push(row);
+        });
         self.index.insert(hash, number, |row| {
             rows.get(row as usize).map_or(0, |row| row.hash)
         });
@@ -163,7 +251,7 @@ impl Window {
         // Rows of different spaces never meet, so each space is sorted by itself, with the beginning of the rest of the key
         // in place, so that sorting seldom has to follow it.
         let mut spaces: BTreeMap<u8, Vec<(u128, &Row)>> = BTreeMap::new();
-        for row in rows {
+        for row in rows.iter() {
             let key = Self::key(arena, row);
             let space = key.first().copied().unwrap_or_default();
             spaces.entry(space).or_default().push((prefix(key), row));
@@ -175,17 +263,30 @@ impl Window {
                     .then_with(|| Self::key(arena, a).cmp(Self::key(arena, b)))
             });
         }
-        let mut changes = spaces.values().flatten().map(|(_, row)| -> RowChange<'_> {
-            let value = row.at + row.key_len as usize;
+        let sorted: Vec<&Row> = spaces.values().flatten().map(|(_, row)| *row).collect();
+        drop(spaces);
+        let mut changes = sorted.iter().enumerate().map(|(at, row)| -> RowChange<'_> {
+            // They stand in the order of their first change: what comes next is somewhere else.
+            if let Some(row) = sorted.get(at + 2 * GROUP) {
+                prefetch_all(*row);
+            }
+            if let Some(row) = sorted.get(at + GROUP) {
+                prefetch(arena.get(row.at, 0, 1).as_ptr());
+            }
             let value = row
                 .value_len
-                .map(|len| arena.get(value..value + len as usize).unwrap_or_default());
+                .map(|len| arena.get(row.at, row.key_len as usize, len as usize));
             (Self::key(arena, row), value)
         });
         store.apply(last, &mut changes)?;
-        *self = Self::new();
+        drop(sorted);
+        self.clear();
         Ok(Some(last))
     }
+}
+
+fn malformed(epoch: u64) -> EngineError {
+    EngineError::Thread(format!("the record of epoch {epoch} is malformed"))
 }
 
 /// The key's bytes behind the space: key group, function type and the beginning of the id.

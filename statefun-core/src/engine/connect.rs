@@ -19,7 +19,7 @@ use crate::engine::worker::partition_address;
 use crate::id::MessageTypeId;
 use crate::io::clients::Clients;
 use crate::io::egress::{Egress, EgressContext};
-use crate::io::ingress::{Ingress, IngressContext, SourceStatus, Waker};
+use crate::io::ingress::{Ingress, IngressContext, SourceStatus};
 use crate::log::EpochLog;
 use crate::state::keys::{Space, parse_address_key, take_escaped};
 use crate::state::{StateError, StateReader};
@@ -42,29 +42,27 @@ impl Connect<'_> {
         clients: &Arc<Clients>,
     ) -> Result<Vec<Vec<ActiveSource>>, EngineError> {
         let mut sources: Vec<Vec<ActiveSource>> = (0..workers).map(|_| Vec::new()).collect();
-        let wakers: Vec<Waker> = (0..workers)
-            .map(|worker| {
-                let shared = self.shared.clone();
-                Waker::new(move || shared.call(worker))
-            })
-            .collect();
+        let wakers: Vec<_> = (0..workers).map(|worker| self.shared.waker(worker)).collect();
         for (id, mut ingress) in ingresses {
+            let index = self.registry.ingress_index(&id);
+            let decoder = self.registry.decoder();
             let context = IngressContext {
                 positions: positions(store, &id)?,
                 id,
                 workers,
-                decoder: self.registry.decoder(),
+                decoder: match index {
+                    Some(index) => decoder.with_limit(self.registry.record_limit(index)),
+                    None => decoder,
+                },
                 runtime: self.runtime.clone(),
                 stopping: self.stopping.clone(),
                 full: self.shared.full(),
                 clients: clients.clone(),
                 wakers: wakers.clone(),
                 key_groups: self.registry.key_groups,
+                limits: self.registry.message_limits(),
             };
-            let index = self
-                .registry
-                .ingress_index(&context.id)
-                .ok_or_else(|| context.error("it is not wired"))?;
+            let index = index.ok_or_else(|| context.error("it is not wired"))?;
             for partition in ingress.open(&context)? {
                 let own = sources.get_mut(partition.worker).ok_or_else(|| {
                     context.error(format_args!(

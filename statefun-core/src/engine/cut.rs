@@ -23,7 +23,7 @@ use crate::io::ingress::Ack;
 pub(crate) struct EpochPart {
     pub(crate) epoch: u64,
     pub(crate) worker: u32,
-    /// Row changes since the last cut, one per row.
+    /// Row changes since the last cut, in order: where a row stands twice, the later counts.
     pub(crate) rows: Vec<u8>,
     pub(crate) row_count: usize,
     /// The mailbox at the cut, and what was in flight to it.
@@ -36,6 +36,18 @@ pub(crate) struct EpochPart {
     pub(crate) responses: Vec<ClientResponse>,
     /// Records of ingresses to be acknowledged when the epoch is durable.
     pub(crate) acks: Vec<Ack>,
+}
+
+impl EpochPart {
+    /// What it takes of the epoch's record, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.rows.len() + self.carried.len() + self.egress.len()
+    }
+
+    /// What its buffers occupy, in bytes.
+    pub(crate) fn buffer_bytes(&self) -> usize {
+        self.rows.capacity() + self.carried.capacity() + self.egress.capacity()
+    }
 }
 
 /// How far a sink has accepted.
@@ -51,6 +63,9 @@ pub(crate) struct SinkPosition {
 /// Egress records: `egress id hash (u64) · message type id (u64) · length (u32) · payload`.
 pub(crate) mod egress_framing {
     use crate::id::MessageTypeId;
+
+    /// What precedes a payload.
+    pub(crate) const HEADER_BYTES: usize = 20;
 
     /// One record.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +90,7 @@ pub(crate) mod egress_framing {
             out.truncate(start);
             return Err(error);
         }
-        let len = (out.len() - start - 20) as u32;
+        let len = (out.len() - start - HEADER_BYTES) as u32;
         if let Some(header) = out.get_mut(start + 16..start + 20) {
             header.copy_from_slice(&len.to_le_bytes());
         }

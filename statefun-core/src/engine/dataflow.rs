@@ -119,7 +119,6 @@ fn run(timely: &mut timely::worker::Worker, driver: Rc<RefCell<Driver>>, shared:
         };
         timely.step_or_park(pause);
         shared.set_sleeping(index, false);
-        driver.borrow_mut().woke();
         activator.activate();
         timely.step();
     }

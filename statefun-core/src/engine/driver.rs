@@ -19,9 +19,9 @@ use crate::io::ingress::{Ack, Record, Source, SourceStatus};
 use crate::steps::{Step, reached};
 
 /// Messages run between two looks at what comes from elsewhere.
-const RUN_BUDGET: usize = 2048;
+const RUN_BUDGET: usize = 1024;
 /// Messages run before a cut, so that little is carried.
-const CUT_BUDGET: usize = 4096;
+const CUT_BUDGET: usize = 1024;
 /// Records taken from the sources at a time.
 const POLL_RECORDS: usize = 256;
 /// Runnable messages on a worker above which it takes nothing in.
@@ -87,9 +87,8 @@ pub(crate) struct Driver {
     inbox: Receiver<ToWorker>,
     outlets: Outlets,
     sources: Vec<ActiveSource>,
-    clock: WallClock,
+    clock: Arc<WallClock>,
     records: Vec<Record>,
-    woken: bool,
     applied: u64,
 }
 
@@ -101,7 +100,7 @@ impl Driver {
         inbox: Receiver<ToWorker>,
         outlets: Outlets,
         sources: Vec<ActiveSource>,
-        clock: WallClock,
+        clock: Arc<WallClock>,
     ) -> Self {
         Self {
             index,
@@ -112,7 +111,6 @@ impl Driver {
             sources,
             clock,
             records: Vec::with_capacity(POLL_RECORDS),
-            woken: true,
             applied: 0,
         }
     }
@@ -205,8 +203,11 @@ impl Driver {
             && self.shared.durable.load(Ordering::Acquire) + 1 >= self.worker.epoch()
     }
 
-    /// Runs what is there before a cut.
+    /// Runs what is there before a cut. The others are told first: an epoch is complete when the last worker has cut.
     pub(crate) fn run_before_cut(&mut self) -> Result<(), WorkerError> {
+        if self.shared.request(self.worker.epoch() + 1) {
+            self.shared.wake_all();
+        }
         if self.shared.phase() < Phase::Frozen {
             self.run(CUT_BUDGET)?;
         }
@@ -242,6 +243,9 @@ impl Driver {
                 if !self.may_admit() || !self.poll_sources(POLL_RECORDS)? {
                     break;
                 }
+                if self.requested().is_some() || self.wants_cut() {
+                    break;
+                }
                 self.run(ADMIT_OWN)?;
             }
         } else if done >= TRICKLE && self.may_admit_some() {
@@ -272,12 +276,12 @@ impl Driver {
     /// Takes up to so many records from each source; false when none had any.
     fn poll_sources(&mut self, limit: usize) -> Result<bool, WorkerError> {
         let mut any = false;
-        let woken = std::mem::take(&mut self.woken) | self.shared.take_call(self.index);
+        let called = self.shared.take_call(self.index);
         for source in &mut self.sources {
             let due = match source.status {
                 SourceStatus::Ready => true,
-                SourceStatus::Idle => woken,
-                SourceStatus::After(pause) => woken || source.polled.elapsed() >= pause,
+                SourceStatus::Idle => called,
+                SourceStatus::After(pause) => called || source.polled.elapsed() >= pause,
                 SourceStatus::Finished => false,
             };
             if !due {
@@ -340,16 +344,16 @@ impl Driver {
         if self.shared.phase() >= Phase::Frozen {
             return self.requested().is_some() || !self.inbox.is_empty();
         }
-        let woken = self.woken || self.shared.is_called(self.index);
         self.worker.runnable() > 0
             || self.wants_cut()
             || self.requested().is_some()
             || !self.inbox.is_empty()
             || (self.shared.phase() == Phase::Running
-                && self.sources.iter().any(|source| {
-                    source.status == SourceStatus::Ready
-                        || (woken && source.status == SourceStatus::Idle)
-                })
+                && (self.shared.is_called(self.index)
+                    || self
+                        .sources
+                        .iter()
+                        .any(|source| source.status == SourceStatus::Ready))
                 && self.may_admit())
     }
 
@@ -362,6 +366,7 @@ impl Driver {
             at_most(due.since(self.now()).max(Duration::from_micros(200)));
         }
         if self.shared.phase() == Phase::Running {
+            let called = self.shared.is_called(self.index);
             for source in &self.sources {
                 match source.status {
                     SourceStatus::After(wait) => {
@@ -369,9 +374,7 @@ impl Driver {
                     }
                     // It has records that may not be admitted yet.
                     SourceStatus::Ready => at_most(Duration::from_millis(1)),
-                    SourceStatus::Idle if self.woken || self.shared.is_called(self.index) => {
-                        at_most(Duration::from_millis(1))
-                    }
+                    SourceStatus::Idle if called => at_most(Duration::from_millis(1)),
                     SourceStatus::Idle | SourceStatus::Finished => {}
                 }
             }
@@ -381,11 +384,6 @@ impl Driver {
 
     fn now(&self) -> Timestamp {
         self.clock.now()
-    }
-
-    /// Somebody called: sources that wait to be woken are polled again.
-    pub(crate) fn woke(&mut self) {
-        self.woken = true;
     }
 
     /// Ends the engine.

@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use crate::engine::registry::Registry;
 use crate::id::{Address, FunctionTypeId};
+use crate::sdk::caught::caught;
 use crate::sdk::message::{AnyMessage, CodecError, TypedValue};
 
 /// A message, from whom and for whom.
@@ -47,8 +48,8 @@ pub enum EnvelopeError {
 }
 
 impl Envelope {
-    /// Appends the envelope.
-    pub(crate) fn encode(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    /// Appends the envelope; returns how many bytes its body has. Nothing of it remains when it cannot be written.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) -> Result<usize, CodecError> {
         let start = out.len();
         out.extend_from_slice(&[0; 4]);
         push_address(out, &self.to);
@@ -56,23 +57,33 @@ impl Envelope {
         if let Some(from) = &self.from {
             push_address(out, from);
         }
+        let body;
         let written = if let Some(dynamic) = self.body.as_any().downcast_ref::<TypedValue>() {
             push_name(out, &dynamic.typename);
+            body = out.len();
             out.extend_from_slice(&dynamic.value);
             Ok(())
         } else {
-            push_name(out, self.body.message_type_name());
-            self.body.encode_any(out)
+            let name = self.body.message_type_name();
+            push_name(out, name);
+            body = out.len();
+            caught("its serializer", || self.body.encode_any(out))
+                .unwrap_or_else(|problem| Err(CodecError::new(name, problem)))
         };
-        if let Err(error) = written {
-            out.truncate(start);
-            return Err(error);
+        let len = u32::try_from(out.len() - start - 4)
+            .map_err(|_| CodecError::new(self.body.message_type_name(), "it is beyond 4 GiB"));
+        let header = written.and(len);
+        match (header, out.get_mut(start..start + 4)) {
+            (Ok(len), Some(header)) => {
+                header.copy_from_slice(&len.to_le_bytes());
+                Ok(out.len() - body)
+            }
+            (Err(error), _) => {
+                out.truncate(start);
+                Err(error)
+            }
+            (Ok(_), None) => Ok(0),
         }
-        let len = (out.len() - start - 4) as u32;
-        if let Some(header) = out.get_mut(start..start + 4) {
-            header.copy_from_slice(&len.to_le_bytes());
-        }
-        Ok(())
     }
 
     /// Takes an envelope from the front of `bytes`, and moves `bytes` behind it.

@@ -3,6 +3,8 @@
 //! The hash is the address' own, computed once. A general hash map hides the place that a key will be looked up at, and
 //! fetching that place ahead for a group of messages is what lets a worker run at the speed of its caches.
 
+use crate::engine::slab::advise_huge;
+
 #[derive(Debug, Clone, Copy, Default)]
 struct Entry {
     tag: u32,
@@ -17,21 +19,40 @@ pub(crate) struct Index {
     len: usize,
 }
 
-/// Asks the processor to bring a cache line in; a hint without any effect on memory.
+/// Asks the processor to bring the cache line of a place in; a hint without any effect on memory.
 #[inline(always)]
-pub(crate) fn prefetch<T>(place: &T) {
+pub(crate) fn prefetch(place: *const u8) {
     #[cfg(target_arch = "x86_64")]
     #[expect(
         unsafe_code,
         reason = "the intrinsic is unsafe to call, yet reads nothing and cannot fault"
     )]
-    // SAFETY: prefetching is a hint; it neither reads nor writes, and the address is that of a live reference.
+    // SAFETY: prefetching is a hint; it neither reads nor writes, whatever the address.
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch(std::ptr::from_ref(place).cast(), _MM_HINT_T0);
+        _mm_prefetch(place.cast(), _MM_HINT_T0);
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = place;
+}
+
+/// Asks for the first cache lines of some bytes.
+#[inline(always)]
+pub(crate) fn prefetch_front(bytes: &[u8]) {
+    prefetch(bytes.as_ptr());
+    if bytes.len() > 64 {
+        prefetch(bytes.as_ptr().wrapping_add(64));
+    }
+}
+
+/// Asks for all cache lines of a value.
+#[inline(always)]
+pub(crate) fn prefetch_all<T>(value: &T) {
+    const LINE: usize = 64;
+    let start: *const u8 = std::ptr::from_ref(value).cast();
+    for offset in (0..size_of::<T>()).step_by(LINE) {
+        prefetch(start.wrapping_add(offset));
+    }
 }
 
 impl Index {
@@ -40,6 +61,12 @@ impl Index {
             entries: vec![Entry::default(); 64],
             len: 0,
         }
+    }
+
+    /// Forgets everything, and keeps the memory.
+    pub(crate) fn clear(&mut self) {
+        self.entries.fill(Entry::default());
+        self.len = 0;
     }
 
     fn mask(&self) -> usize {
@@ -54,7 +81,7 @@ impl Index {
     #[inline]
     pub(crate) fn prefetch(&self, hash: u64) {
         if let Some(entry) = self.entries.get(hash as usize & self.mask()) {
-            prefetch(entry);
+            prefetch_all(entry);
         }
     }
 
@@ -86,7 +113,10 @@ impl Index {
     pub(crate) fn insert(&mut self, hash: u64, slot: u32, hash_of: impl Fn(u32) -> u64) {
         if (self.len + 1) * 4 > self.entries.len() * 3 {
             let size = self.entries.len() * 2;
-            let old = std::mem::replace(&mut self.entries, vec![Entry::default(); size]);
+            let mut larger = Vec::with_capacity(size);
+            advise_huge(&larger);
+            larger.resize(size, Entry::default());
+            let old = std::mem::replace(&mut self.entries, larger);
             for entry in old.into_iter().filter(|entry| entry.slot != 0) {
                 self.place(hash_of(entry.slot - 1), entry.slot);
             }

@@ -2,14 +2,16 @@
 //!
 //! An instance stays while its rows are not in the state store yet; beyond the cache budget, those not used lately go.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use crate::clock::Timestamp;
-use crate::engine::index::{Index, prefetch};
+use crate::engine::index::{Index, prefetch_all};
+use crate::engine::registry::check_size;
 use crate::engine::rows::SharedRows;
+use crate::engine::slab::Slab;
 use crate::id::{Address, KeyGroups};
-use crate::module::description::Expiration;
+use crate::module::description::{Expiration, StateKind};
+use crate::sdk::caught::caught;
 use crate::sdk::context::{Context, InvocationScope};
 use crate::sdk::error::HandlerError;
 use crate::sdk::function::{
@@ -17,7 +19,8 @@ use crate::sdk::function::{
 };
 use crate::sdk::message::{AnyMessage, Message, TypedValue};
 use crate::sdk::state::{
-    Flush, PersistedState, RowBytes, RowValue, StateSite, StateVisitor, schema_id, state_id,
+    Flush, PersistedState, RowBytes, RowValue, StateSite, StateVisitor, Unwritten,
+    may_be_unwritable, schema_id, state_id,
 };
 use crate::state::StateError;
 use crate::state::keys::{Space, push_address};
@@ -34,11 +37,16 @@ pub enum Invoked {
 
 /// What a cut took from a table.
 #[doc(hidden)]
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default)]
 pub struct TableCut {
     /// Rows written.
     pub rows: usize,
+    /// Instances that are not wholly written, since a value of theirs cannot be: they count as changed still.
+    pub unwritten: Vec<(Address, StateError)>,
 }
+
+/// States larger than this are written at the cut only, however often they change, in bytes.
+const EARLY_BYTES: usize = 4096;
 
 /// The number of an instance within its table.
 pub(crate) type SlotId = u32;
@@ -71,7 +79,9 @@ pub trait FunctionTable {
         body: &dyn AnyMessage,
         scope: InvocationScope<'_>,
     ) -> Invoked;
-    /// Writes the rows that changed since the last cut.
+    /// An epoch begins: what changes from now on belongs to it.
+    fn enter(&mut self, epoch: u64);
+    /// Writes the rows that changed since the last cut. Where one was written twice, the later counts.
     fn cut(&mut self, epoch: u64, section: &mut Vec<u8>) -> Result<TableCut, StateError>;
     /// Whether anything changed since the last cut.
     fn is_dirty(&self) -> bool;
@@ -108,22 +118,32 @@ struct StateInfo {
     schema: u32,
     expiration: Expiration,
     name: Rc<str>,
+    /// Whether what an invocation makes of it is to be checked at once, and not only at the cut.
+    checked: bool,
 }
 
 /// See the module's page.
 pub(crate) struct InstanceTable<F: StatefulFunction> {
     index: Index,
-    slots: Vec<Slot<F>>,
+    slots: Slab<Slot<F>>,
     free: Vec<SlotId>,
     dirty: Vec<SlotId>,
+    epoch: u64,
+    /// Rows of the current epoch that were written when their invocation ended, while they were in the processor's cache: at the
+    /// cut, each would have to be fetched again. An instance that changes once more in the epoch is written again at the cut.
+    early: Vec<u8>,
+    early_rows: usize,
+    writes_early: bool,
     handlers: Vec<Handler<F>>,
     states: Vec<StateInfo>,
     row_states: Vec<u32>,
     watch_states: bool,
+    check_states: bool,
     factory: Option<Factory>,
     rows: SharedRows,
     key_groups: KeyGroups,
     fan_out: usize,
+    message_bytes: usize,
     state_bytes: usize,
     heap_bytes: usize,
     hand: usize,
@@ -180,6 +200,7 @@ impl<F: StatefulFunction> InstanceTable<F> {
                 schema: schema_id(&state.shape),
                 expiration: state.expiration,
                 name: state.name.as_str().into(),
+                checked: state.kind == StateKind::Registry || may_be_unwritable(&state.shape),
             })
             .collect();
         let row_states = states
@@ -191,19 +212,26 @@ impl<F: StatefulFunction> InstanceTable<F> {
         let expires = states
             .iter()
             .any(|state| state.expiration != Expiration::None);
+        let check_states = states.iter().any(|state| state.checked);
         Ok(Box::new(Self {
             index: Index::new(),
-            slots: Vec::new(),
+            slots: Slab::new(),
             free: Vec::new(),
             dirty: Vec::new(),
+            epoch: 0,
+            early: Vec::new(),
+            early_rows: 0,
+            writes_early: !facts.needs_site,
             handlers: F::handlers(),
             states,
             row_states,
             watch_states: expires || facts.needs_site,
+            check_states,
             factory,
             rows: site.rows,
             key_groups: site.key_groups,
             fan_out: definition.limits.fan_out as usize,
+            message_bytes: definition.limits.message_bytes as usize,
             state_bytes: definition.limits.state_bytes as usize,
             heap_bytes: 0,
             hand: 0,
@@ -237,7 +265,10 @@ impl<F: StatefulFunction> InstanceTable<F> {
                 .find(|handler| handler.message.type_id == TypedValue::TYPE_ID);
             let handler = any.ok_or_else(|| not_accepted::<F>(body.message_type_name()))?;
             let mut value = Vec::new();
-            body.encode_any(&mut value)
+            caught("its serializer", || body.encode_any(&mut value))
+                .map_err(HandlerError::permanent)?
+                .map_err(HandlerError::permanent)?;
+            check_size(F::TYPENAME, self.message_bytes, value.len())
                 .map_err(HandlerError::permanent)?;
             let typename = body.message_type_name().into();
             return Ok((
@@ -363,6 +394,33 @@ impl StateVisitor for Commit<'_> {
     }
 }
 
+/// Whether an invocation's changes can be written, where that is not certain.
+struct Check<'a> {
+    states: &'a [StateInfo],
+    address: &'a Address,
+    error: Option<StateError>,
+}
+impl StateVisitor for Check<'_> {
+    fn visit<S: PersistedState>(&mut self, index: usize, state: &mut S) {
+        if let Some(info) = self.states.get(index).filter(|info| info.checked)
+            && let Err(problem) = state.check()
+        {
+            let error = || info.encode_error(self.address, problem);
+            self.error.get_or_insert_with(error);
+        }
+    }
+}
+
+impl StateInfo {
+    fn encode_error(&self, address: &Address, problem: String) -> StateError {
+        StateError::Encode {
+            state: self.name.to_string(),
+            address: address.to_string(),
+            problem,
+        }
+    }
+}
+
 struct Rollback;
 impl StateVisitor for Rollback {
     fn visit<S: PersistedState>(&mut self, _index: usize, state: &mut S) {
@@ -372,12 +430,48 @@ impl StateVisitor for Rollback {
 
 struct FlushAll<'a> {
     section: &'a mut Vec<u8>,
-    prefix: &'a [u8],
+    prefix: &'a mut Vec<u8>,
     states: &'a [StateInfo],
-    address: &'a Address,
     rows: usize,
     bytes: usize,
-    error: Option<StateError>,
+    /// A state whose value cannot be written.
+    unwritten: Option<(&'a StateInfo, String)>,
+    failed: Option<StateError>,
+}
+
+impl<'a> FlushAll<'a> {
+    fn new(
+        section: &'a mut Vec<u8>,
+        prefix: &'a mut Vec<u8>,
+        states: &'a [StateInfo],
+    ) -> Self {
+        Self {
+            section,
+            prefix,
+            states,
+            rows: 0,
+            bytes: 0,
+            unwritten: None,
+            failed: None,
+        }
+    }
+
+    /// Writes what changed of an instance, and notes its size in it and in the sum of all.
+    fn slot<F: StatefulFunction>(
+        &mut self,
+        slot: &mut Slot<F>,
+        key_groups: KeyGroups,
+        heap_bytes: &mut usize,
+    ) {
+        let Some(function) = slot.function.as_mut() else {
+            return;
+        };
+        self.prefix.clear();
+        push_address(self.prefix, Space::State, key_groups, &slot.address);
+        function.visit_states(self);
+        *heap_bytes = *heap_bytes + self.bytes - slot.row_bytes as usize;
+        slot.row_bytes = self.bytes as u32;
+    }
 }
 impl StateVisitor for FlushAll<'_> {
     #[inline]
@@ -396,24 +490,14 @@ impl StateVisitor for FlushAll<'_> {
         let flushed = state.flush(&mut flush);
         self.rows += flush.rows;
         self.bytes += flush.bytes + state.heap_bytes();
-        if let Err(problem) = flushed
-            && self.error.is_none()
-        {
-            self.error = Some(StateError::Encode {
-                state: info.name.to_string(),
-                address: self.address.to_string(),
-                problem,
-            });
+        match flushed {
+            Ok(()) => {}
+            Err(Unwritten::Value(problem)) => {
+                self.unwritten.get_or_insert((info, problem));
+            }
+            Err(Unwritten::Store(error)) => self.failed = Some(error),
         }
     }
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("the handler panicked: {}", text.unwrap_or("(no message)"))
 }
 
 impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
@@ -429,8 +513,7 @@ impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
             .candidate(hash)
             .and_then(|slot| self.slots.get(slot as usize))
         {
-            prefetch(slot);
-            prefetch(&slot.busy);
+            prefetch_all(slot);
         }
     }
 
@@ -563,9 +646,7 @@ impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
         }
         let message = converted.as_deref().unwrap_or(body);
         let mut context = Context::<F>::new(scope);
-        let result = catch_unwind(AssertUnwindSafe(|| {
-            handler(function, message, &mut context)
-        }));
+        let result = caught("the handler", || handler(function, message, &mut context));
         let effects = &mut *context.scope().effects;
         let sent = effects.sends.len() + effects.delayed.len() + effects.egress_records as usize;
         let error = match result {
@@ -580,7 +661,19 @@ impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
             },
             Ok(Some(Err(error))) => Some(error),
             Ok(None) => Some(not_accepted::<F>(message.message_type_name())),
-            Err(panic) => Some(HandlerError::new(panic_text(&*panic))),
+            Err(panic) => Some(HandlerError::new(panic)),
+        };
+        let error = match error {
+            None if self.check_states => {
+                let mut check = Check {
+                    states: &self.states,
+                    address: &slot.address,
+                    error: None,
+                };
+                function.visit_states(&mut check);
+                check.error.map(HandlerError::permanent)
+            }
+            error => error,
         };
         if let Some(error) = error {
             effects.clear();
@@ -601,65 +694,78 @@ impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
             dirty,
         };
         function.visit_states(&mut commit);
-        if commit.dirty && !slot.dirty {
-            slot.dirty = true;
-            self.dirty.push(slot_id);
+        if !commit.dirty || slot.dirty {
+            return Invoked::Done;
         }
+        let early = self.writes_early
+            && slot.written < self.epoch
+            && slot.row_bytes as usize <= EARLY_BYTES;
+        if early {
+            slot.written = self.epoch;
+            let mut flush = FlushAll::new(&mut self.early, &mut self.prefix, &self.states);
+            flush.slot(slot, self.key_groups, &mut self.heap_bytes);
+            self.early_rows += flush.rows;
+            if flush.failed.is_none() && flush.unwritten.is_none() {
+                return Invoked::Done;
+            }
+            // The cut tries again, and says what is wrong.
+        }
+        slot.dirty = true;
+        self.dirty.push(slot_id);
         Invoked::Done
     }
 
     fn cut(&mut self, epoch: u64, section: &mut Vec<u8>) -> Result<TableCut, StateError> {
         const AHEAD: usize = 8;
-        let mut cut = TableCut::default();
-        let dirty = std::mem::take(&mut self.dirty);
+        let mut cut = TableCut {
+            rows: std::mem::take(&mut self.early_rows),
+            ..TableCut::default()
+        };
+        if section.is_empty() {
+            std::mem::swap(section, &mut self.early);
+        } else {
+            section.extend_from_slice(&self.early);
+            self.early.clear();
+        }
+        let mut dirty = std::mem::take(&mut self.dirty);
+        let mut again = Vec::new();
         for (position, slot_id) in dirty.iter().enumerate() {
             if let Some(next) = dirty
                 .get(position + AHEAD)
                 .and_then(|next| self.slots.get(*next as usize))
             {
-                prefetch(next);
-                prefetch(&next.busy);
+                prefetch_all(next);
             }
             let Some(slot) = self.slots.get_mut(*slot_id as usize) else {
                 continue;
             };
             slot.dirty = false;
             slot.written = epoch;
-            let Some(function) = slot.function.as_mut() else {
-                continue;
-            };
-            self.prefix.clear();
-            push_address(
-                &mut self.prefix,
-                Space::State,
-                self.key_groups,
-                &slot.address,
-            );
-            let mut flush = FlushAll {
-                section,
-                prefix: &self.prefix,
-                states: &self.states,
-                address: &slot.address,
-                rows: 0,
-                bytes: 0,
-                error: None,
-            };
-            function.visit_states(&mut flush);
-            if let Some(error) = flush.error {
+            let mut flush = FlushAll::new(section, &mut self.prefix, &self.states);
+            flush.slot(slot, self.key_groups, &mut self.heap_bytes);
+            if let Some(error) = flush.failed {
                 return Err(error);
             }
             cut.rows += flush.rows;
-            let bytes = flush.bytes as u32;
-            self.heap_bytes = self.heap_bytes + bytes as usize - slot.row_bytes as usize;
-            slot.row_bytes = bytes;
+            if let Some((info, problem)) = flush.unwritten {
+                let error = info.encode_error(&slot.address, problem);
+                cut.unwritten.push((slot.address.clone(), error));
+                slot.dirty = true;
+                again.push(*slot_id);
+            }
         }
+        dirty.clear();
+        dirty.append(&mut again);
         self.dirty = dirty;
-        self.dirty.clear();
         Ok(cut)
     }
 
+    fn enter(&mut self, epoch: u64) {
+        self.epoch = epoch;
+    }
+
     fn is_dirty(&self) -> bool {
-        !self.dirty.is_empty()
+        !self.dirty.is_empty() || !self.early.is_empty()
     }
 
     fn bytes(&self) -> usize {

@@ -1,5 +1,6 @@
 //! The engine: workers that run functions, epochs that make their effects durable together.
 
+pub(crate) mod applier;
 pub(crate) mod apply;
 pub(crate) mod commit;
 pub(crate) mod connect;
@@ -17,8 +18,11 @@ pub(crate) mod request;
 pub(crate) mod rows;
 pub mod shared;
 pub(crate) mod sinks;
+pub(crate) mod slab;
 pub mod start;
 pub(crate) mod stored;
+#[cfg(test)]
+mod tests;
 pub(crate) mod threads;
 pub(crate) mod timers;
 pub(crate) mod waiting;

@@ -93,6 +93,7 @@ pub(crate) fn recover(setup: &mut EngineSetup) -> Result<Recovered, StartError> 
     let mut last = Vec::new();
     let store = Arc::new(FjallStore::open(&directory.state(), STORE_CACHE_BYTES)?);
     let mut options = OpenOptions::new(lineage);
+    await_merging(&*store);
     options.applied_epoch = store.applied_epoch()?;
     let opened = open_log(setup, &options, &mut last)?;
     let applied = catch_up(
@@ -166,6 +167,21 @@ pub(crate) fn recover(setup: &mut EngineSetup) -> Result<Recovered, StartError> 
     recovered.summary.duration = watch.elapsed();
     Ok(recovered)
 }
+
+/// A process that is killed soon after each start would give the store more with every start than it comes to merge, until
+/// reading takes all its time: so merging comes first. A store that cannot merge says so elsewhere.
+fn await_merging(store: &dyn StateStore) {
+    let watch = Stopwatch::start();
+    while store.is_crowded() && store.check().is_ok() && watch.elapsed() < MERGE_FOR {
+        crate::clock::pause(Duration::from_millis(2));
+    }
+    if watch.elapsed() > MERGE_FOR / 30 {
+        tracing::info!(took = ?watch.elapsed(), "the state store had much to merge");
+    }
+}
+
+/// How long recovery lets the store merge, at most.
+const MERGE_FOR: Duration = Duration::from_secs(30);
 
 /// What fjall may use for the blocks of its tables, in bytes.
 const STORE_CACHE_BYTES: u64 = 64 << 20;

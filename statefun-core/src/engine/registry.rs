@@ -7,7 +7,8 @@ use thiserror::Error;
 
 use crate::engine::request::RequestFunction;
 use crate::id::{Address, FunctionTypeId, KeyGroups, MessageTypeId, TypeName};
-use crate::io::ingress::{Decoder, Record};
+use crate::io::ingress::{Decoder, MessageLimits};
+use crate::sdk::caught::caught;
 use crate::sdk::context::SendError;
 use crate::sdk::egress::egress_hash;
 use crate::sdk::function::{Factory, FunctionDefinition, StatefulFunction};
@@ -99,6 +100,8 @@ pub struct Registry {
     by_ordinal: Vec<Option<u16>>,
     by_id: HashMap<FunctionTypeId, TypeName>,
     accepts: Vec<Vec<MessageTypeId>>,
+    /// The largest message of each function, in bytes: those to it, and the records that it writes to egresses.
+    message_bytes: Vec<usize>,
     /// The hashes of the egresses that each function may write to: those that it declares and that there are.
     writes: Vec<Vec<u64>>,
     messages: BTreeMap<MessageTypeId, MessageDefinition>,
@@ -192,6 +195,10 @@ impl Registry {
                         .collect()
                 })
                 .collect(),
+            message_bytes: functions
+                .iter()
+                .map(|function| function.limits.message_bytes as usize)
+                .collect(),
             written: written_types(&functions),
             functions,
             factories: parts.factories.into_iter().collect(),
@@ -269,6 +276,40 @@ impl Registry {
         Decoder::new(self.messages.values().copied())
     }
 
+    /// The largest message of a function, in bytes.
+    #[inline]
+    pub(crate) fn message_limit(&self, function: TypeName) -> usize {
+        self.function_index(function)
+            .and_then(|index| self.message_bytes.get(index))
+            .copied()
+            .unwrap_or(usize::MAX)
+    }
+
+    /// Whether a function takes an encoded message of so many bytes.
+    pub(crate) fn check_size(&self, function: TypeName, bytes: usize) -> Result<(), SendError> {
+        check_size(function.as_str(), self.message_limit(function), bytes)
+    }
+
+    /// The limits of all functions.
+    pub(crate) fn message_limits(&self) -> MessageLimits {
+        let functions = self.functions.iter().map(|function| function.typename);
+        functions
+            .map(|name| (name, self.message_limit(name)))
+            .collect()
+    }
+
+    /// The largest record of an ingress, in bytes: what all its targets take. Routers read records of any size.
+    pub(crate) fn record_limit(&self, ingress: u16) -> usize {
+        let targets = self
+            .ingress(ingress)
+            .map_or(&[][..], |wiring| &wiring.targets);
+        targets
+            .iter()
+            .map(|target| self.message_limit(*target))
+            .min()
+            .unwrap_or(usize::MAX)
+    }
+
     /// Whether a dynamic send can be delivered.
     pub(crate) fn check_accepts(
         &self,
@@ -287,7 +328,9 @@ impl Registry {
             None => (body.message_type(), body.message_type_name()),
         };
         if accepts.contains(&id) || accepts.contains(&TypedValue::TYPE_ID) {
-            return Ok(());
+            return typed_value.map_or(Ok(()), |value| {
+                self.check_size(target.function(), value.value.len())
+            });
         }
         Err(SendError::NotAccepted {
             function: target.function().to_string(),
@@ -314,60 +357,86 @@ impl Registry {
             .map(|wiring| &wiring.spec)
     }
 
-    /// Takes a record to its targets and through its routers.
+    /// Takes a record to its targets and through its routers. The value is taken; when it fails, it is given
+    /// back where the ingress keeps such records.
     pub(crate) fn route(
         &self,
         ingress: u16,
         record: RecordInfo<'_>,
         target: Option<Address>,
-        value: Box<dyn AnyMessage>,
+        value: &mut Option<Box<dyn AnyMessage>>,
         out: &mut Vec<Forward>,
     ) -> Result<(), String> {
+        let Some(body) = value.take() else {
+            return Err("the record has no value".to_owned());
+        };
         if let Some(to) = target {
-            self.check_accepts(&to, &*value)
-                .map_err(|error| error.to_string())?;
-            out.push(Forward { to, body: value });
+            if let Err(error) = self.check_accepts(&to, &*body) {
+                *value = Some(body);
+                return Err(error.to_string());
+            }
+            out.push(Forward { to, body });
             return Ok(());
         }
         let Some(wiring) = self.ingresses.get(usize::from(ingress)) else {
             return Err(format!("there is no ingress number {ingress}"));
         };
-        let value = self.typed(value)?;
+        if matches!(wiring.spec.on_error, OnError::DeadLetter(_)) {
+            *value = Some(body.clone_any());
+        }
         let first = out.len();
+        let routed = self.route_by_wiring(wiring, record, body, out);
+        if routed.is_err() {
+            out.truncate(first);
+        }
+        routed
+    }
+
+    fn route_by_wiring(
+        &self,
+        wiring: &Wiring,
+        record: RecordInfo<'_>,
+        value: Box<dyn AnyMessage>,
+        out: &mut Vec<Forward>,
+    ) -> Result<(), String> {
+        // Each takes a value of its own, the last one the record's.
+        let mut value = Some(self.typed(value)?);
+        let mut left = wiring.routers.len() + wiring.spec.targets.len();
+        let mut take = || {
+            left -= 1;
+            if left == 0 {
+                value.take()
+            } else {
+                value.as_ref().map(|value| value.clone_any())
+            }
+        };
         for router in &wiring.routers {
             let from = out.len();
             let mut downstream = Downstream {
                 record,
                 out: &mut *out,
             };
-            let routed =
-                (router.route)(&*value, &mut downstream).map_err(|error| error.to_string());
+            let Some(value) = take() else { break };
+            let routed = caught("it", || (router.route)(value, &mut downstream))
+                .and_then(|routed| routed.map_err(|error| error.to_string()));
             let routed = routed.and_then(|()| {
                 out.iter()
                     .skip(from)
                     .try_for_each(|forward| self.check_forward(router, forward))
             });
-            if let Err(problem) = routed {
-                out.truncate(first);
-                return Err(format!("router `{}`: {problem}", router.name));
-            }
+            routed.map_err(|problem| format!("router `{}`: {problem}", router.name))?;
         }
         for target in &wiring.spec.targets {
             let Some(key) = record.key else {
-                out.truncate(first);
                 return Err(format!(
                     "the record has no key, and `{target}` needs one as its id"
                 ));
             };
             let to = Address::new(*target, key);
-            if let Err(error) = self.check_accepts(&to, &*value) {
-                out.truncate(first);
-                return Err(error.to_string());
-            }
-            out.push(Forward {
-                to,
-                body: value.clone_any(),
-            });
+            let Some(body) = take() else { break };
+            self.check_accepts(&to, &*body)
+                .map_err(|error| error.to_string())?;
+            out.push(Forward { to, body });
         }
         Ok(())
     }
@@ -404,15 +473,18 @@ impl Registry {
         }
         Ok(value)
     }
+}
 
-    /// What a record says of itself, for routers.
-    pub(crate) fn info(record: &Record) -> RecordInfo<'_> {
-        RecordInfo {
-            key: record.key.as_deref(),
-            headers: &record.headers,
-            timestamp: record.timestamp,
-        }
+/// Whether a message of so many bytes is within a function's limit.
+pub(crate) fn check_size(function: &str, limit: usize, bytes: usize) -> Result<(), SendError> {
+    if bytes > limit {
+        return Err(SendError::TooLarge {
+            function: function.to_owned(),
+            bytes,
+            limit,
+        });
     }
+    Ok(())
 }
 
 /// The types of egress records by number. A name is kept for the life of the process, as type names are.

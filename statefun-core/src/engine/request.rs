@@ -139,6 +139,9 @@ impl StatefulFunction for RequestFunction {
             },
         });
         definition.dynamic_sends = true;
+        // A message on its way to a function of the application, whose limit it is that counts.
+        definition.limits.message_bytes = u32::MAX;
+        definition.limits.state_bytes = u32::MAX;
         definition
     }
 
@@ -211,7 +214,7 @@ impl Handle<Request> for RequestFunction {
                 ingress,
                 record,
                 request.target,
-                Box::new(value),
+                &mut Some(Box::new(value)),
                 &mut forwards,
             ),
             None => Err(format!(

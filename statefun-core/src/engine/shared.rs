@@ -1,7 +1,7 @@
 //! What the threads of one process share: which epoch is asked for, durable, applied; how much is under way; and how it ends.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::Thread;
 
 use thiserror::Error;
@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::engine::worker::WorkerError;
 use crate::io::egress::EgressError;
-use crate::io::ingress::IngressError;
+use crate::io::ingress::{IngressError, Waker};
 use crate::log::LogError;
 use crate::state::StateError;
 
@@ -92,7 +92,7 @@ pub(crate) struct Shared {
     pub(crate) invocations: Vec<AtomicU64>,
     threads: Vec<OnceLock<Thread>>,
     sleeping: Vec<AtomicBool>,
-    /// A source of each worker has something, and the worker has not looked yet.
+    /// Whether a source of each worker has called since its idle sources were last polled.
     called: Vec<AtomicBool>,
     phase: AtomicU8,
     hold: AtomicU8,
@@ -115,7 +115,8 @@ impl Shared {
             invocations: (0..workers).map(|_| AtomicU64::new(0)).collect(),
             threads: (0..workers).map(|_| OnceLock::new()).collect(),
             sleeping: flags(),
-            called: flags(),
+            // What a source had before anybody could call is to be found as well.
+            called: (0..workers).map(|_| AtomicBool::new(true)).collect(),
             phase: AtomicU8::new(Phase::Running as u8),
             hold: AtomicU8::new(0),
             full: watch::Sender::new(false),
@@ -157,36 +158,40 @@ impl Shared {
         }
     }
 
-    /// Tells a worker that one of its sources has something. It is told also while it does not sleep: what keeps it busy may
-    /// come from another source.
-    pub(crate) fn call(&self, worker: usize) {
-        if let Some(called) = self.called.get(worker) {
-            called.store(true, Ordering::SeqCst);
+    /// Wakes all workers that sleep.
+    pub(crate) fn wake_all(&self) {
+        for worker in 0..self.threads.len() {
+            self.wake(worker);
         }
-        self.wake(worker);
     }
 
-    /// Whether a worker was called since it looked last.
+    /// What sources call when they have something for a worker. A call is kept until the worker polls: it may come while
+    /// the worker is busy, or between its last look and its sleep.
+    pub(crate) fn waker(self: &Arc<Self>, worker: usize) -> Waker {
+        let shared = self.clone();
+        Waker::new(move || {
+            if let Some(called) = shared.called.get(worker) {
+                called.store(true, Ordering::SeqCst);
+            }
+            shared.wake(worker);
+        })
+    }
+
+    /// Whether a source of the worker has called.
     pub(crate) fn is_called(&self, worker: usize) -> bool {
         self.called
             .get(worker)
             .is_some_and(|called| called.load(Ordering::SeqCst))
     }
 
-    /// The worker is about to look.
+    /// Whether a source of the worker has called; from now on the next call counts. To be taken before polling.
     pub(crate) fn take_call(&self, worker: usize) -> bool {
+        // Most often there is none, and a look is cheaper than an exchange.
         self.is_called(worker)
             && self
                 .called
                 .get(worker)
                 .is_some_and(|called| called.swap(false, Ordering::SeqCst))
-    }
-
-    /// Wakes all workers that sleep.
-    pub(crate) fn wake_all(&self) {
-        for worker in 0..self.threads.len() {
-            self.wake(worker);
-        }
     }
 
     /// Asks all workers to enter an epoch; true when nobody had asked for it before.

@@ -17,6 +17,7 @@ use crate::engine::driver::ToCommit;
 use crate::engine::shared::{EngineError, Phase, Shared};
 use crate::id::MessageTypeId;
 use crate::io::egress::{Egress, EgressRecord};
+use crate::io::stdio::is_reader_gone;
 use crate::log::{LogError, LogReader};
 use crate::sdk::egress::egress_hash;
 use crate::steps::{Step, reached};
@@ -33,6 +34,51 @@ const READ_BYTES: usize = 16 << 20;
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// Buffers that are used again when the last sink has let go of their content.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Buffers(Arc<Mutex<Vec<Vec<u8>>>>);
+
+/// How many buffers are kept.
+const KEPT_BUFFERS: usize = 8;
+
+impl Buffers {
+    fn kept(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get(&self) -> Vec<u8> {
+        self.kept().pop().unwrap_or_default()
+    }
+
+    fn share(&self, bytes: Vec<u8>) -> Bytes {
+        Bytes::from_owner(Lent {
+            bytes,
+            home: self.clone(),
+        })
+    }
+}
+
+struct Lent {
+    bytes: Vec<u8>,
+    home: Buffers,
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let mut kept = self.home.kept();
+        if kept.len() < KEPT_BUFFERS {
+            self.bytes.clear();
+            kept.push(std::mem::take(&mut self.bytes));
+        }
+    }
+}
+
 /// The egress sections of one epoch, in the order of the workers.
 #[derive(Debug)]
 pub(crate) struct EpochEgress {
@@ -42,11 +88,14 @@ pub(crate) struct EpochEgress {
 
 impl EpochEgress {
     /// Takes the egress out of an epoch's parts; none when there is none.
-    pub(crate) fn take(epoch: u64, parts: &mut [EpochPart]) -> Option<Self> {
+    pub(crate) fn take(epoch: u64, parts: &mut [EpochPart], buffers: &Buffers) -> Option<Self> {
         let sections: Vec<(u32, Bytes)> = parts
             .iter_mut()
             .filter(|part| !part.egress.is_empty())
-            .map(|part| (part.worker, Bytes::from(std::mem::take(&mut part.egress))))
+            .map(|part| {
+                let full = std::mem::replace(&mut part.egress, buffers.get());
+                (part.worker, buffers.share(full))
+            })
             .collect();
         (!sections.is_empty()).then_some(Self { epoch, sections })
     }
@@ -364,7 +413,10 @@ fn patiently<T>(
             Err(error) if error.transient => {
                 // It may take long, and nobody is to wait for it.
                 settled.store(true, Ordering::Release);
-                tracing::warn!(%error, retry_in_ms = pause.as_millis() as u64, "an egress does not take records");
+                // The application stops then, and says so.
+                if !is_reader_gone(&error) {
+                    tracing::warn!(%error, retry_in_ms = pause.as_millis() as u64, "an egress does not take records");
+                }
                 // Waiting in small steps, so that a stop is not held up.
                 let mut waited = Duration::ZERO;
                 while waited < pause {
@@ -433,7 +485,7 @@ mod tests {
         let mut head = Vec::new();
         encode_head(&mut head, Timestamp(1), &[], &parts);
         log.append(epoch, &body_slices(&head, &parts)).unwrap();
-        Arc::new(EpochEgress::take(epoch, &mut parts).unwrap())
+        Arc::new(EpochEgress::take(epoch, &mut parts, &Buffers::default()).unwrap())
     }
 
     struct Running {

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use crate::catalog::{CatalogError, DataDirectory};
 use crate::clock::{Stopwatch, WallClock};
 use crate::disk::DiskLock;
+use crate::engine::applier::{Applier, Gatherer, Handover, RowFeed};
 use crate::engine::apply::Window;
 use crate::engine::commit::GroupCommit;
 use crate::engine::connect::Connect;
@@ -23,8 +24,8 @@ use crate::engine::handle::EngineHandle;
 use crate::engine::recovery::recover;
 use crate::engine::registry::Registry;
 use crate::engine::shared::{EngineError, Hold, Phase, Shared};
-use crate::engine::sinks::SinkFeed;
-use crate::engine::threads::{Applier, Committer, Mending, read_cold_state, spawn};
+use crate::engine::sinks::{Buffers, SinkFeed};
+use crate::engine::threads::{Committer, read_cold_state, spawn};
 use crate::engine::watchdog::Watched;
 use crate::engine::worker::{StartOperation, Worker, WorkerSetup};
 use crate::io::clients::Clients;
@@ -57,7 +58,7 @@ impl Default for EngineSettings {
         Self {
             workers: 1,
             cache_bytes: 512 << 20,
-            max_log_bytes: 4 << 30,
+            max_log_bytes: 8 << 30,
             apply_bytes: 256 << 20,
             apply_after: Duration::from_secs(10),
             warn_after: Duration::from_millis(100),
@@ -81,6 +82,8 @@ pub struct EngineSetup {
     pub drop_data: Vec<String>,
     /// Where egresses leave what their receivers refuse.
     pub(crate) dead_letters: DeadLetterDesk,
+    /// The clock of all its threads.
+    pub(crate) clock: Arc<WallClock>,
     /// Where asynchronous work runs.
     pub runtime: tokio::runtime::Handle,
 }
@@ -135,7 +138,8 @@ pub struct Engine {
     sinks: Vec<JoinHandle<()>>,
     feeds: Vec<Arc<SinkFeed>>,
     commit: Sender<ToCommit>,
-    applier: std::thread::Thread,
+    /// Who is to be called when it stops.
+    appliers: Option<(Arc<RowFeed>, Arc<Handover>)>,
     stopping: watch::Sender<bool>,
     // Held until all threads have ended.
     _lock: Box<dyn DiskLock>,
@@ -171,7 +175,8 @@ impl Engine {
         let (commit, commit_input) = crossbeam_channel::unbounded();
         let (inboxes, inbox_ends): (Vec<_>, Vec<_>) =
             (0..workers).map(|_| crossbeam_channel::unbounded()).unzip();
-        let clock = || WallClock::not_before(recovered.time);
+        let clock = setup.clock;
+        clock.raise(recovered.time);
 
         let mut engine = Self {
             handle: EngineHandle {
@@ -185,7 +190,7 @@ impl Engine {
             sinks: Vec::new(),
             feeds: Vec::new(),
             commit: commit.clone(),
-            applier: std::thread::current(),
+            appliers: None,
             stopping,
             _lock: recovered.lock,
         };
@@ -209,31 +214,42 @@ impl Engine {
         engine.feeds = runners.iter().map(|runner| runner.feed.clone()).collect();
 
         let accepted = Arc::new(AtomicU64::new(0));
-        let applier = Applier {
+        let (rows, handover) = (
+            Arc::new(RowFeed::new(inboxes.clone())),
+            Arc::new(Handover::default()),
+        );
+        let gatherer = Gatherer {
+            feed: rows.clone(),
+            handover: handover.clone(),
             store: recovered.store.clone(),
             log: recovered.log.reader(),
             retention: recovered.log.retention(),
             shared: shared.clone(),
             accepted: accepted.clone(),
             window: Window::new(),
+            gathered: summary.epoch,
             window_bytes: settings.apply_bytes,
             apply_after: settings.apply_after,
             max_log_bytes: settings.max_log_bytes,
-            mending: Mending::default(),
         };
-        let applier = spawn("statefun-apply", &shared, move || applier.run())?;
-        engine.applier = applier.thread().clone();
-        engine.threads.push(applier);
+        let applier = Applier::new(handover.clone(), recovered.store.clone(), shared.clone());
+        engine
+            .threads
+            .push(spawn("statefun-gather", &shared, move || gatherer.run())?);
+        engine
+            .threads
+            .push(spawn("statefun-apply", &shared, move || applier.run())?);
+        engine.appliers = Some((rows.clone(), handover));
         let committer = Committer {
             commit: GroupCommit::new(recovered.log, workers, &sink_ids, recovered.sinks),
             input: commit_input,
             shared: shared.clone(),
             clients,
             feeds: engine.feeds.clone(),
-            workers: inboxes.clone(),
-            clock: clock(),
+            rows,
+            buffers: Buffers::default(),
+            clock: clock.clone(),
             accepted,
-            applier: engine.applier.clone(),
         };
         engine
             .threads
@@ -305,11 +321,7 @@ impl Engine {
             .scan(&[Space::State as u8], &[], 1)?
             .is_empty();
         let everyone = Barrier::new(workers);
-        let (time, store, seed) = (
-            recovered.time,
-            recovered.store,
-            Random::from_system().next_u64(),
-        );
+        let (store, seed) = (recovered.store, Random::from_system().next_u64());
         let make = {
             let shared = shared.clone();
             move |index: usize| -> Result<Driver, EngineError> {
@@ -332,12 +344,11 @@ impl Engine {
                     watched: Some((watched.clone(), index)),
                 })
                 .and_then(|mut worker| {
-                    worker.recover(own.carried, WallClock::not_before(time).now())?;
+                    worker.recover(own.carried, clock.now())?;
                     Ok(worker)
                 });
                 // Nobody runs anything before all have what they must run first.
                 everyone.wait();
-                let clock = WallClock::not_before(time);
                 let (shared, outlets) = (shared.clone(), outlets.clone());
                 Ok(Driver::new(
                     index,
@@ -346,7 +357,7 @@ impl Engine {
                     own.inbox,
                     outlets,
                     own.sources,
-                    clock,
+                    clock.clone(),
                 ))
             }
         };
@@ -409,7 +420,10 @@ impl Engine {
         self.handle.shared.enter_phase(Phase::Stopped);
         let joined = self.workers.map_or(Ok(()), Workers::join);
         let _ = self.commit.send(ToCommit::Stop);
-        self.applier.unpark();
+        if let Some((rows, handover)) = &self.appliers {
+            rows.wake();
+            handover.wake();
+        }
         drop(self.handle.inboxes);
         for thread in self.threads {
             let _ = thread.join();

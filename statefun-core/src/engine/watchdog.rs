@@ -13,8 +13,9 @@ use crate::id::Address;
 /// Bytes of an id that a report shows.
 const ID_WORDS: usize = 6;
 
-/// What one worker is doing. Odd versions: in a handler.
+/// What one worker is doing. Odd versions: in a handler. It has cache lines of its own, since it is written all the time.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub(crate) struct Watched {
     version: AtomicU64,
     function: AtomicU64,

@@ -5,6 +5,7 @@ mod commands;
 mod invoke;
 mod queues;
 mod trace;
+mod written;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -30,10 +31,12 @@ use crate::rand::Random;
 use crate::sdk::context::{InvocationEffects, Operation};
 use crate::sdk::function::MissingFactory;
 use crate::sdk::message::{AnyMessage, CodecError};
+use crate::sdk::router::Forward;
 use crate::state::keys::{Space, group_key, parse_address_key, prefix_end};
 use crate::state::{StateError, StateReader};
 
 pub use commands::{Command, CommandError, CommandResult, QueuedMessage};
+use invoke::Ahead;
 pub(crate) use invoke::{BAD_RECORD, partition_address};
 pub(crate) use trace::{TraceEvent, TraceOutcome};
 
@@ -41,11 +44,13 @@ pub(crate) use trace::{TraceEvent, TraceOutcome};
 const GROUP: usize = 16;
 /// Messages to another worker that are sent as one batch.
 const BATCH: usize = 128;
+/// How many emptied batches are kept for use.
+const SPARE_BATCHES: usize = 64;
 
 /// The worker cannot go on; the process stops with this error.
 #[derive(Debug, Error)]
 pub enum WorkerError {
-    /// The state store failed, or a state cannot be written.
+    /// The state store failed.
     #[error(transparent)]
     State(#[from] StateError),
     /// A message cannot be written.
@@ -178,7 +183,10 @@ pub(crate) struct Worker {
     now: Timestamp,
     random: Random,
     mailbox: VecDeque<Envelope>,
+    ahead: Ahead,
     outboxes: Vec<Vec<Envelope>>,
+    /// The memory of batches that were received, for those to be sent.
+    spare_batches: Vec<Vec<Envelope>>,
     tables: Vec<Box<dyn FunctionTable>>,
     rows: SharedRows,
     timers: Timers,
@@ -190,6 +198,8 @@ pub(crate) struct Worker {
     ready: VecDeque<Address>,
     retries: BinaryHeap<Reverse<(Timestamp, Address)>>,
     invocation: InvocationEffects,
+    /// What routers have forwarded; empty between records.
+    forwards: Vec<Forward>,
     egress: Vec<u8>,
     egress_count: usize,
     responses: Vec<ClientResponse>,
@@ -223,6 +233,9 @@ impl Worker {
         }
         let range = groups.range_of(setup.index, setup.workers);
         let epoch = setup.last_epoch + 1;
+        for table in &mut tables {
+            table.enter(epoch);
+        }
         Ok(Self {
             index: setup.index,
             workers: setup.workers,
@@ -238,7 +251,9 @@ impl Worker {
                 setup.seed ^ (setup.index as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15),
             ),
             mailbox: VecDeque::with_capacity(4096),
+            ahead: Ahead::default(),
             outboxes: (0..setup.workers).map(|_| Vec::new()).collect(),
+            spare_batches: Vec::new(),
             tables,
             rows,
             timers: Timers::new(range),
@@ -247,6 +262,7 @@ impl Worker {
             ready: VecDeque::new(),
             retries: BinaryHeap::new(),
             invocation: InvocationEffects::default(),
+            forwards: Vec::new(),
             egress: Vec::new(),
             egress_count: 0,
             responses: Vec::new(),
@@ -369,7 +385,7 @@ impl Worker {
     pub(crate) fn receive(
         &mut self,
         label: u64,
-        messages: Vec<Envelope>,
+        mut messages: Vec<Envelope>,
     ) -> Result<(), WorkerError> {
         debug_assert!(
             label <= self.epoch,
@@ -380,7 +396,10 @@ impl Worker {
         }
         self.changed = true;
         if label == self.epoch {
-            self.mailbox.extend(messages);
+            self.mailbox.extend(messages.drain(..));
+            if self.spare_batches.len() < SPARE_BATCHES {
+                self.spare_batches.push(messages);
+            }
             return Ok(());
         }
         for message in messages {
@@ -410,7 +429,9 @@ impl Worker {
         } else if let Some(outbox) = self.outboxes.get_mut(owner) {
             outbox.push(envelope);
             if outbox.len() >= BATCH {
-                let messages = std::mem::replace(outbox, Vec::with_capacity(BATCH));
+                let empty = self.spare_batches.pop();
+                let empty = empty.unwrap_or_else(|| Vec::with_capacity(BATCH));
+                let messages = std::mem::replace(outbox, empty);
                 self.effects.batches.push(Batch {
                     to: owner,
                     messages,
@@ -425,7 +446,10 @@ impl Worker {
             if !outbox.is_empty() {
                 self.effects.batches.push(Batch {
                     to,
-                    messages: std::mem::take(outbox),
+                    messages: std::mem::replace(
+                        outbox,
+                        self.spare_batches.pop().unwrap_or_default(),
+                    ),
                 });
             }
         }
@@ -441,15 +465,18 @@ impl Worker {
         let mut part = self.spare.pop().unwrap_or_default();
         part.epoch = self.epoch;
         part.worker = self.index as u32;
-        for table in &mut self.tables {
+        let mut unwritten = Vec::new();
+        for (function, table) in self.tables.iter_mut().enumerate() {
             if table.is_dirty() {
-                part.row_count += table.cut(self.epoch, &mut part.rows)?.rows;
+                let cut = table.cut(self.epoch, &mut part.rows)?;
+                part.row_count += cut.rows;
+                unwritten.extend(cut.unwritten.into_iter().map(|of| (function, of)));
             }
         }
-        if self.carry(&mut part).is_err() {
-            self.drop_unencodable()?;
-            self.carry(&mut part)?;
+        for (function, (address, error)) in unwritten {
+            self.park_unwritten(function, &address, &error)?;
         }
+        self.carry(&mut part)?;
         // Tables and buffers write their entries there while they are cut, and dead letters go there, so it comes last.
         part.row_count += self.rows.borrow_mut().cut(self.epoch, &mut part.rows);
         std::mem::swap(&mut part.egress, &mut self.egress);
@@ -458,23 +485,10 @@ impl Worker {
         part.acks = std::mem::take(&mut self.acks);
         self.parts.push_back(part);
         self.epoch += 1;
-        self.changed = false;
-        Ok(())
-    }
-
-    /// Encodes what waits in memory, in order.
-    fn carry(&self, part: &mut EpochPart) -> Result<(), CodecError> {
-        part.carried.clear();
-        part.carried_count = 0;
-        for envelope in self
-            .moving
-            .values()
-            .flat_map(|wait| &wait.memory)
-            .chain(&self.mailbox)
-        {
-            envelope.encode(&mut part.carried)?;
-            part.carried_count += 1;
+        for table in &mut self.tables {
+            table.enter(self.epoch);
         }
+        self.changed = false;
         Ok(())
     }
 

@@ -65,6 +65,23 @@ pub struct EgressContext {
 }
 
 impl EgressContext {
+    /// A context for tests of an egress: no position, and lineage 1; both can be set. Sending `true` says that the process
+    /// is stopping.
+    pub fn for_tests(
+        id: &str,
+        runtime: &tokio::runtime::Handle,
+    ) -> (Self, tokio::sync::watch::Sender<bool>) {
+        let (stop, stopping) = tokio::sync::watch::channel(false);
+        let context = Self {
+            id: id.to_owned(),
+            position: None,
+            lineage: 1,
+            runtime: runtime.clone(),
+            stopping,
+        };
+        (context, stop)
+    }
+
     /// An error after which the process stops.
     pub fn fatal(&self, problem: impl fmt::Display) -> EgressError {
         EgressError {

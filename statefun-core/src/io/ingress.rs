@@ -10,7 +10,9 @@ use compact_str::CompactString;
 use thiserror::Error;
 
 use crate::clock::Timestamp;
-use crate::id::{Address, MessageTypeId};
+use crate::engine::registry::check_size;
+use crate::id::{Address, MessageTypeId, TypeName};
+use crate::sdk::context::SendError;
 use crate::sdk::message::{AnyMessage, CodecError, Message, MessageDefinition, TypedValue};
 
 /// An ingress that cannot go on. The process stops with this error; records that were not admitted are not acknowledged.
@@ -139,6 +141,13 @@ impl Record {
 /// A decoded value.
 pub struct RecordValue(pub(crate) Box<dyn AnyMessage>);
 
+impl RecordValue {
+    /// The value, if it is an `M`.
+    pub fn downcast_ref<M: Message>(&self) -> Option<&M> {
+        self.0.as_any().downcast_ref()
+    }
+}
+
 impl fmt::Debug for RecordValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0.message_type_name())
@@ -205,13 +214,21 @@ impl fmt::Debug for Waker {
 }
 
 /// Reads bytes as the message types that the application knows.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Decoder {
     messages: Arc<BTreeMap<MessageTypeId, MessageDefinition>>,
+    limit: usize,
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self::new([])
+    }
 }
 
 impl Decoder {
-    pub(crate) fn new(messages: impl IntoIterator<Item = MessageDefinition>) -> Self {
+    /// One that knows these types: `Decoder::new([MessageDefinition::of::<Order>()])`.
+    pub fn new(messages: impl IntoIterator<Item = MessageDefinition>) -> Self {
         Self {
             messages: Arc::new(
                 messages
@@ -219,11 +236,34 @@ impl Decoder {
                     .map(|message| (message.type_id, message))
                     .collect(),
             ),
+            limit: usize::MAX,
         }
+    }
+
+    /// Refuses values of more than so many bytes.
+    #[must_use]
+    pub fn with_limit(mut self, bytes: usize) -> Self {
+        self.limit = bytes;
+        self
+    }
+
+    /// Whether a value of so many bytes is refused, and why: the functions that the ingress names as its targets take no
+    /// larger ones (`max_message_bytes`).
+    pub fn refuses(&self, bytes: usize) -> Option<String> {
+        (bytes > self.limit).then(|| {
+            format!(
+                "the record has {bytes} bytes, and a target of this ingress takes {} at most: \
+                 send less, or raise the function's `max_message_bytes`",
+                self.limit
+            )
+        })
     }
 
     /// Reads bytes as the type of that name. A type that no Rust code of the application declares stays a [`TypedValue`].
     pub fn decode(&self, type_name: &str, bytes: Bytes) -> Result<RecordValue, CodecError> {
+        if let Some(problem) = self.refuses(bytes.len()) {
+            return Err(CodecError::new(type_name, problem));
+        }
         match self.messages.get(&MessageTypeId::of_name(type_name)) {
             Some(message) => Ok(RecordValue((message.decode)(&bytes)?)),
             None => Ok(RecordValue(Box::new(TypedValue {
@@ -260,9 +300,83 @@ pub struct IngressContext {
     pub(crate) wakers: Vec<Waker>,
     /// How addresses, and so partitions and requests, are spread over the workers.
     pub(crate) key_groups: crate::id::KeyGroups,
+    pub(crate) limits: MessageLimits,
+}
+
+/// The largest message of each function.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct MessageLimits(Arc<BTreeMap<TypeName, usize>>);
+
+impl FromIterator<(TypeName, usize)> for MessageLimits {
+    fn from_iter<I: IntoIterator<Item = (TypeName, usize)>>(limits: I) -> Self {
+        Self(Arc::new(limits.into_iter().collect()))
+    }
+}
+
+impl MessageLimits {
+    /// Whether a function takes a message of so many bytes.
+    pub(crate) fn check(&self, function: TypeName, bytes: usize) -> Result<(), SendError> {
+        let limit = self.0.get(&function).copied().unwrap_or(usize::MAX);
+        check_size(function.as_str(), limit, bytes)
+    }
 }
 
 impl IngressContext {
+    /// A context for tests of an ingress: one worker, no positions, and a decoder that knows no types; all of them can be
+    /// set. Sending `true` says that the process is stopping.
+    ///
+    /// ```
+    /// # use statefun_core::io::ingress::*;
+    /// # use statefun_core::sdk::message::MessageDefinition;
+    /// # struct Counter;
+    /// # struct Numbers(i64);
+    /// # impl Ingress for Counter {
+    /// #     fn open(&mut self, context: &IngressContext) -> Result<Vec<Partition>, IngressError> {
+    /// #         let first = context.positions.get("numbers").map_or(0, |position| position[0].into());
+    /// #         let source = Box::new(Numbers(first));
+    /// #         Ok(vec![Partition { name: Some("numbers".to_owned()), worker: context.owner("numbers"), source }])
+    /// #     }
+    /// # }
+    /// # impl Source for Numbers {
+    /// #     fn poll(&mut self, _: usize, batch: &mut Vec<Record>) -> Result<SourceStatus, IngressError> {
+    /// #         self.0 += 1;
+    /// #         batch.push(Record::new(self.0).with_position(vec![self.0 as u8]));
+    /// #         Ok(SourceStatus::Ready)
+    /// #     }
+    /// # }
+    /// let runtime = tokio::runtime::Runtime::new().unwrap();
+    /// let (mut context, _stop) = IngressContext::for_tests("example/numbers", runtime.handle());
+    /// context.positions.insert("numbers".to_owned(), vec![7].into());
+    /// context.decoder = Decoder::new([MessageDefinition::of::<i64>()]);
+    ///
+    /// let mut partitions = Counter.open(&context).unwrap();
+    /// let mut batch = Vec::new();
+    /// partitions[0].source.poll(1, &mut batch).unwrap();
+    /// let value = batch[0].value.as_ref().unwrap();
+    /// assert_eq!(value.downcast_ref::<i64>(), Some(&8));
+    /// assert_eq!(batch[0].position.as_deref(), Some(&[8][..]));
+    /// ```
+    pub fn for_tests(
+        id: &str,
+        runtime: &tokio::runtime::Handle,
+    ) -> (Self, tokio::sync::watch::Sender<bool>) {
+        let (stop, stopping) = tokio::sync::watch::channel(false);
+        let context = Self {
+            id: id.to_owned(),
+            workers: 1,
+            positions: BTreeMap::new(),
+            decoder: Decoder::default(),
+            runtime: runtime.clone(),
+            stopping,
+            full: tokio::sync::watch::channel(false).1,
+            clients: Arc::default(),
+            wakers: Vec::new(),
+            key_groups: crate::id::KeyGroups::default(),
+            limits: MessageLimits::default(),
+        };
+        (context, stop)
+    }
+
     /// The worker that keeps the position of the partition of that name, and so must poll it.
     pub fn owner(&self, partition: &str) -> usize {
         self.owner_of(&crate::engine::worker::partition_address(

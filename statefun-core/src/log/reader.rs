@@ -62,7 +62,11 @@ impl LogReader {
             let Some(place) = self.shared.locate(next)? else {
                 break;
             };
-            let file = match self.shared.disk.open(&place.segment.path, OpenMode::Read) {
+            let file = match self
+                .shared
+                .disk
+                .open_direct(&place.segment.path, OpenMode::Read)
+            {
                 Ok(file) => file,
                 // Released and removed since it was located; the next look says so.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -124,13 +124,18 @@ impl EpochLog {
         }
         log.prepare_ahead();
         let retention = log.retention();
-        tracing::info!(
+        tracing::debug!(
             attempt = log.attempt(),
             last_epoch = log.last_epoch(),
             segments = retention.segment_count(),
-            ?torn,
             "the epoch log is open"
         );
+        if let Some(torn) = &torn {
+            tracing::info!(
+                ?torn,
+                "the epoch log ended within a record, as after a crash"
+            );
+        }
         Ok(Recovered {
             first_epoch: retention.first_epoch(),
             last_epoch: log.last_epoch(),
@@ -292,7 +297,7 @@ impl Recovery<'_> {
 
     fn open_file(&self, segment: &Segment) -> Result<Arc<dyn DiskFile>, LogError> {
         self.disk
-            .open(&segment.path, OpenMode::ReadWrite)
+            .open_direct(&segment.path, OpenMode::ReadWrite)
             .map_err(LogError::io("open", &segment.path))
     }
 

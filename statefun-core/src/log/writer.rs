@@ -166,9 +166,14 @@ impl EpochLog {
             previous: self.previous,
         };
         let (head, checksum) = header.seal(&mut self.hasher, body);
-        let mut slices = Vec::with_capacity(1 + body.len());
+        // Whole sectors, so that the file can be written directly.
+        let padding = [0; SECTOR as usize];
+        let end = next_offset(self.offset, body_bytes);
+        let missing = (end - self.offset - bytes) as usize;
+        let mut slices = Vec::with_capacity(2 + body.len());
         slices.push(IoSlice::new(&head));
         slices.extend(body.iter().map(|part| IoSlice::new(part)));
+        slices.push(IoSlice::new(&padding[..missing]));
         if let Err(source) = self.file.write_vectored_at(&mut slices, self.offset) {
             let failure = Failure::new("write", &self.segment.path)(source);
             if failure.is_no_space() {
@@ -191,7 +196,7 @@ impl EpochLog {
         };
         self.littered = false;
         self.previous = checksum;
-        self.offset = next_offset(self.offset, body_bytes);
+        self.offset = end;
         let published = (kind == Kind::Epoch).then_some(epoch);
         self.shared
             .publish(&self.segment, published, position.offset, self.offset);

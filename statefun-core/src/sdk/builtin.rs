@@ -1,5 +1,9 @@
 //! The built-in message types of StateFun (package `io.statefun.sdk.types`): protobuf messages with one field, `value = 1`.
 
+use bytes::{Buf, BufMut};
+use prost::DecodeError;
+use prost::encoding::{self, DecodeContext, WireType};
+
 use crate::id::MessageTypeId;
 use crate::module::description::MessageFormat;
 use crate::sdk::message::{CodecError, Message, TypedValue};
@@ -8,10 +12,44 @@ use crate::shape::Shape;
 macro_rules! builtin {
     ($($type:ty, $name:literal, $shape:expr, $prost:ident;)*) => {
         $(const _: () = {
-            #[derive(Clone, PartialEq, prost::Message)]
+            #[derive(Debug, Default)]
             struct Wrapper {
-                #[prost($prost, tag = "1")]
                 value: $type,
+            }
+
+            // What prost's derive would write: without it, applications compile four crates less.
+            #[allow(clippy::float_cmp, reason = "exactly the default is left out")]
+            impl prost::Message for Wrapper {
+                fn encode_raw(&self, out: &mut impl BufMut) {
+                    if self.value != <$type>::default() {
+                        encoding::$prost::encode(1, &self.value, out);
+                    }
+                }
+
+                fn merge_field(
+                    &mut self,
+                    tag: u32,
+                    wire_type: WireType,
+                    bytes: &mut impl Buf,
+                    context: DecodeContext,
+                ) -> Result<(), DecodeError> {
+                    match tag {
+                        1 => encoding::$prost::merge(wire_type, &mut self.value, bytes, context),
+                        _ => encoding::skip_field(wire_type, tag, bytes, context),
+                    }
+                }
+
+                fn encoded_len(&self) -> usize {
+                    if self.value == <$type>::default() {
+                        0
+                    } else {
+                        encoding::$prost::encoded_len(1, &self.value)
+                    }
+                }
+
+                fn clear(&mut self) {
+                    self.value = <$type>::default();
+                }
             }
 
             impl Message for $type {
@@ -87,5 +125,15 @@ mod tests {
         "hi".to_owned().encode(&mut bytes).unwrap();
         assert_eq!(bytes, [0x0a, 2, b'h', b'i']);
         assert!(String::decode(&[0x0a, 9]).is_err());
+        bytes.clear();
+        0i64.encode(&mut bytes).unwrap();
+        assert!(bytes.is_empty(), "the default takes no bytes");
+        assert_eq!(i64::decode(&bytes).unwrap(), 0);
+        assert_eq!(
+            i64::decode(&[0x10, 5, 0x09, 7, 0, 0, 0, 0, 0, 0, 0]).unwrap(),
+            7,
+            "unknown fields are passed over"
+        );
+        assert!(bool::decode(&[0x0a, 1, 1]).is_err(), "another wire type");
     }
 }

@@ -21,7 +21,7 @@ use crate::sdk::error::HandlerError;
 use crate::sdk::function::{
     AcceptedBy, OutputFor, SendsDynamically, StatefulFunction, Target, TargetOf,
 };
-use crate::sdk::message::{AnyMessage, CodecError, Message, TypedValue};
+use crate::sdk::message::{AnyMessage, Message, TypedValue};
 
 /// A dynamic send that cannot be delivered.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -38,6 +38,18 @@ pub enum SendError {
         function: String,
         /// The type of the value.
         message: String,
+    },
+    /// The value is larger than what the function takes.
+    #[error(
+        "the message has {bytes} bytes, and `{function}` takes {limit} at most: send less, or raise its `max_message_bytes`"
+    )]
+    TooLarge {
+        /// The target's function type.
+        function: String,
+        /// The size of the encoded value.
+        bytes: usize,
+        /// The target's limit.
+        limit: usize,
     },
     /// There is nobody to reply to: the message came from an ingress that takes no replies, or from a timer.
     #[error("there is nobody to reply to: the message came from an ingress that takes no replies")]
@@ -191,18 +203,40 @@ impl<'a, F: StatefulFunction> Context<'a, F> {
         body: Box<dyn AnyMessage>,
     ) -> DelayedSend<'_> {
         let due = self.scope.now.after(delay);
-        match encoded(body) {
+        match self.kept(&to, body) {
             Ok(body) => self.scope.effects.delayed.push(Delayed {
                 due,
                 to,
                 body,
                 token: None,
             }),
-            Err(error) => self.scope.effects.fail(error),
+            Err(problem) => self.scope.effects.fail(problem),
         }
         DelayedSend {
             effects: self.scope.effects,
         }
+    }
+
+    /// A message in the form in which it waits in a row. What cannot be written, or is larger than its target takes, is to
+    /// fail the invocation that asks for it.
+    fn kept(&self, to: &Address, body: Box<dyn AnyMessage>) -> Result<Box<dyn AnyMessage>, String> {
+        let value = if let Some(value) = body.as_any().downcast_ref::<TypedValue>() {
+            value.clone()
+        } else {
+            let mut value = Vec::new();
+            body.encode_any(&mut value)
+                .map_err(|error| error.to_string())?;
+            TypedValue {
+                typename: body.message_type_name().into(),
+                value: value.into(),
+            }
+        };
+        let fits = self
+            .scope
+            .registry
+            .check_size(to.function(), value.value.len());
+        fits.map_err(|error| error.to_string())?;
+        Ok(Box::new(value))
     }
 
     /// Takes back the delayed message of this address that was sent with that token, if it has not been sent yet.
@@ -218,7 +252,7 @@ impl<'a, F: StatefulFunction> Context<'a, F> {
     /// Sends a dynamic value to an address known only at run time.
     ///
     /// # Errors
-    /// When no function of the application has that type, or it does not accept the value.
+    /// When no function of the application has that type, or it does not accept the value, or not one of that size.
     pub fn send_to(&mut self, target: Address, value: TypedValue) -> Result<(), SendError>
     where
         F: SendsDynamically,
@@ -276,8 +310,8 @@ impl<'a, F: StatefulFunction> Context<'a, F> {
 
     /// Writes a record to an egress. It leaves only when the invocation's epoch is durable.
     ///
-    /// A value that its format cannot hold fails the invocation, and so does an egress that the function does not
-    /// list under `egress(…)`.
+    /// A value that its format cannot hold fails the invocation, and so do one above the function's `max_message_bytes`
+    /// and an egress that the function does not list under `egress(…)`.
     pub fn egress<M: Message>(&mut self, egress: EgressId<M>, message: &M) {
         if !self
             .scope
@@ -288,10 +322,32 @@ impl<'a, F: StatefulFunction> Context<'a, F> {
             return;
         }
         let out = &mut self.scope.effects.egress;
+        let start = out.len();
         match egress_framing::push(out, egress.hash(), M::TYPE_ID, |out| message.encode(out)) {
-            Ok(()) => self.scope.effects.egress_records += 1,
+            Ok(()) => {
+                let bytes = out.len() - start - egress_framing::HEADER_BYTES;
+                self.scope.effects.egress_records += 1;
+                let own = self.scope.address.function();
+                if bytes > self.scope.registry.message_limit(own) {
+                    self.refuse_record(egress, bytes);
+                }
+            }
             Err(error) => self.scope.effects.fail(error),
         }
+    }
+
+    #[cold]
+    fn refuse_record<M: Message>(&mut self, egress: EgressId<M>, bytes: usize) {
+        let limit = self
+            .scope
+            .registry
+            .message_limit(self.scope.address.function());
+        self.scope.effects.fail(format_args!(
+            "a record for the egress `{}` has {bytes} bytes, and `{}` writes {limit} at most: write less, or raise its \
+             `max_message_bytes`",
+            egress.name(),
+            F::TYPENAME
+        ));
     }
 
     #[cold]
@@ -330,6 +386,10 @@ impl<'a, F: StatefulFunction> Context<'a, F> {
             Ok(unknown) => unknown,
             Err(error) => return self.scope.effects.fail(error),
         };
+        let own = self.scope.address.function();
+        if let Err(error) = self.scope.registry.check_size(own, unknown.value.len()) {
+            return self.scope.effects.fail(error);
+        }
         let operation: Operation = Box::pin(async move {
             let outcome = match operation.await {
                 Ok(output) => AsyncOutcome::Success(output),
@@ -346,19 +406,6 @@ impl<'a, F: StatefulFunction> Context<'a, F> {
     pub(crate) fn scope(&mut self) -> &mut InvocationScope<'a> {
         &mut self.scope
     }
-}
-
-/// The form in which a message waits in a row. What cannot be written is to fail the invocation that asks for it.
-fn encoded(body: Box<dyn AnyMessage>) -> Result<Box<dyn AnyMessage>, CodecError> {
-    if body.message_type() == TypedValue::TYPE_ID {
-        return Ok(body);
-    }
-    let mut value = Vec::new();
-    body.encode_any(&mut value)?;
-    Ok(Box::new(TypedValue {
-        typename: body.message_type_name().into(),
-        value: value.into(),
-    }))
 }
 
 /// A delayed message that was just asked for.

@@ -217,13 +217,30 @@ impl RetryPolicy {
 }
 
 /// The declared limits of a function, enforced at run time.
+///
+/// Between functions of one process messages move as typed values, which have no size. `max_message_bytes` is enforced
+/// wherever one becomes bytes, or comes as bytes:
+///
+/// | where | what happens above the limit |
+/// |---|---|
+/// | a record of an ingress that names the function under `targets` | 413 over HTTP, elsewhere the ingress' `onError` |
+/// | a message to a function through the playground | 413 |
+/// | `ctx.send_to`, and `ctx.reply` with a dynamic value | an error of the call, for the handler to deal with |
+/// | a router's `forward_to` | the router fails, so the ingress' `onError` |
+/// | `ctx.send_after`, `ctx.egress`, the metadata of `ctx.spawn` | the invocation fails for good, and its address is parked |
+/// | a message that a cut finds under way, or that waits in a row: for a retry, a parked address, a long queue | a dead letter |
+/// | a typed message to a function that accepts `TypedValue` | a dead letter |
+///
+/// The limit that counts is that of the function that receives the message; of egress records and of `ctx.spawn`, that
+/// of the function that writes them. The [harness](crate::testing::Harness) measures every message, also those that would
+/// never become bytes in production.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FunctionLimits {
     /// Messages that may wait at one address that is retrying or parked.
     pub queue_len: u64,
     /// Messages that one invocation may send.
     pub fan_out: u32,
-    /// Bytes of one encoded message.
+    /// Bytes of one encoded message to the function, and of one record that it writes to an egress.
     pub message_bytes: u32,
     /// Bytes of one encoded state value.
     pub state_bytes: u32,
@@ -247,7 +264,7 @@ pub struct FunctionDefinition {
     pub typename: TypeName,
     /// The messages that it accepts.
     pub accepts: Vec<MessageDefinition>,
-    /// The functions that it sends to.
+    /// The functions that it lists as those it sends to. Each may send to itself as well.
     pub sends: Vec<TypeName>,
     /// The egresses that it writes to.
     pub egress: Vec<EgressUse>,
@@ -294,7 +311,7 @@ impl FunctionDefinition {
                 .iter()
                 .map(|handler| handler.message)
                 .collect(),
-            sends: vec![F::type_name()],
+            sends: Vec::new(),
             egress: Vec::new(),
             states: Vec::new(),
             dynamic_sends: false,

@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use crate::id::MessageTypeId;
 use crate::module::description::{MessageDescription, MessageFormat};
+use crate::sdk::caught::caught;
 use crate::shape::Shape;
 
 /// Bytes that are not what their type says, or a value that its format cannot hold.
@@ -62,6 +63,10 @@ pub trait Message: Clone + Send + 'static {
 
     /// The structure of its bytes.
     fn shape() -> Shape;
+
+    /// Asks the processor to fetch what the message holds on the heap. A hint: nothing is read.
+    #[doc(hidden)]
+    fn prefetch(&self) {}
 }
 
 /// Encodes a value in one of the formats; what `#[derive(Message)]` calls.
@@ -166,7 +171,9 @@ pub trait AnyMessage: Send {
     fn message_type_name(&self) -> &'static str;
     fn encode_any(&self, out: &mut Vec<u8>) -> Result<(), CodecError>;
     fn clone_any(&self) -> Box<dyn AnyMessage>;
+    fn prefetch_any(&self);
     fn as_any(&self) -> &dyn Any;
+    fn into_any(self: Box<Self>) -> Box<dyn Any>;
 }
 
 impl<M: Message> AnyMessage for M {
@@ -182,7 +189,13 @@ impl<M: Message> AnyMessage for M {
     fn clone_any(&self) -> Box<dyn AnyMessage> {
         Box::new(self.clone())
     }
+    fn prefetch_any(&self) {
+        self.prefetch();
+    }
     fn as_any(&self) -> &dyn Any {
+        self
+    }
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
         self
     }
 }
@@ -217,7 +230,11 @@ impl MessageDefinition {
             type_name: M::type_name,
             format: M::FORMAT,
             shape: M::shape,
-            decode: |bytes| Ok(Box::new(M::decode(bytes)?)),
+            decode: |bytes| {
+                let decoded = caught("its deserializer", || M::decode(bytes))
+                    .unwrap_or_else(|problem| Err(CodecError::new(M::type_name(), problem)));
+                Ok(Box::new(decoded?))
+            },
         }
     }
 

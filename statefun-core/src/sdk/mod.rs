@@ -2,6 +2,7 @@
 
 pub mod async_result;
 mod builtin;
+pub(crate) mod caught;
 pub mod context;
 pub mod egress;
 pub mod error;

@@ -90,7 +90,7 @@ pub struct RouterDefinition {
     /// The functions that it says it forwards to.
     pub to: Vec<TypeName>,
     #[doc(hidden)]
-    pub route: fn(&dyn AnyMessage, &mut Downstream<'_>) -> RouterResult,
+    pub route: fn(Box<dyn AnyMessage>, &mut Downstream<'_>) -> RouterResult,
 }
 
 impl RouterDefinition {
@@ -118,16 +118,16 @@ impl std::fmt::Debug for RouterDefinition {
 /// Calls a router with a message of the type that it reads; what `#[router]` puts into [`RouterDefinition::route`].
 #[doc(hidden)]
 pub fn route_typed<M: Message>(
-    message: &dyn AnyMessage,
+    message: Box<dyn AnyMessage>,
     out: &mut Downstream<'_>,
     router: fn(M, &mut Downstream<'_>) -> RouterResult,
 ) -> RouterResult {
-    match message.as_any().downcast_ref::<M>() {
-        Some(message) => router(message.clone(), out),
-        None => Err(RouterError::new(format_args!(
-            "the router reads `{}`, the record is a `{}`",
+    let found = message.message_type_name();
+    match message.into_any().downcast::<M>() {
+        Ok(message) => router(*message, out),
+        Err(_) => Err(RouterError::new(format_args!(
+            "the router reads `{}`, the record is a `{found}`",
             M::type_name(),
-            message.message_type_name()
         ))),
     }
 }

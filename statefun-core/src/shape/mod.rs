@@ -59,6 +59,32 @@ pub enum Shape {
     Opaque(String),
 }
 
+impl Shape {
+    /// Whether that holds for the shape or for any part of it.
+    pub(crate) fn any(&self, holds: &mut impl FnMut(&Self) -> bool) -> bool {
+        holds(self)
+            || match self {
+                Self::Option(inner) | Self::Seq(inner) => inner.any(holds),
+                Self::Map(key, value) => key.any(holds) || value.any(holds),
+                Self::Tuple(parts) => parts.iter().any(|part| part.any(holds)),
+                Self::Struct { fields, .. } => fields.iter().any(|field| field.shape.any(holds)),
+                Self::Enum { variants, .. } => {
+                    variants.iter().any(|variant| variant.shape.any(holds))
+                }
+                Self::Unit
+                | Self::Bool
+                | Self::Int(_)
+                | Self::Uint(_)
+                | Self::Float(_)
+                | Self::Char
+                | Self::String
+                | Self::Bytes
+                | Self::Recursive(_)
+                | Self::Opaque(_) => false,
+            }
+    }
+}
+
 /// A field of a struct.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Field {

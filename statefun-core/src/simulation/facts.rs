@@ -217,14 +217,14 @@ fn state_change(state: u32, rest: &[u8], value: Option<&[u8]>) -> Result<Change,
         Change::Handled(entry()?)
     } else if is("journal") && rest.is_empty() {
         let row = payload.ok_or("the journal is deleted")?;
-        let (first, next) = decode_value(row.payload).map_err(|error| error.to_string())?;
+        let (first, next) = decode_value(row.payload)?;
         Change::Journal(first, next)
     } else if is("journal") {
-        let id = payload.map(|row| decode_value(row.payload).map_err(|error| error.to_string()));
+        let id = payload.map(|row| decode_value(row.payload));
         Change::JournalElement(entry()?, id.transpose()?)
     } else if is("timers") {
         let row = payload.ok_or("a timer's note is deleted")?;
-        let note: TimerNote = decode_value(row.payload).map_err(|error| error.to_string())?;
+        let note: TimerNote = decode_value(row.payload)?;
         Change::TimerNote(entry()?, note.state)
     } else {
         Change::Other

@@ -24,6 +24,8 @@ const KEYSPACE: &str = "state";
 const MARKER: &[u8] = &[Space::Store as u8, b'e'];
 /// With less free space than this, a full disk is the likely reason why background work has ended: nobody tells which it was.
 const SCARCE_BYTES: u64 = 256 << 20;
+/// Unmerged tables above which changes should wait. Merging begins with a few, so this many mean that it does not keep up.
+const CROWD: usize = 40;
 /// How long a store that was closed may take to let go of its directory.
 const LET_GO: Duration = Duration::from_secs(5);
 
@@ -194,6 +196,11 @@ impl StateStore for FjallStore {
     fn check(&self) -> Result<(), StateError> {
         // The journal is empty, so this only asks whether its background thread has failed.
         self.with(|opened| opened.database.persist(PersistMode::Buffer))
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.with(|opened| Ok(opened.keyspace.l0_table_count() >= CROWD))
+            .unwrap_or(false)
     }
 
     fn reopen(&self) -> Result<(), StateError> {

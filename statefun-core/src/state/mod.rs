@@ -78,6 +78,12 @@ pub trait StateStore: StateReader {
         Ok(())
     }
 
+    /// Whether changes should wait until the store has merged what it was given before. Each apply adds tables that every
+    /// read has to look into, and a process that is killed again and again never comes to merge them.
+    fn is_crowded(&self) -> bool {
+        false
+    }
+
     /// Opens it again after a failure: then it has what was applied, and nothing besides.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use crate::engine::worker::{ReadDone, TraceEvent, Worker, WorkerError, WorkerSet
 use crate::id::Address;
 use crate::io::ingress::AckOutcome;
 use crate::log::LoggedEpoch;
-use crate::sdk::message::{AnyMessage, CodecError, Message, TypedValue};
+use crate::sdk::message::{Message, TypedValue};
 use crate::state::memory::MemoryStore;
 use crate::state::{StateReader, StateStore};
 use crate::testing::builder::Settings;
@@ -54,16 +54,32 @@ fn make_worker(
     Ok(worker)
 }
 
-/// Whether a message can be written, and read back.
-fn survives(body: &dyn AnyMessage, registry: &Registry) -> Result<(), CodecError> {
-    if body.message_type() == TypedValue::TYPE_ID {
-        return Ok(());
-    }
+/// Whether a message can be written, is within its target's limit, and can be read back.
+fn survives(envelope: &Envelope, registry: &Registry) -> Result<(), HarnessError> {
+    let body = &*envelope.body;
+    let unencodable = |problem| HarnessError::Unencodable {
+        to: envelope.to.clone(),
+        problem,
+    };
     let mut bytes = Vec::new();
-    body.encode_any(&mut bytes)?;
+    let size = if let Some(value) = body.as_any().downcast_ref::<TypedValue>() {
+        value.value.len()
+    } else {
+        body.encode_any(&mut bytes).map_err(unencodable)?;
+        bytes.len()
+    };
     registry
-        .message(body.message_type())
-        .map_or(Ok(()), |message| (message.decode)(&bytes).map(drop))
+        .check_size(envelope.to.function(), size)
+        .map_err(|problem| HarnessError::Send {
+            to: envelope.to.clone(),
+            problem,
+        })?;
+    match registry.message(body.message_type()) {
+        Some(message) if body.message_type() != TypedValue::TYPE_ID => {
+            (message.decode)(&bytes).map(drop).map_err(unencodable)
+        }
+        _ => Ok(()),
+    }
 }
 
 impl Harness {
@@ -111,12 +127,8 @@ impl Harness {
         for event in self.worker.trace.iter_mut().flat_map(std::mem::take) {
             if self.settings.check_messages
                 && let TraceEvent::Sent(envelope) = &event
-                && let Err(problem) = survives(&*envelope.body, &self.registry)
             {
-                return Err(HarnessError::Unencodable {
-                    to: envelope.to.clone(),
-                    problem,
-                });
+                survives(envelope, &self.registry)?;
             }
             self.trace.note(self.now, event);
         }

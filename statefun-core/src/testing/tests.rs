@@ -1,5 +1,8 @@
 //! Messages that their formats cannot hold: they become dead letters, and stop nothing else.
 
+mod sizes;
+mod states;
+
 use std::collections::BTreeMap;
 
 use crate::engine::envelope::Envelope;

@@ -100,6 +100,18 @@ fn every_field_of_http_is_read() {
     assert_eq!(egress.retry.initial_delay, Duration::from_millis(50));
     assert_eq!(egress.retry.max_delay, Duration::from_hours(2));
     assert_eq!(egress.max_outbox_bytes.bytes(), 1 << 30);
+    let files = ingress
+        .tls
+        .as_ref()
+        .map(|tls| (&*tls.certificate, &*tls.key));
+    assert_eq!(
+        files,
+        Some(("tls/cert.pem".as_ref(), "tls/key.pem".as_ref()))
+    );
+    assert_eq!(
+        egress.tls.as_ref().map(|tls| &*tls.ca),
+        Some("tls/company.pem".as_ref())
+    );
     assert_eq!(letters.format(), Some(FileFormat::Json));
     let shown = format!("{application:?}");
     assert!(
@@ -425,7 +437,7 @@ fn findings_join_in_order() {
     let (application, loaded) = load(
         "kind: io.statefun.http.v1/ingress\nspec:\n  id: a/b\n  tls: {certificate: a, key: b}\n  maxWait: 3\n",
     );
-    let checked = check(&application, None, &BuildFeatures::compiled());
+    let checked = check(&application, None, &BuildFeatures::default());
     assert_eq!(ids(&loaded), ["SF0209"]);
     assert_eq!(ids(&checked), ["SF0206", "SF0314"]);
     assert_eq!(ids(&loaded.and(checked)), ["SF0206", "SF0314", "SF0209"]);

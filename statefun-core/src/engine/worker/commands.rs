@@ -155,7 +155,9 @@ impl Worker {
         address: &Address,
         change: impl FnOnce(&mut Self, u64) -> Result<u64, WorkerError>,
     ) -> Result<Result<CommandResult, CommandError>, WorkerError> {
-        let Some(row) = self.wait_row(address)?.filter(|row| row.head < row.next) else {
+        // An address may be parked without a message, see `park_unwritten`.
+        let waits = |row: &WaitRow| row.head < row.next || row.kind == WaitKind::Parked;
+        let Some(row) = self.wait_row(address)?.filter(waits) else {
             return Ok(Err(CommandError::NotWaiting(address.to_string())));
         };
         let mut arrived = None;

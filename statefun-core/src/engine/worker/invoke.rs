@@ -5,21 +5,41 @@ use bytes::Bytes;
 use crate::clock::Timestamp;
 use crate::engine::cut::egress_framing;
 use crate::engine::envelope::Envelope;
+use crate::engine::index::prefetch;
 use crate::engine::instances::{FunctionTable, Invoked, SlotId};
-use crate::engine::registry::{OnError, Registry};
+use crate::engine::registry::OnError;
 use crate::engine::timers::timer_key;
 use crate::engine::waiting::Wait;
 use crate::engine::worker::{Body, GROUP, StartOperation, Worker, WorkerError};
 use crate::id::{Address, LazyTypeName, MessageTypeId};
 use crate::io::egress::DeadLetter;
 use crate::io::ingress::{Ack, AckOutcome, Record};
+use crate::sdk::caught::caught;
 use crate::sdk::context::{Delayed, InvocationScope};
 use crate::sdk::egress::egress_hash;
 use crate::sdk::error::HandlerError;
+use crate::sdk::message::TypedValue;
+use crate::sdk::router::RecordInfo;
 use crate::state::keys::{Space, address_key, push_escaped};
 
 /// The type under which records that could not be read go to a dead letter egress: the bytes as they came.
 pub(crate) const BAD_RECORD: &str = "io.statefun/BadRecord";
+
+/// How many messages of the mailbox have been fetched ahead.
+#[derive(Debug, Default)]
+pub(super) struct Ahead {
+    /// The messages' own memory and their index entries.
+    entries: usize,
+    instances: usize,
+}
+
+impl Ahead {
+    /// So many messages at the front have been taken.
+    fn pass(&mut self, count: usize) {
+        self.entries = self.entries.saturating_sub(count);
+        self.instances = self.instances.saturating_sub(count);
+    }
+}
 
 /// A slot for an address that has no row.
 pub(super) fn insert_empty(
@@ -42,21 +62,32 @@ pub(crate) fn partition_address(ingress: &str, partition: &str) -> Address {
     Address::new(NAME.get(), String::from_utf8_lossy(&id).as_ref())
 }
 
+/// The bytes of a record that was decoded, for its dead letter; none when they can no longer be written.
+fn encoded(value: Body) -> Bytes {
+    if let Some(dynamic) = value.as_any().downcast_ref::<TypedValue>() {
+        return dynamic.value.clone();
+    }
+    let mut bytes = Vec::new();
+    match caught("its serializer", || value.encode_any(&mut bytes)) {
+        Ok(Ok(())) => bytes.into(),
+        Ok(Err(_)) | Err(_) => Bytes::new(),
+    }
+}
+
 impl Worker {
     /// Works on up to `budget` messages; returns how many it took.
     pub(crate) fn run(&mut self, budget: usize) -> Result<usize, WorkerError> {
         let mut done = 0;
         while done < budget && self.runnable() > 0 {
             let group = self.mailbox.len().min(GROUP).min(budget - done);
-            if group > 1 {
-                self.prefetch(group);
-            }
+            self.prefetch(group);
             for _ in 0..group {
                 let Some(envelope) = self.mailbox.pop_front() else {
                     break;
                 };
                 self.deliver(envelope)?;
             }
+            self.ahead.pass(group);
             done += group;
             if !self.ready.is_empty() {
                 done += self.drain_one()?.max(1);
@@ -71,22 +102,36 @@ impl Worker {
         Ok(done)
     }
 
-    /// Fetches what the next messages will touch: first all their index entries, then all their instances.
-    fn prefetch(&self, group: usize) {
-        let targets = || {
-            self.mailbox.iter().take(group).filter_map(|envelope| {
-                let table = self
-                    .tables
-                    .get(self.registry.function_index(envelope.to.function())?)?;
-                Some((table, envelope.to.hash()))
-            })
+    /// Fetches what the messages behind the next group will touch, each in time: the messages themselves, then their index
+    /// entries, then their instances, each of which needs what was fetched before it.
+    fn prefetch(&mut self, group: usize) {
+        let table_of = |envelope: &Envelope| {
+            self.tables
+                .get(self.registry.function_index(envelope.to.function())?)
         };
-        for (table, hash) in targets() {
-            table.prefetch_index(hash);
+        let upcoming = |from: usize, groups: usize| {
+            let to = (group * groups).min(self.mailbox.len());
+            (to, self.mailbox.range(from.min(to)..to))
+        };
+        let (to, envelopes) = upcoming(self.ahead.instances, 2);
+        for envelope in envelopes {
+            envelope.body.prefetch_any();
+            if let Some(table) = table_of(envelope) {
+                table.prefetch_instance(envelope.to.hash());
+            }
         }
-        for (table, hash) in targets() {
-            table.prefetch_instance(hash);
+        let instances = to;
+        let (to, envelopes) = upcoming(self.ahead.entries, 3);
+        for envelope in envelopes {
+            prefetch(std::ptr::from_ref(&*envelope.body).cast());
+            if let Some(table) = table_of(envelope) {
+                table.prefetch_index(envelope.to.hash());
+            }
         }
+        self.ahead = Ahead {
+            entries: to,
+            instances,
+        };
     }
 
     /// Gives a message to its address, now or when the address no longer waits.
@@ -347,41 +392,42 @@ impl Worker {
         &mut self,
         ingress: u16,
         partition: Option<&Address>,
-        mut record: Record,
+        record: Record,
     ) -> Result<(), WorkerError> {
         self.changed = true;
-        if let (Some(partition), Some(position)) = (partition, record.position.take()) {
+        if let (Some(partition), Some(position)) = (partition, record.position) {
             let key = address_key(Space::Source, self.groups, partition);
             self.rows.borrow_mut().put(key, position.to_vec());
         }
-        let ack = record.ack.take();
-        let placeholder = Err(crate::io::ingress::BadRecord {
-            bytes: Bytes::new(),
-            problem: String::new(),
-        });
-        let (bytes, problem) = match std::mem::replace(&mut record.value, placeholder) {
+        let ack = record.ack;
+        let (bytes, problem) = match record.value {
             Ok(value) => {
-                let mut forwards = Vec::new();
-                let target = record.target.take();
-                match self.registry.route(
-                    ingress,
-                    Registry::info(&record),
-                    target,
-                    value.0,
-                    &mut forwards,
-                ) {
+                let info = RecordInfo {
+                    key: record.key.as_deref(),
+                    headers: &record.headers,
+                    timestamp: record.timestamp,
+                };
+                let mut value = Some(value.0);
+                let mut forwards = std::mem::take(&mut self.forwards);
+                let routed =
+                    self.registry
+                        .route(ingress, info, record.target, &mut value, &mut forwards);
+                if routed.is_ok() {
+                    for forward in forwards.drain(..) {
+                        self.route(Envelope {
+                            to: forward.to,
+                            from: record.caller.clone(),
+                            body: forward.body,
+                        });
+                    }
+                }
+                self.forwards = forwards;
+                match routed {
                     Ok(()) => {
-                        for forward in forwards {
-                            self.route(Envelope {
-                                to: forward.to,
-                                from: record.caller.clone(),
-                                body: forward.body,
-                            });
-                        }
                         self.acks.extend(ack);
                         return Ok(());
                     }
-                    Err(problem) => (Bytes::new(), problem),
+                    Err(problem) => (value.map(encoded).unwrap_or_default(), problem),
                 }
             }
             Err(bad) => (bad.bytes, bad.problem),

@@ -1,18 +1,17 @@
 //! Loading, retrying, parking: the queues of addresses that cannot run right now.
 
 use std::cmp::Reverse;
-use std::collections::VecDeque;
 
 use bytes::Bytes;
 
 use crate::engine::envelope::Envelope;
 use crate::engine::instances::SlotId;
 use crate::engine::waiting::{MEMORY_QUEUE, Wait, WaitKind, WaitRow, queue_key, waiting_key};
+use crate::engine::worker::written::message_name;
 use crate::engine::worker::{GROUP, ReadDone, ReadRequest, Worker, WorkerError};
 use crate::id::Address;
 use crate::sdk::error::HandlerError;
-use crate::sdk::message::TypedValue;
-use crate::state::keys::{Space, address_key, group_key};
+use crate::state::keys::{Space, address_key};
 
 /// Messages that are brought from rows into memory at a time.
 const REFILL: usize = 32;
@@ -170,44 +169,12 @@ impl Worker {
         Ok(true)
     }
 
-    /// A message as it is kept; one that its format cannot hold becomes a dead letter, so that it stops nothing else.
-    pub(super) fn encoded(&mut self, envelope: &Envelope) -> Result<Option<Vec<u8>>, WorkerError> {
-        let mut bytes = Vec::new();
-        match envelope.encode(&mut bytes) {
-            Ok(()) => Ok(Some(bytes)),
-            Err(error) => {
-                self.dead_letter(envelope, &format!("it cannot be written: {error}"))?;
-                Ok(None)
-            }
-        }
-    }
-
-    /// Makes dead letters of the messages in memory that their formats cannot hold.
-    pub(super) fn drop_unencodable(&mut self) -> Result<(), WorkerError> {
-        let mut kept = VecDeque::with_capacity(self.mailbox.len());
-        for envelope in std::mem::take(&mut self.mailbox) {
-            if self.encoded(&envelope)?.is_some() {
-                kept.push_back(envelope);
-            }
-        }
-        self.mailbox = kept;
-        let addresses: Vec<Address> = self.moving.keys().cloned().collect();
-        for address in addresses {
-            let Some(mut wait) = self.moving.remove(&address) else {
-                continue;
-            };
-            for envelope in std::mem::take(&mut wait.memory) {
-                if self.encoded(&envelope)?.is_some() {
-                    wait.memory.push_back(envelope);
-                }
-            }
-            self.moving.insert(address, wait);
-        }
-        Ok(())
-    }
-
     /// Turns the messages in memory into rows, in front of those that are rows already.
-    fn put_back(&mut self, address: &Address, wait: &mut Wait) -> Result<(), WorkerError> {
+    pub(super) fn put_back(
+        &mut self,
+        address: &Address,
+        wait: &mut Wait,
+    ) -> Result<(), WorkerError> {
         while let Some(envelope) = wait.memory.pop_back() {
             self.push_row_front(wait, &envelope)?;
         }
@@ -385,7 +352,7 @@ impl Worker {
         Ok(())
     }
 
-    fn park(&mut self, address: &Address, wait: &mut Wait, problem: String) {
+    pub(super) fn park(&mut self, address: &Address, wait: &mut Wait, problem: String) {
         tracing::warn!(%address, problem, "the address is parked; see `statefun parked show`");
         wait.kind = WaitKind::Parked;
         wait.since = self.now;
@@ -429,45 +396,5 @@ impl Worker {
             // Its state could not be read, or is not in memory.
             self.begin_load(address, wait);
         }
-    }
-
-    /// Keeps a message that cannot be delivered, and says so.
-    pub(super) fn dead_letter(
-        &mut self,
-        envelope: &Envelope,
-        problem: &str,
-    ) -> Result<(), WorkerError> {
-        tracing::error!(address = %envelope.to, problem, "a message goes to the dead letters");
-        self.counts.dead_letters += 1;
-        self.trace_dead_letter(envelope, problem);
-        let mut key = group_key(Space::DeadLetter, envelope.to.key_group(self.groups));
-        key.extend_from_slice(&self.next_sequence().to_be_bytes());
-        let mut value = Vec::new();
-        value.extend_from_slice(&(problem.len() as u32).to_le_bytes());
-        value.extend_from_slice(problem.as_bytes());
-        if envelope.encode(&mut value).is_err() {
-            // Of what cannot be written, the type's name is kept.
-            let typename = envelope.body.message_type_name().into();
-            let body = Box::new(TypedValue {
-                typename,
-                value: Bytes::new(),
-            });
-            Envelope {
-                to: envelope.to.clone(),
-                from: envelope.from.clone(),
-                body,
-            }
-            .encode(&mut value)?;
-        }
-        self.rows.borrow_mut().put(key, value);
-        Ok(())
-    }
-}
-
-/// The type of a message, also of one in its dynamic form.
-pub(super) fn message_name(envelope: &Envelope) -> String {
-    match envelope.body.as_any().downcast_ref::<TypedValue>() {
-        Some(value) => value.typename.to_string(),
-        None => envelope.body.message_type_name().to_owned(),
     }
 }

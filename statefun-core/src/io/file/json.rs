@@ -188,6 +188,7 @@ fn index(step: &str) -> Option<usize> {
 pub(crate) struct JsonValues {
     typename: CompactString,
     definition: Option<MessageDefinition>,
+    decoder: Decoder,
 }
 
 impl JsonValues {
@@ -204,6 +205,7 @@ impl JsonValues {
         Ok(Self {
             typename: typename.into(),
             definition,
+            decoder: decoder.clone(),
         })
     }
 
@@ -218,6 +220,12 @@ impl JsonValues {
         json: &[u8],
         key: Option<&KeyPointer>,
     ) -> Result<(RecordValue, Option<CompactString>), JsonFault> {
+        if let Some(problem) = self.decoder.refuses(json.len()) {
+            return Err(JsonFault {
+                problem,
+                bytes: None,
+            });
+        }
         let text = std::str::from_utf8(json).map_err(|error| JsonFault {
             problem: "not UTF-8".to_owned(),
             bytes: Some(error.valid_up_to() + 1),

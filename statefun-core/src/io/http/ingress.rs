@@ -74,9 +74,6 @@ impl HttpIngress {
 
 impl Ingress for HttpIngress {
     fn open(&mut self, context: &IngressContext) -> Result<Vec<Partition>, IngressError> {
-        if self.spec.tls.is_some() {
-            return Err(context.error(super::needs_tls("`tls`")));
-        }
         let retention = self.spec.idempotency.retention;
         if retention.as_millis() > u128::from(LONGEST_RETENTION_MS) {
             return Err(context.error(format_args!(
@@ -117,6 +114,7 @@ impl Ingress for HttpIngress {
         let opening = Opening {
             host: self.spec.address.host(),
             port: self.spec.address.port(),
+            tls: self.spec.tls.as_ref(),
             runtime: &context.runtime,
             stopping: &context.stopping,
         };
@@ -227,6 +225,9 @@ impl Front {
             .map(CompactString::from);
         let expects = head.headers.contains_key(EXPECT);
         let (body, share) = self.budget.read(body, expects).await?;
+        if let Some(too_large) = self.decoder.refuses(body.len()) {
+            return Err(problem(StatusCode::PAYLOAD_TOO_LARGE, too_large));
+        }
         let (typename, key) = self.names(&captures, &head.headers, &body)?;
         let message = Message {
             key,

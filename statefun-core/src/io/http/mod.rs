@@ -5,6 +5,7 @@
 //! - [`ingress`]: the ingress; `parts` finds id, type, key and waiting time in a request, `outcome` waits for its
 //!   reply, `example` shows how to call it.
 //! - [`webhook`]: the egress.
+//! - `tls`: HTTPS for both, behind the feature `tls`.
 
 mod answer;
 mod body;
@@ -17,6 +18,7 @@ pub mod server;
 mod submit;
 #[cfg(test)]
 mod tests;
+mod tls;
 pub mod webhook;
 
 pub use ingress::HttpIngress;
@@ -31,15 +33,6 @@ pub(in crate::io) use server::{Answering, Endpoint, Example, Opening, Route};
 pub(in crate::io) use submit::{CHANNEL, durable};
 
 use crate::module::description::MessageFormat;
-
-/// What to say where module.yaml wants HTTPS.
-fn needs_tls(what: &str) -> String {
-    format!(
-        "{what} needs HTTPS, which this build does not have: in Cargo.toml write \
-         `statefun = {{ package = \"statefun-core\", version = \"{}\", features = [\"tls\"] }}`",
-        env!("CARGO_PKG_VERSION")
-    )
-}
 
 /// The content type of values of a format.
 fn content_type(format: Option<MessageFormat>) -> &'static str {

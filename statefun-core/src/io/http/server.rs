@@ -6,7 +6,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener as StdListener, ToSocketAddrs as _};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -19,6 +19,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -26,6 +27,8 @@ use tokio::task::JoinHandle;
 
 use super::answer::{self, Reply, problem};
 use super::route::{self, Segment};
+use super::tls::{ServerTls, Stream};
+use crate::module::model::Tls;
 
 /// Longest time for the head of a request, and for an idle connection.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -33,6 +36,14 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 const HEADER_BYTES: usize = 64 << 10;
 /// Connections of one server; more wait until one ends.
 const CONNECTIONS: usize = 8192;
+/// Longest time until a client has agreed on the encryption.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The first byte of every TLS connection.
+const TLS_HANDSHAKE: u8 = 0x16;
+/// What is said to a client that speaks plain HTTP where HTTPS is spoken.
+const SPEAKS_HTTPS: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n\
+    content-length: 63\r\n\r\n{\"error\":\"HTTPS is spoken here: write https:// in front of it\"}";
 /// Pause after a connection could not be accepted, as when there are too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -85,6 +96,8 @@ impl Example {
 pub(in crate::io) struct Opening<'a> {
     pub(in crate::io) host: &'a str,
     pub(in crate::io) port: u16,
+    /// The certificate, where HTTPS is spoken.
+    pub(in crate::io) tls: Option<&'a Tls>,
     pub(in crate::io) runtime: &'a Handle,
     pub(in crate::io) stopping: &'a watch::Receiver<bool>,
 }
@@ -96,6 +109,8 @@ pub struct Listening {
     pub component: String,
     /// The address, with the port that the system chose where module.yaml says 0.
     pub address: SocketAddr,
+    /// `http` or `https`.
+    pub scheme: &'static str,
     /// The method of the requests.
     pub method: String,
     /// The path, with `{placeholders}`.
@@ -146,9 +161,16 @@ impl HttpServers {
             .iter()
             .find(|server| opening.port != 0 && server.port == opening.port && server.host == host);
         let server = if let Some(server) = shared {
+            if server.tls_files.as_ref() != opening.tls {
+                return Err(format!(
+                    "`{}` shares {} with other ingresses and has another `tls`: write the same for all, or give it \
+                     another port",
+                    route.component, server.local
+                ));
+            }
             server.clone()
         } else {
-            let server = Server::bind(host, opening, &route.component)?;
+            let server = Server::bind(host, opening)?;
             if state.started {
                 server.accept_connections();
             }
@@ -237,6 +259,9 @@ struct Server {
     host: String,
     port: u16,
     local: SocketAddr,
+    /// What module.yaml says of its certificate, and that certificate.
+    tls_files: Option<Tls>,
+    tls: Option<ServerTls>,
     /// Until it accepts connections.
     socket: Mutex<Option<StdListener>>,
     accepting: Mutex<Option<JoinHandle<()>>>,
@@ -256,8 +281,9 @@ impl std::fmt::Debug for Server {
 }
 
 impl Server {
-    fn bind(host: &str, opening: &Opening<'_>, component: &str) -> Result<Arc<Self>, String> {
+    fn bind(host: &str, opening: &Opening<'_>) -> Result<Arc<Self>, String> {
         let port = opening.port;
+        let tls = opening.tls.map(ServerTls::load).transpose()?;
         let shown = if host.contains(':') {
             format!("[{host}]:{port}")
         } else {
@@ -281,12 +307,14 @@ impl Server {
                 }
                 _ => "choose another address",
             };
-            format!("`{component}` cannot listen on {shown}: {error} ({hint})")
+            format!("cannot listen on {shown}: {error} ({hint})")
         })?;
         Ok(Arc::new(Self {
             host: host.to_owned(),
             port,
             local,
+            tls_files: opening.tls.cloned(),
+            tls,
             socket: Mutex::new(Some(socket)),
             accepting: Mutex::default(),
             routes: Mutex::default(),
@@ -334,11 +362,16 @@ impl Server {
             all if all.ip().is_unspecified() => format!("[::1]:{}", all.port()),
             one => one.to_string(),
         };
-        let base = format!("http://{shown}");
+        let scheme = match self.tls {
+            Some(_) => "https",
+            None => "http",
+        };
+        let base = format!("{scheme}://{shown}");
         let routes = self.routes();
         let listening = routes.iter().map(|route| Listening {
             component: route.component.clone(),
             address: self.local,
+            scheme,
             method: route
                 .methods
                 .first()
@@ -409,6 +442,28 @@ impl Server {
         let _place = place;
         // Without it a small answer may wait for the client's acknowledgement of the one before.
         let _ = stream.set_nodelay(true);
+        let Some(tls) = &self.tls else {
+            return self.converse(stream).await;
+        };
+        let mut closed = self.closed.subscribe();
+        let agreed = tokio::time::timeout(HANDSHAKE_TIMEOUT, agree(tls, stream));
+        let agreed = tokio::select! {
+            agreed = agreed => agreed,
+            _ = closed.wait_for(|closed| *closed) => return,
+        };
+        match agreed {
+            Ok(Ok(Some(stream))) => self.converse(stream).await,
+            Ok(Ok(None)) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(address = %self.local, %error, "a client did not agree on the encryption");
+            }
+            Err(_) => {
+                tracing::debug!(address = %self.local, "a client took too long to agree on the encryption");
+            }
+        }
+    }
+
+    async fn converse(self: &Arc<Self>, stream: impl Stream) {
         let service = service_fn(|request| {
             let server = self.clone();
             async move { Ok::<_, Infallible>(server.answer(request).await) }
@@ -509,6 +564,20 @@ impl Server {
             ),
         }
     }
+}
+
+/// Begins an encrypted connection; none for a client that does not try to, which is told.
+async fn agree(tls: &ServerTls, mut stream: TcpStream) -> io::Result<Option<impl Stream + use<>>> {
+    let mut first = [0];
+    if stream.peek(&mut first).await? == 1 && first != [TLS_HANDSHAKE] {
+        // What it says is read, or closing the connection would take the answer away from it.
+        let mut request = [0; 4096];
+        let _ = stream.read(&mut request).await?;
+        stream.write_all(SPEAKS_HTTPS).await?;
+        stream.shutdown().await?;
+        return Ok(None);
+    }
+    tls.accept(stream).await.map(Some)
 }
 
 /// Counts a connection while it is open.

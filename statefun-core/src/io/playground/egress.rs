@@ -65,6 +65,7 @@ impl Egress for PlaygroundEgress {
         let opening = Opening {
             host: HOST,
             port: self.spec.port,
+            tls: None,
             runtime: &context.runtime,
             stopping: &context.stopping,
         };

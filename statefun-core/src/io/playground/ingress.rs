@@ -16,7 +16,8 @@ use crate::io::http::{
     durable, problem,
 };
 use crate::io::ingress::{
-    Decoder, Ingress, IngressContext, IngressError, Partition, Record, RecordSender, channel,
+    Decoder, Ingress, IngressContext, IngressError, MessageLimits, Partition, Record, RecordSender,
+    channel,
 };
 use crate::module::model;
 use crate::module::units::ByteSize;
@@ -61,6 +62,7 @@ impl Ingress for PlaygroundIngress {
             decoder: context.decoder.clone(),
             senders,
             key_groups: context.key_groups,
+            limits: context.limits.clone(),
             clock: WallClock::default(),
             budget: Budget::for_bodies(BODY),
         };
@@ -76,6 +78,7 @@ impl Ingress for PlaygroundIngress {
         let opening = Opening {
             host: HOST,
             port: self.spec.port,
+            tls: None,
             runtime: &context.runtime,
             stopping: &context.stopping,
         };
@@ -91,6 +94,7 @@ struct Front {
     decoder: Decoder,
     senders: Vec<RecordSender>,
     key_groups: KeyGroups,
+    limits: MessageLimits,
     clock: WallClock,
     budget: Budget,
 }
@@ -121,6 +125,9 @@ impl Front {
             .budget
             .read(body, head.headers.contains_key(EXPECT))
             .await?;
+        self.limits
+            .check(target, body.len())
+            .map_err(|error| problem(StatusCode::PAYLOAD_TOO_LARGE, error))?;
         let (typename, is_named) = type_of(&head.headers);
         let value = self.decoder.decode(&typename, body).map_err(|error| {
             let hint = if is_named {

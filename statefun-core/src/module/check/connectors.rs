@@ -29,12 +29,14 @@ fn features(checker: &mut Checker<'_>, component: &Component) {
     {
         need(checker, feature, component.kind_span, component.kind.name);
     }
-    if let Some(Spec::HttpIngress(spec)) = &component.spec
-        && spec.tls.is_some()
-    {
-        let place = component.key_span("tls").unwrap_or(component.kind_span);
-        need(checker, "tls", place, "`tls`");
-    }
+    let (field, what) = match &component.spec {
+        Some(Spec::HttpIngress(spec)) if spec.tls.is_some() => (component.key_span("tls"), "`tls`"),
+        Some(Spec::HttpEgress(spec)) if spec.is_https() => {
+            (component.span_of("url"), "an `https` URL")
+        }
+        _ => return,
+    };
+    need(checker, "tls", field.unwrap_or(component.kind_span), what);
 }
 
 fn need(checker: &mut Checker<'_>, feature: &str, place: Span, what: &str) {
@@ -48,7 +50,7 @@ fn need(checker: &mut Checker<'_>, feature: &str, place: Span, what: &str) {
         )
         .at(place, format!("needs `{feature}`"))
         .help(format!(
-            "build with it, in Cargo.toml:\n    statefun = {{ package = \"statefun-core\", version = \"{}\", features = [\"{feature}\"] }}",
+            "build with it: in Cargo.toml, the line of `statefun` gets `features`, as in\n    statefun = {{ package = \"statefun-core\", version = \"{}\", features = [\"{feature}\"] }}",
             env!("CARGO_PKG_VERSION")
         )),
     );

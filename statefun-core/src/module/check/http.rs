@@ -161,6 +161,18 @@ fn egress(checker: &mut Checker<'_>, component: &Component, spec: &HttpEgress) {
             .help("their defaults are 100ms and 1min"),
         );
     }
+    if let (Some(tls), false) = (component.key_span("tls"), spec.is_https()) {
+        let mut finding = Finding::new(
+            codes::CONTRADICTION,
+            "`tls` says whom to trust, and the URL is not `https`",
+        )
+        .at(tls, "nobody proves anything without HTTPS")
+        .help("write `https://` in the URL, or leave `tls` out");
+        if let Some(url) = component.span_of("url") {
+            finding = finding.related(url, "the URL");
+        }
+        checker.report(finding);
+    }
     let Some(headers) = component.tree.get("headers") else {
         return;
     };

@@ -52,8 +52,11 @@ impl BuildFeatures {
     }
 }
 
-/// The features that wiring can need and that are compiled in. None of the connectors so far needs one.
-const COMPILED: &[&str] = &[];
+/// The features that wiring can need and that are compiled in.
+const COMPILED: &[&str] = &[
+    #[cfg(feature = "tls")]
+    "tls",
+];
 
 /// Checks the wiring of an application.
 ///

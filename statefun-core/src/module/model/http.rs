@@ -110,9 +110,9 @@ record! {
 record! {
     /// Certificate and key for HTTPS.
     pub struct Tls {
-        /// PEM file with the certificate and its chain.
+        /// PEM file with the server's certificate first, and then those of its issuers. It is read at the start.
         pub certificate: PathBuf => "certificate",
-        /// PEM file with the private key.
+        /// PEM file with the private key, not encrypted.
         pub key: PathBuf => "key",
     }
 }
@@ -233,7 +233,7 @@ record! {
     pub struct HttpEgress {
         /// Identifier of the egress, `namespace/name`.
         pub id: ComponentId => "id",
-        /// Where the requests go: an absolute `http` or `https` URL.
+        /// Where the requests go: an absolute `http` or `https` URL; `https` needs the feature `tls`.
         pub url: HttpUrl => "url",
         /// Method of the requests.
         pub method: HttpMethod => "method" = "POST",
@@ -249,6 +249,23 @@ record! {
         pub dead_letter: Option<EgressId> => "deadLetter",
         /// How much may wait for the receiver before the ingresses are slowed.
         pub max_outbox_bytes: ByteSize => "maxOutboxBytes" = "64MiB",
+        /// Whom to trust behind an `https` URL. Without it: the authorities that the system trusts.
+        pub tls: Option<Trust> => "tls",
+    }
+}
+
+impl HttpEgress {
+    /// Whether its requests are encrypted.
+    pub fn is_https(&self) -> bool {
+        self.url.origin().starts_with("https:")
+    }
+}
+
+record! {
+    /// Whom to trust.
+    pub struct Trust {
+        /// PEM file with certificates of authorities that are trusted as well, such as a company's own.
+        pub ca: PathBuf => "ca",
     }
 }
 

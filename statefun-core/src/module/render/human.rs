@@ -1,11 +1,7 @@
-//! The reports for people: miette's, with the lines that a finding is about.
+//! The reports for people: drawn as the compiler draws its own, with the lines that a finding is about.
 
-use std::fmt;
-use std::sync::Arc;
-
-use miette::{
-    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode,
-};
+use annotate_snippets::renderer::DecorStyle;
+use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
 
 use crate::module::finding::{Finding, Findings, Label, Severity};
 use crate::module::source::{FileId, SourceFile, Sources};
@@ -17,7 +13,7 @@ pub struct HumanOptions {
     pub color: bool,
     /// Whether to draw lines with characters beyond ASCII.
     pub unicode: bool,
-    /// Columns at which messages are wrapped. Lines of the file are not.
+    /// Columns at which messages are wrapped. Longer lines of the file are shown in part.
     pub width: usize,
 }
 
@@ -39,30 +35,25 @@ impl Default for HumanOptions {
 }
 
 pub(super) fn render(findings: &Findings, sources: &Sources, options: HumanOptions) -> String {
-    let theme = match (options.unicode, options.color) {
-        (true, true) => GraphicalTheme::unicode(),
-        (true, false) => GraphicalTheme::unicode_nocolor(),
-        (false, true) => GraphicalTheme::ascii(),
-        (false, false) => GraphicalTheme::none(),
+    let width = options.width.max(40);
+    let renderer = if options.color {
+        Renderer::styled().hyperlink(false)
+    } else {
+        Renderer::plain()
     };
-    let handler = GraphicalReportHandler::new_themed(theme)
-        .with_width(options.width.max(40))
-        .with_links(false)
-        .with_wrap_lines(false)
-        .with_context_lines(1);
-    let texts: Vec<Arc<NamedSource<String>>> = sources
+    let renderer = renderer.term_width(width).decor_style(if options.unicode {
+        DecorStyle::Unicode
+    } else {
+        DecorStyle::Ascii
+    });
+    let texts: Vec<(&str, String)> = sources
         .iter()
-        .map(|(_, file)| Arc::new(NamedSource::new(file.name(), visible(file))))
+        .map(|(_, file)| (file.name(), visible(file)))
         .collect();
     let mut out = String::new();
     for finding in findings {
-        let report = Report::of(finding, &texts, options.width.max(40));
-        let before = out.len();
-        if handler.render_report(&mut out, &report).is_err() {
-            out.truncate(before);
-            out.push_str(&bare(finding, sources));
-        }
-        out.push('\n');
+        out.push_str(&renderer.render(&[group(finding, &texts, width)]));
+        out.push_str("\n\n");
     }
     out
 }
@@ -86,30 +77,6 @@ fn visible(file: &SourceFile) -> String {
     text
 }
 
-/// One line, for the case that the report cannot be drawn.
-fn bare(finding: &Finding, sources: &Sources) -> String {
-    let place = finding
-        .primary
-        .as_ref()
-        .and_then(|label| {
-            let file = sources.get(label.span.file)?;
-            let at = file.position(label.span.start);
-            Some(format!("{}:{}:{}: ", file.name(), at.line, at.column))
-        })
-        .unwrap_or_default();
-    let help = finding
-        .help
-        .as_ref()
-        .map(|help| format!(" ({help})"))
-        .unwrap_or_default();
-    format!(
-        "{place}{} {}: {}{help}\n",
-        finding.severity(),
-        finding.code.id,
-        clean(&finding.message)
-    )
-}
-
 /// Messages quote the file, which may hold anything.
 fn clean(text: &str) -> String {
     text.chars()
@@ -117,8 +84,7 @@ fn clean(text: &str) -> String {
         .collect()
 }
 
-/// Breaks lines at blanks only: miette's own way also breaks names in two at `/` and `-`. Indented lines are to be copied,
-/// and stay whole.
+/// Breaks lines at blanks only. Indented lines are to be copied, and stay whole.
 fn wrap(text: &str, width: usize) -> String {
     text.split('\n')
         .map(|line| {
@@ -150,142 +116,55 @@ fn wrap_line(line: &str, width: usize) -> String {
     out
 }
 
-/// A finding as miette wants it: all labels of one report are in one file, so those in others become reports of their own.
-struct Report {
-    message: String,
-    code: Option<&'static str>,
-    severity: Severity,
-    help: Option<String>,
-    source: Option<Arc<NamedSource<String>>>,
-    labels: Vec<LabeledSpan>,
-    others: Vec<Self>,
-}
-
-impl Report {
-    fn of(finding: &Finding, texts: &[Arc<NamedSource<String>>], width: usize) -> Self {
-        let file = finding.primary.as_ref().map(|label| label.span.file);
-        let mut labels: Vec<LabeledSpan> = Vec::new();
-        if let Some(label) = &finding.primary {
-            labels.push(labeled(label, true, texts));
+/// A finding as it is drawn: its message, the places in each file that it is about, and the help.
+fn group<'a>(finding: &Finding, texts: &'a [(&'a str, String)], width: usize) -> Group<'a> {
+    let level = match finding.severity() {
+        Severity::Error => Level::ERROR,
+        Severity::Warning => Level::WARNING,
+    };
+    let indent = format!("{}[{}]: ", finding.severity(), finding.code.id).len();
+    let message = wrap(&clean(&finding.message), width.saturating_sub(indent));
+    let mut group = Group::with_title(level.primary_title(message).id(finding.code.id));
+    let primary = finding.primary.iter().map(|label| (label, true));
+    let related = finding.related.iter().map(|label| (label, false));
+    let labels: Vec<(&Label, bool)> = primary.chain(related).collect();
+    let mut files: Vec<FileId> = Vec::new();
+    for (label, _) in &labels {
+        if !files.contains(&label.span.file) {
+            files.push(label.span.file);
         }
-        let mut others = Vec::new();
-        for label in &finding.related {
-            if Some(label.span.file) == file {
-                labels.push(labeled(label, false, texts));
-            } else {
-                others.push(Self {
-                    message: clean(&label.text),
-                    code: None,
-                    severity: finding.severity(),
-                    help: None,
-                    source: text(texts, label.span.file),
-                    labels: vec![labeled(
-                        &Label {
-                            span: label.span,
-                            text: String::new(),
-                        },
-                        true,
-                        texts,
-                    )],
-                    others: Vec::new(),
-                });
-            }
-        }
-        Self {
-            message: wrap(&clean(&finding.message), width - 4),
-            code: Some(finding.code.id),
-            severity: finding.severity(),
-            help: finding
-                .help
-                .as_deref()
-                .map(|help| wrap(&clean(help), width - 8)),
-            source: file.and_then(|file| text(texts, file)),
-            labels,
-            others,
-        }
+    }
+    for file in files {
+        let Some((name, text)) = texts.get(file.0) else {
+            continue;
+        };
+        let here = labels.iter().filter(|(label, _)| label.span.file == file);
+        let annotations = here.map(|(label, primary)| annotation(label, *primary, text));
+        group = group.element(
+            Snippet::source(text.as_str())
+                .path(*name)
+                .annotations(annotations),
+        );
+    }
+    match &finding.help {
+        Some(help) => group.element(Level::HELP.message(wrap(&clean(help), width - 12))),
+        None => group,
     }
 }
 
-fn text(texts: &[Arc<NamedSource<String>>], file: FileId) -> Option<Arc<NamedSource<String>>> {
-    texts.get(file.0).cloned()
-}
-
-fn labeled(label: &Label, primary: bool, texts: &[Arc<NamedSource<String>>]) -> LabeledSpan {
-    let length = texts
-        .get(label.span.file.0)
-        .map_or(0, |text| text.inner().len());
-    let start = label.span.start.min(length);
-    let end = label.span.end.clamp(start, length);
+fn annotation<'a>(label: &Label, primary: bool, text: &str) -> Annotation<'a> {
+    let start = label.span.start.min(text.len());
+    let end = label.span.end.clamp(start, text.len());
     // A value of many lines is marked at its first: the rest is beside the point.
-    let end = texts
-        .get(label.span.file.0)
-        .and_then(|text| text.inner().get(start..end))
+    let end = text
+        .get(start..end)
         .and_then(|slice| slice.find(['\n', '\r']))
         .map_or(end, |line| start + line);
-    let words = (!label.text.is_empty()).then(|| clean(&label.text));
-    let range = start..end;
-    if primary {
-        LabeledSpan::new_primary_with_span(words, range)
+    let kind = if primary {
+        AnnotationKind::Primary
     } else {
-        LabeledSpan::new_with_span(words, range)
-    }
-}
-
-impl fmt::Debug for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for Report {}
-
-impl Diagnostic for Report {
-    fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.code
-            .map(|code| Box::new(code) as Box<dyn fmt::Display>)
-    }
-
-    fn severity(&self) -> Option<miette::Severity> {
-        Some(match (self.code, self.severity) {
-            (None, _) => miette::Severity::Advice,
-            (_, Severity::Error) => miette::Severity::Error,
-            (_, Severity::Warning) => miette::Severity::Warning,
-        })
-    }
-
-    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.help
-            .as_ref()
-            .map(|help| Box::new(help) as Box<dyn fmt::Display>)
-    }
-
-    fn source_code(&self) -> Option<&dyn SourceCode> {
-        self.source
-            .as_deref()
-            .map(|source| source as &dyn SourceCode)
-    }
-
-    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        if self.labels.is_empty() {
-            None
-        } else {
-            Some(Box::new(self.labels.iter().cloned()))
-        }
-    }
-
-    fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn Diagnostic> + 'a>> {
-        if self.others.is_empty() {
-            None
-        } else {
-            Some(Box::new(
-                self.others.iter().map(|other| other as &dyn Diagnostic),
-            ))
-        }
-    }
+        AnnotationKind::Context
+    };
+    let words = (!label.text.is_empty()).then(|| clean(&label.text));
+    kind.span(start..end).label(words)
 }

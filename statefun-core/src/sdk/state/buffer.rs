@@ -3,8 +3,8 @@
 use crate::clock::Timestamp;
 use crate::module::description::{Expiration, StateKind};
 use crate::sdk::state::{
-    Flush, PersistedState, RowBytes, RowValue, StateSite, StateValue, decode_value, encode_value,
-    expired, expiry_from, push_row_header,
+    Flush, PersistedState, RowBytes, RowValue, StateSite, StateValue, Unwritten, decode_value,
+    encode_row, encode_value, expired, expiry_from,
 };
 use crate::state::StateError;
 
@@ -33,6 +33,17 @@ struct Undo<T> {
     /// What `clear` took away.
     cleared: Option<Vec<(T, u64)>>,
     pending: usize,
+}
+
+impl<T> Undo<T> {
+    /// Where in `pending` the elements of the running invocation begin.
+    fn first_new(&self) -> usize {
+        if self.cleared.is_some() {
+            0
+        } else {
+            self.pending
+        }
+    }
 }
 
 impl<T> Default for PersistedBuffer<T> {
@@ -160,8 +171,7 @@ impl<T: StateValue> PersistedState for PersistedBuffer<T> {
     fn load(&mut self, row: Option<RowBytes<'_>>, site: Option<StateSite>) -> Result<(), String> {
         self.site = site;
         if let Some(RowBytes(row)) = row {
-            (self.first, self.next) =
-                decode_value(row.payload).map_err(|error| error.to_string())?;
+            (self.first, self.next) = decode_value(row.payload)?;
             self.deleted_from = self.first;
         }
         Ok(())
@@ -172,14 +182,17 @@ impl<T: StateValue> PersistedState for PersistedBuffer<T> {
         false
     }
 
+    fn check(&self) -> Result<(), String> {
+        let new = self.undo.as_ref().map_or(usize::MAX, Undo::first_new);
+        for (element, _) in self.pending.iter().skip(new) {
+            encode_value(element, &mut Vec::new())?;
+        }
+        Ok(())
+    }
+
     fn commit(&mut self, now: Timestamp, expiration: Expiration) -> bool {
         if let Some(undo) = self.undo.take() {
-            let new = if undo.cleared.is_some() {
-                0
-            } else {
-                undo.pending
-            };
-            for (_, expires_at_ms) in self.pending.iter_mut().skip(new) {
+            for (_, expires_at_ms) in self.pending.iter_mut().skip(undo.first_new()) {
                 *expires_at_ms = expiry_from(expiration, now);
             }
             self.dirty = true;
@@ -198,8 +211,8 @@ impl<T: StateValue> PersistedState for PersistedBuffer<T> {
         }
     }
 
-    fn flush(&mut self, flush: &mut Flush<'_>) -> Result<(), String> {
-        if !std::mem::take(&mut self.dirty) {
+    fn flush(&mut self, flush: &mut Flush<'_>) -> Result<(), Unwritten> {
+        if !self.dirty {
             return Ok(());
         }
         let Some(site) = &self.site else {
@@ -212,9 +225,7 @@ impl<T: StateValue> PersistedState for PersistedBuffer<T> {
                 site.entry_key(|out| out.extend_from_slice(&self.deleted_from.to_be_bytes()));
             let end = site.entry_key(|out| out.extend_from_slice(&self.first.to_be_bytes()));
             loop {
-                let chunk = rows
-                    .scan(&start, &end, CHUNK_ROWS)
-                    .map_err(|error| error.to_string())?;
+                let chunk = rows.scan(&start, &end, CHUNK_ROWS)?;
                 let whole = chunk.len() < CHUNK_ROWS;
                 for (key, _) in chunk {
                     rows.delete(key);
@@ -225,20 +236,29 @@ impl<T: StateValue> PersistedState for PersistedBuffer<T> {
             }
             self.deleted_from = self.first;
         }
-        for (index, (element, expires_at_ms)) in self.pending.drain(..).enumerate() {
-            let sequence = stored + index as u64;
-            let mut bytes = Vec::new();
-            push_row_header(&mut bytes, flush.schema, expires_at_ms);
-            encode_value(&element, &mut bytes).map_err(|error| error.to_string())?;
-            rows.put(
-                site.entry_key(|out| out.extend_from_slice(&sequence.to_be_bytes())),
-                bytes,
-            );
+        let mut written = 0;
+        let mut result = Ok(());
+        for (element, expires_at_ms) in &self.pending {
+            let sequence = stored + written as u64;
+            match encode_row(element, flush.schema, *expires_at_ms) {
+                Ok(row) => rows.put(
+                    site.entry_key(|out| out.extend_from_slice(&sequence.to_be_bytes())),
+                    row,
+                ),
+                Err(problem) => {
+                    result = Err(problem.into());
+                    break;
+                }
+            }
+            written += 1;
         }
         drop(rows);
-        flush
-            .put(0, |out| encode_value(&(self.first, self.next), out))
-            .map_err(|error| error.to_string())
+        // Those behind one that cannot be written wait with it, so that the elements stay in order.
+        self.pending.drain(..written);
+        let next = stored + written as u64;
+        flush.put(0, |out| encode_value(&(self.first, next), out))?;
+        self.dirty = result.is_err();
+        result
     }
 
     fn heap_bytes(&self) -> usize {

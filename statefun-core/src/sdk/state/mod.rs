@@ -15,6 +15,8 @@ use serde::de::DeserializeOwned;
 use crate::clock::Timestamp;
 use crate::engine::rows::{SharedRows, framing};
 use crate::module::description::{Expiration, StateKind};
+use crate::sdk::caught::caught;
+use crate::shape::Shape;
 use crate::state::StateError;
 
 pub use buffer::PersistedBuffer;
@@ -37,7 +39,7 @@ pub(crate) fn state_id(name: &str) -> u32 {
 }
 
 /// The number of a shape, which every row carries: the hash of its canonical JSON.
-pub(crate) fn schema_id(shape: &crate::shape::Shape) -> u32 {
+pub(crate) fn schema_id(shape: &Shape) -> u32 {
     let json = serde_json::to_vec(shape).unwrap_or_default();
     xxhash_rust::xxh3::xxh3_64(&json) as u32
 }
@@ -148,17 +150,55 @@ impl StateSite {
 }
 
 /// Writes a value in the default codec: MessagePack with field names.
-pub(crate) fn encode_value<T: Serialize>(
-    value: &T,
-    out: &mut Vec<u8>,
-) -> Result<(), rmp_serde::encode::Error> {
-    value.serialize(&mut rmp_serde::Serializer::new(out).with_struct_map())
+pub(crate) fn encode_value<T: Serialize>(value: &T, out: &mut Vec<u8>) -> Result<(), String> {
+    caught("its serializer", || {
+        value.serialize(&mut rmp_serde::Serializer::new(out).with_struct_map())
+    })?
+    .map_err(|error| error.to_string())
 }
 
-pub(crate) fn decode_value<T: DeserializeOwned>(
-    payload: &[u8],
-) -> Result<T, rmp_serde::decode::Error> {
-    rmp_serde::from_slice(payload)
+pub(crate) fn decode_value<T: DeserializeOwned>(payload: &[u8]) -> Result<T, String> {
+    caught("its deserializer", || rmp_serde::from_slice(payload))?
+        .map_err(|error| error.to_string())
+}
+
+/// The value of a row: header and payload.
+pub(crate) fn encode_row<T: Serialize>(
+    value: &T,
+    schema: u32,
+    expires_at_ms: u64,
+) -> Result<Vec<u8>, String> {
+    let mut row = Vec::with_capacity(ROW_HEADER_BYTES + 32);
+    push_row_header(&mut row, schema, expires_at_ms);
+    encode_value(value, &mut row)?;
+    Ok(row)
+}
+
+/// Whether values of a shape may turn out not to be writable: some part of it is written by code that nobody has looked
+/// into. The engine's own types are known.
+pub(crate) fn may_be_unwritable(shape: &Shape) -> bool {
+    shape.any(&mut |part| matches!(part, Shape::Opaque(name) if !name.starts_with("io.statefun")))
+}
+
+/// Why a state was not written at a cut.
+#[doc(hidden)]
+#[derive(Debug)]
+pub enum Unwritten {
+    /// Its value cannot be written. It stays in memory, to be written later; its row is as it was.
+    Value(String),
+    /// The state store failed.
+    Store(StateError),
+}
+
+impl From<String> for Unwritten {
+    fn from(problem: String) -> Self {
+        Self::Value(problem)
+    }
+}
+impl From<StateError> for Unwritten {
+    fn from(error: StateError) -> Self {
+        Self::Store(error)
+    }
 }
 
 /// Where a cut collects what an instance changed.
@@ -240,14 +280,18 @@ pub trait PersistedState: Sized + 'static {
     /// Before an invocation: becomes absent when it has expired. Returns whether that changed anything.
     fn expire(&mut self, now: Timestamp) -> bool;
 
+    /// After an invocation that succeeded: whether all that it changed can be written. Asked where that may not be so, see
+    /// [`may_be_unwritable`]; else what cannot be written is found at the cut.
+    fn check(&self) -> Result<(), String>;
+
     /// After an invocation that succeeded: keeps its changes. Returns whether rows are to be written at the next cut.
     fn commit(&mut self, now: Timestamp, expiration: Expiration) -> bool;
 
     /// After an invocation that failed: takes its changes back.
     fn rollback(&mut self);
 
-    /// At a cut: writes the rows that changed since the last one.
-    fn flush(&mut self, flush: &mut Flush<'_>) -> Result<(), String>;
+    /// At a cut: writes the rows that changed since the last one. What cannot be written counts as changed still.
+    fn flush(&mut self, flush: &mut Flush<'_>) -> Result<(), Unwritten>;
 
     /// What it holds on the heap, roughly, in bytes.
     fn heap_bytes(&self) -> usize;

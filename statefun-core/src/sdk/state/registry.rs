@@ -7,7 +7,7 @@ use crate::clock::Timestamp;
 use crate::module::description::{Expiration, StateKind};
 use crate::sdk::state::{
     Flush, PersistedState, PersistedValue, RowBytes, RowValue, StateSite, StateValue, TableKey,
-    push_row_header, schema_id,
+    Unwritten, may_be_unwritable, push_row_header, schema_id,
 };
 use crate::shape::Shaped;
 use crate::state::StateError;
@@ -27,9 +27,10 @@ pub struct PersistedRegistry {
 trait Registered: std::fmt::Debug {
     fn as_any(&mut self) -> &mut dyn Any;
     fn expire(&mut self, now: Timestamp) -> bool;
+    fn check(&self) -> Result<(), String>;
     fn commit(&mut self, now: Timestamp) -> bool;
     fn rollback(&mut self);
-    fn flush(&mut self) -> Result<(), String>;
+    fn flush(&mut self) -> Result<(), Unwritten>;
     fn heap_bytes(&self) -> usize;
 }
 
@@ -37,6 +38,8 @@ trait Registered: std::fmt::Debug {
 struct Slot<S> {
     state: S,
     site: StateSite,
+    /// Whether its changes are to be checked.
+    checked: bool,
     dirty: bool,
     /// The row that remembers the registration, until it is written.
     name_row: Option<(Vec<u8>, Vec<u8>)>,
@@ -51,6 +54,13 @@ impl<S: PersistedState + std::fmt::Debug> Registered for Slot<S> {
         self.dirty |= gone;
         gone
     }
+    fn check(&self) -> Result<(), String> {
+        if self.checked {
+            let checked = self.state.check();
+            return checked.map_err(|problem| format!("`{}`: {problem}", self.site.name));
+        }
+        Ok(())
+    }
     fn commit(&mut self, now: Timestamp) -> bool {
         self.dirty |= self.state.commit(now, self.site.expiration);
         self.dirty
@@ -58,8 +68,8 @@ impl<S: PersistedState + std::fmt::Debug> Registered for Slot<S> {
     fn rollback(&mut self) {
         self.state.rollback();
     }
-    fn flush(&mut self) -> Result<(), String> {
-        if !std::mem::take(&mut self.dirty) {
+    fn flush(&mut self) -> Result<(), Unwritten> {
+        if !self.dirty {
             return Ok(());
         }
         if let Some((key, row)) = self.name_row.take() {
@@ -74,17 +84,22 @@ impl<S: PersistedState + std::fmt::Debug> Registered for Slot<S> {
             rows: 0,
             bytes: 0,
         };
-        self.state.flush(&mut flush)?;
+        let flushed = self.state.flush(&mut flush);
+        self.dirty = flushed.is_err();
         // The state writes its own row as if it were a declared one; here that row's key is the registered name's.
         for row in crate::engine::rows::framing::iter(&section) {
-            let (_, value) = row.ok_or("a row of its own section is malformed")?;
+            let (_, value) =
+                row.ok_or_else(|| "a row of its own section is malformed".to_owned())?;
             let mut rows = self.site.rows.borrow_mut();
             match value {
                 Some(value) => rows.put(self.site.key.clone(), value.to_vec()),
                 None => rows.delete(self.site.key.clone()),
             }
         }
-        Ok(())
+        flushed.map_err(|unwritten| match unwritten {
+            Unwritten::Value(problem) => format!("`{}`: {problem}", self.site.name).into(),
+            store @ Unwritten::Store(_) => store,
+        })
     }
     fn heap_bytes(&self) -> usize {
         self.state.heap_bytes() + size_of::<S>()
@@ -221,6 +236,7 @@ where
     Ok(Slot {
         state,
         site: own,
+        checked: may_be_unwritable(&shape),
         dirty,
         name_row,
     })
@@ -249,6 +265,10 @@ impl PersistedState for PersistedRegistry {
             .fold(false, |gone, state| state.expire(now) | gone)
     }
 
+    fn check(&self) -> Result<(), String> {
+        self.states.values().try_for_each(|state| state.check())
+    }
+
     fn commit(&mut self, now: Timestamp, _expiration: Expiration) -> bool {
         self.new.clear();
         self.states
@@ -265,8 +285,14 @@ impl PersistedState for PersistedRegistry {
         }
     }
 
-    fn flush(&mut self, _flush: &mut Flush<'_>) -> Result<(), String> {
-        self.states.values_mut().try_for_each(|state| state.flush())
+    fn flush(&mut self, _flush: &mut Flush<'_>) -> Result<(), Unwritten> {
+        let mut result = Ok(());
+        for state in self.states.values_mut() {
+            // All of them are written, whichever cannot be.
+            let flushed = state.flush();
+            result = result.and(flushed);
+        }
+        result
     }
 
     fn heap_bytes(&self) -> usize {

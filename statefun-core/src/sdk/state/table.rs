@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use crate::clock::Timestamp;
 use crate::module::description::{Expiration, StateKind};
 use crate::sdk::state::{
-    Flush, PersistedState, ROW_HEADER_BYTES, RowBytes, RowValue, StateSite, StateValue, TableKey,
-    access_extends, encode_value, expired, expiry_from, push_row_header,
+    Flush, PersistedState, RowBytes, RowValue, StateSite, StateValue, TableKey, Unwritten,
+    access_extends, encode_row, encode_value, expired, expiry_from,
 };
 use crate::state::StateError;
 use crate::state::keys::prefix_end;
@@ -294,6 +294,17 @@ impl<K: TableKey, V: StateValue> PersistedState for PersistedTable<K, V> {
         false
     }
 
+    fn check(&self) -> Result<(), String> {
+        let changed = self
+            .undo
+            .iter()
+            .filter_map(|(key, _)| self.entries.get(key));
+        for value in changed.filter_map(|entry| entry.value.as_ref()) {
+            encode_value(value, &mut Vec::new())?;
+        }
+        Ok(())
+    }
+
     fn commit(&mut self, now: Timestamp, expiration: Expiration) -> bool {
         for (key, _) in self.undo.drain(..) {
             if let Some(entry) = self.entries.get_mut(&key) {
@@ -322,29 +333,35 @@ impl<K: TableKey, V: StateValue> PersistedState for PersistedTable<K, V> {
         self.shrink();
     }
 
-    fn flush(&mut self, flush: &mut Flush<'_>) -> Result<(), String> {
+    fn flush(&mut self, flush: &mut Flush<'_>) -> Result<(), Unwritten> {
         let Some(site) = &self.site else {
             return Ok(());
         };
         let mut rows = site.rows.borrow_mut();
+        let mut unwritten = Vec::new();
+        let mut result = Ok(());
         for key in self.dirty.drain(..) {
             let Some(entry) = self.entries.get_mut(&key) else {
                 continue;
             };
-            entry.dirty = false;
             let row_key = site.entry_key(|out| key.encode_key(out));
-            if let Some(value) = &entry.value {
-                let mut bytes = Vec::with_capacity(ROW_HEADER_BYTES + 32);
-                push_row_header(&mut bytes, flush.schema, entry.expires_at_ms);
-                encode_value(value, &mut bytes).map_err(|error| error.to_string())?;
-                rows.put(row_key, bytes);
-            } else {
-                rows.delete(row_key);
+            match &entry.value {
+                Some(value) => match encode_row(value, flush.schema, entry.expires_at_ms) {
+                    Ok(row) => rows.put(row_key, row),
+                    Err(problem) => {
+                        unwritten.push(key);
+                        result = result.and(Err(problem.into()));
+                        continue;
+                    }
+                },
+                None => rows.delete(row_key),
             }
+            entry.dirty = false;
         }
         drop(rows);
+        self.dirty.append(&mut unwritten);
         self.shrink();
-        Ok(())
+        result
     }
 
     fn heap_bytes(&self) -> usize {

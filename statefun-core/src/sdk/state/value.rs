@@ -6,8 +6,8 @@ use std::ops::{Deref, DerefMut};
 use crate::clock::Timestamp;
 use crate::module::description::{Expiration, StateKind};
 use crate::sdk::state::{
-    Flush, PersistedState, RowBytes, StateSite, StateValue, access_extends, decode_value,
-    encode_value, expired, expiry_from,
+    Flush, PersistedState, RowBytes, StateSite, StateValue, Unwritten, access_extends,
+    decode_value, encode_value, expired, expiry_from,
 };
 
 /// One value per address, read and written like a field.
@@ -119,7 +119,7 @@ impl<T: StateValue> PersistedState for PersistedValue<T> {
 
     fn load(&mut self, row: Option<RowBytes<'_>>, _site: Option<StateSite>) -> Result<(), String> {
         if let Some(RowBytes(row)) = row {
-            self.value = decode_value(row.payload).map_err(|error| error.to_string())?;
+            self.value = decode_value(row.payload)?;
             self.expires_at_ms = row.expires_at_ms;
             self.flags.get_mut().present = true;
         }
@@ -136,6 +136,13 @@ impl<T: StateValue> PersistedState for PersistedValue<T> {
             flags.dirty = true;
         }
         gone
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.saved.is_some() && self.flags.get().present {
+            encode_value(&self.value, &mut Vec::new())?;
+        }
+        Ok(())
     }
 
     fn commit(&mut self, now: Timestamp, expiration: Expiration) -> bool {
@@ -165,16 +172,15 @@ impl<T: StateValue> PersistedState for PersistedValue<T> {
         }
     }
 
-    fn flush(&mut self, flush: &mut Flush<'_>) -> Result<(), String> {
+    fn flush(&mut self, flush: &mut Flush<'_>) -> Result<(), Unwritten> {
         let flags = self.flags.get_mut();
-        if std::mem::take(&mut flags.dirty) {
+        if flags.dirty {
             if flags.present {
-                flush
-                    .put(self.expires_at_ms, |out| encode_value(&self.value, out))
-                    .map_err(|error| error.to_string())?;
+                flush.put(self.expires_at_ms, |out| encode_value(&self.value, out))?;
             } else {
                 flush.delete();
             }
+            flags.dirty = false;
         }
         Ok(())
     }

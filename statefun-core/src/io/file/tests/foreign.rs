@@ -133,9 +133,9 @@ fn a_file_that_is_not_the_one_written_before_is_an_error() {
         );
     }
     let (disk, mut model) = stopped(Format::Csv);
-    // A position of another kind of egress tells nothing of this file.
     model.logged.0 = Some(Bytes::from_static(b"\x01\x02"));
-    refused(&disk, &model, &["from offset", "not written"]);
+    // The position of another kind of egress that had the id before: this file is none of its.
+    refused(&disk, &model, &["has not written", "Move it away"]);
 }
 
 #[test]

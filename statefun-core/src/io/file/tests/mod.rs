@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::id::{KeyGroups, MessageTypeId};
 use crate::io::clients::Clients;
 use crate::io::ingress::{
-    Decoder, Ingress, IngressContext, IngressError, Record, RecordValue, Source, SourceStatus,
-    Waker,
+    Decoder, Ingress, IngressContext, IngressError, MessageLimits, Record, RecordValue, Source,
+    SourceStatus, Waker,
 };
 use crate::module::description::MessageFormat;
 use crate::sdk::message::{CodecError, Message, MessageDefinition, TypedValue, serde_codec};
@@ -164,6 +164,7 @@ impl Reader {
             clients: Arc::new(Clients::default()),
             wakers: vec![waker],
             key_groups: KeyGroups::new(8),
+            limits: MessageLimits::default(),
         };
         let mut partitions = ingress.open(&context)?;
         assert_eq!(partitions.len(), 1);

@@ -25,7 +25,7 @@ use crate::module::{Application, Environment, Source, Spec};
 use crate::sdk::context::Context;
 use crate::sdk::error::{HandlerResult, RouterError};
 use crate::sdk::function::{
-    Accepts, Factory, FunctionDefinition, Handle, Handler, StatefulFunction,
+    Accepts, Factory, FunctionDefinition, FunctionLimits, Handle, Handler, StatefulFunction,
 };
 use crate::sdk::message::{CodecError, Message, MessageDefinition, serde_codec};
 use crate::sdk::router::{RouterDefinition, route_typed};
@@ -284,13 +284,14 @@ impl App {
                 id,
                 workers,
                 positions: BTreeMap::new(),
-                decoder: registry.decoder(),
+                decoder: registry.decoder().with_limit(registry.record_limit(index)),
                 runtime: runtime.handle().clone(),
                 stopping: stopping.subscribe(),
                 full: watch::channel(false).1,
                 clients: clients.clone(),
                 wakers: (0..workers).map(|_| Waker::new(|| ())).collect(),
                 key_groups: registry.key_groups,
+                limits: registry.message_limits(),
             };
             let mut ingress: Box<dyn Ingress> = match spec {
                 Spec::HttpIngress(spec) => {
@@ -374,7 +375,13 @@ fn registry(specs: &[Spec], log: &Log) -> Registry {
         functions: vec![
             RequestFunction::definition(),
             Greeter::definition(),
-            Silent::definition(),
+            FunctionDefinition {
+                limits: FunctionLimits {
+                    message_bytes: 1_000,
+                    ..FunctionLimits::default()
+                },
+                ..Silent::definition()
+            },
         ],
         factories: vec![
             (

@@ -182,6 +182,41 @@ fn bodies_have_a_limit() {
 }
 
 #[test]
+fn a_body_that_a_target_does_not_take_is_refused() {
+    let yaml = GREETS.replace(
+        "targets: [example/greeter]",
+        "targets: [example/greeter, example/silent]",
+    );
+    let app = App::start(&yaml);
+    let address = app.servers.bound("example/greets").unwrap();
+    let large = |len: usize| format!("{}{}", greet("x"), " ".repeat(len - greet("x").len()));
+    let key = ["idempotency-key: k"];
+    assert_eq!(post(address, "/greets/a", large(1_000)).status, 202);
+    assert_eq!(
+        send(address, "POST", "/greets/b", &key, large(1_000)).status,
+        202
+    );
+    for (path, headers) in [
+        ("/greets/c", &[][..]),
+        ("/greets/c", &key),
+        ("/greets/c?wait=1s", &[]),
+    ] {
+        let refused = send(address, "POST", path, headers, large(1_001));
+        assert_eq!(refused.status, 413, "{path}");
+        assert!(
+            refused.text().contains("takes 1000 at most"),
+            "{}",
+            refused.text()
+        );
+    }
+    assert!(
+        !app.log().iter().any(|seen| seen.contains("/c")),
+        "{:?}",
+        app.log()
+    );
+}
+
+#[test]
 fn the_id_stands_in_the_path_a_header_or_the_body() {
     let app = App::start(
         "
@@ -421,18 +456,6 @@ fn ingresses_share_an_address_and_the_most_exact_path_wins() {
             .contains("POST /one/{id}, POST /{type}/{id}"),
         "{}",
         not_found.text()
-    );
-}
-
-#[test]
-fn https_needs_the_feature() {
-    let yaml = format!("{GREETS}  tls: {{certificate: a.pem, key: b.pem}}\n");
-    let Err(error) = App::try_start(&yaml) else {
-        panic!("there is no HTTPS in this build")
-    };
-    assert!(
-        error.to_string().contains(r#"features = ["tls"]"#),
-        "{error}"
     );
 }
 

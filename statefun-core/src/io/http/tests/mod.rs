@@ -9,6 +9,8 @@ mod playground;
 mod receiver;
 mod requests;
 mod stopping;
+#[cfg(feature = "tls")]
+mod tls;
 mod webhook;
 
 /// Runs something beside the test.

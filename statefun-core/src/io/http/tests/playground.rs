@@ -53,6 +53,11 @@ fn a_put_reaches_the_function_that_the_path_names() {
         ]
     );
 
+    let large = format!("{greet}{}", " ".repeat(1_000));
+    let (status, text) = put("/example/silent/a", json, large.as_bytes());
+    assert_eq!(status, 413);
+    assert!(text.contains("`max_message_bytes`"), "{text}");
+
     let (status, text) = put(
         "/example/greeter/a",
         "application/x-www-form-urlencoded",

@@ -1,6 +1,6 @@
 //! A receiver of webhooks that does what a test tells it to.
 
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -165,7 +165,7 @@ impl State {
 
 /// Reads a request; none when the connection ends.
 pub(super) fn read(
-    stream: &mut TcpStream,
+    stream: &mut impl Read,
     bytes: &mut Vec<u8>,
     connection: usize,
 ) -> Option<Received> {

@@ -13,7 +13,8 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::CONCURRENCY;
-use crate::module::model::{HttpMethod, HttpUrl};
+use crate::io::http::tls::{ClientTls, Stream};
+use crate::module::model::{HttpEgress, HttpMethod};
 
 /// How much of an answer is read; a connection with a longer one is not used again.
 const ANSWER_BYTES: usize = 64 << 10;
@@ -33,6 +34,8 @@ pub(super) struct Client {
     origin: String,
     host: String,
     port: u16,
+    /// Where the URL is https://.
+    tls: Option<ClientTls>,
     path: PathAndQuery,
     method: Method,
     /// Those of every request.
@@ -41,26 +44,18 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// A client of that URL; the error says what is wrong with it.
-    pub(super) fn new(
-        url: &HttpUrl,
-        method: HttpMethod,
-        mut headers: HeaderMap,
-    ) -> Result<Self, String> {
+    /// A client of that egress' URL; the error says what is wrong with it.
+    pub(super) fn new(spec: &HttpEgress, mut headers: HeaderMap) -> Result<Self, String> {
+        let url = &spec.url;
         let uri: Uri = url
             .as_str()
             .parse()
             .map_err(|error| format!("its `url` cannot be read: {error}"))?;
-        match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => {
-                return Err(super::super::needs_tls(&format!(
-                    "its `url` {}",
-                    url.origin()
-                )));
-            }
+        let https = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
             _ => return Err("its `url` is neither `http` nor `https`".to_owned()),
-        }
+        };
         let authority = uri.authority().ok_or("its `url` names no host")?;
         if authority.as_str().contains('@') {
             return Err(
@@ -77,19 +72,20 @@ impl Client {
                 HeaderValue::from_static(concat!("statefun/", env!("CARGO_PKG_VERSION"))),
             );
         }
+        let name = authority.host();
+        let name = name.trim_start_matches('[').trim_end_matches(']');
+        let ca = spec.tls.as_ref().map(|tls| tls.ca.as_path());
+        let tls = https.then(|| ClientTls::load(name, ca)).transpose()?;
         Ok(Self {
             origin: url.origin(),
-            host: authority
-                .host()
-                .trim_start_matches('[')
-                .trim_end_matches(']')
-                .to_owned(),
-            port: authority.port_u16().unwrap_or(80),
+            host: name.to_owned(),
+            port: authority.port_u16().unwrap_or(if https { 443 } else { 80 }),
+            tls,
             path: uri
                 .path_and_query()
                 .cloned()
                 .unwrap_or_else(|| PathAndQuery::from_static("/")),
-            method: match method {
+            method: match spec.method {
                 HttpMethod::Post => Method::POST,
                 HttpMethod::Put => Method::PUT,
                 HttpMethod::Patch => Method::PATCH,
@@ -160,15 +156,11 @@ impl Client {
             .map_err(|error| cannot(&error))?;
         // Without it the end of a body may wait for an acknowledgement.
         let _ = stream.set_nodelay(true);
-        let (sender, connection) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| cannot(&error))?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection of a webhook ended early");
-            }
-        });
-        Ok(sender)
+        let Some(tls) = &self.tls else {
+            return begin(stream).await.map_err(|error| cannot(&error));
+        };
+        let stream = tls.connect(stream).await.map_err(|error| cannot(&error))?;
+        begin(stream).await.map_err(|error| cannot(&error))
     }
 
     /// Reads the answer, and keeps the connection if it is read to its end.
@@ -211,4 +203,15 @@ impl Client {
             idle.push(connection);
         }
     }
+}
+
+/// Begins to speak HTTP over a connection.
+async fn begin(stream: impl Stream) -> hyper::Result<SendRequest<Full<Bytes>>> {
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a connection of a webhook ended early");
+        }
+    });
+    Ok(sender)
 }

@@ -108,8 +108,7 @@ impl Egress for Webhook {
             value.set_sensitive(true);
             headers.insert(header, value);
         }
-        let client = Client::new(&spec.url, spec.method, headers)
-            .map_err(|problem| context.fatal(problem))?;
+        let client = Client::new(spec, headers).map_err(|problem| context.fatal(problem))?;
         self.open = Some(Open {
             sender: Arc::new(Sender {
                 id: context.id.clone(),
