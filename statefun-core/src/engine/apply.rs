@@ -43,7 +43,11 @@ impl Arena {
     fn push(&mut self, key: &[u8], value: &[u8]) -> Place {
         let bytes = key.len() + value.len();
         let fits = |piece: &Vec<u8>| piece.capacity() - piece.len() >= bytes;
-        while self.pieces.get(self.current).is_some_and(|piece| !fits(piece)) {
+        while self
+            .pieces
+            .get(self.current)
+            .is_some_and(|piece| !fits(piece))
+        {
             self.current += 1;
         }
         if self.current == self.pieces.len() {

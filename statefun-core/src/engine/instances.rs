@@ -440,11 +440,7 @@ struct FlushAll<'a> {
 }
 
 impl<'a> FlushAll<'a> {
-    fn new(
-        section: &'a mut Vec<u8>,
-        prefix: &'a mut Vec<u8>,
-        states: &'a [StateInfo],
-    ) -> Self {
+    fn new(section: &'a mut Vec<u8>, prefix: &'a mut Vec<u8>, states: &'a [StateInfo]) -> Self {
         Self {
             section,
             prefix,

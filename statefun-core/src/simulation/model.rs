@@ -17,10 +17,10 @@ use crate::sdk::async_result::AsyncResult;
 use crate::sdk::message::{Message, TypedValue};
 use crate::simulation::facts::{Change, Facts, parse_row};
 use crate::simulation::plan::{self, Failing, Plan, Rules};
-use crate::state::keys::Space;
 use crate::simulation::workload::{
     NARROW_ATTEMPTS, NODE_ATTEMPTS, OpMeta, OutRecord, TimerState, Token, world,
 };
+use crate::state::keys::Space;
 
 /// An egress record as the log has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
