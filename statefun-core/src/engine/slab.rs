@@ -121,28 +121,28 @@ mod tests {
     #[test]
     fn elements_are_found_where_they_were_put() {
         // So large that a piece holds few.
-        let mut slab: Slab<[u64; 8_192]> = Slab::new();
+        let mut slab: Slab<[u64; 1_024]> = Slab::new();
         assert!(slab.get(0).is_none());
-        for number in 0..600_u64 {
-            slab.push([number; 8_192]);
+        for number in 0..5_000_u64 {
+            slab.push([number; 1_024]);
         }
-        assert_eq!(slab.len(), 600);
-        assert!(Slab::<[u64; 8_192]>::PER_PIECE > 1);
-        for number in 0..600_usize {
-            let found = slab.get(number).map(|element| element[8_191]);
+        assert_eq!(slab.len(), 5_000);
+        assert_eq!(Slab::<[u64; 1_024]>::PER_PIECE, 2_048);
+        for number in 0..5_000_usize {
+            let found = slab.get(number).map(|element| element[1_023]);
             assert_eq!(found, Some(number as u64));
         }
-        if let Some(element) = slab.get_mut(599) {
+        if let Some(element) = slab.get_mut(4_999) {
             element[0] = 7;
         }
-        assert_eq!(slab.get(599).map(|element| element[0]), Some(7));
-        assert!(slab.get(600).is_none());
-        assert_eq!(slab.iter().count(), 600);
+        assert_eq!(slab.get(4_999).map(|element| element[0]), Some(7));
+        assert!(slab.get(5_000).is_none());
+        assert_eq!(slab.iter().count(), 5_000);
         slab.clear();
         assert_eq!((slab.len(), slab.get(0).is_some()), (0, false));
-        slab.push([9; 8_192]);
+        slab.push([9; 1_024]);
         assert_eq!(slab.get(0).map(|element| element[1]), Some(9));
-        assert!(slab.get_mut(1_000).is_none());
+        assert!(slab.get_mut(9_000).is_none());
     }
 
     #[test]

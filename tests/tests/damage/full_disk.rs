@@ -1,6 +1,7 @@
 //! A full disk: nothing is taken in, whoever asks is told so, and when there is space everything goes on where it was.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -119,9 +120,11 @@ impl Clients {
 
     /// Bytes that do not get smaller when they are compressed.
     fn payload(&mut self, bytes: usize) -> String {
-        (0..bytes / 16)
-            .map(|_| format!("{:016x}", self.random.next_u64()))
-            .collect()
+        let mut payload = String::with_capacity(bytes);
+        for _ in 0..bytes / 16 {
+            let _ = write!(payload, "{:016x}", self.random.next_u64());
+        }
+        payload
     }
 
     fn put(&mut self, running: &mut Running, bytes: usize) -> Outcome {

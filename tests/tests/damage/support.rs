@@ -14,7 +14,7 @@ use statefun_tests::kill::client::{Answer, Client};
 use statefun_tests::kill::process::{Addresses, PATIENCE, Process, Start};
 
 /// Longer than anything takes that is not waited for by looking.
-const ADMIN_PATIENCE: Duration = Duration::from_secs(60);
+const ADMIN_PATIENCE: Duration = Duration::from_mins(1);
 
 /// An application and all that it leaves behind. It stays when the test fails.
 pub(crate) struct App {
