@@ -1,5 +1,5 @@
 //! One application in several versions of its code, as changes over time make them.
-#![expect(
+#![allow(
     clippy::wildcard_imports,
     reason = "each version is the code above it, but for what it changes"
 )]
