@@ -72,6 +72,7 @@ impl Sim {
             segment_bytes: self.shape.segment_bytes,
             first_segment_bytes: 8 << 10,
             background: false,
+            hurry: std::time::Duration::ZERO,
             ..OpenOptions::new(LINEAGE)
         };
         let mut last: Option<Vec<u8>> = None;
