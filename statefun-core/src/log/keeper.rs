@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use super::Filling;
 use super::error::{Failure, LogError};
 use super::segment::{self, Segment};
 use crate::disk::{Disk, DiskFile, OpenMode};
@@ -30,6 +31,7 @@ pub(super) struct Shared {
     segment_bytes: u64,
     /// Whether a thread prepares and removes segments; else whoever appends or releases does.
     background: bool,
+    filling: Filling,
     state: Mutex<State>,
     /// Told when there is work for the thread.
     wake: Condvar,
@@ -128,6 +130,7 @@ impl Shared {
         first_bytes: u64,
         segment_bytes: u64,
         background: bool,
+        filling: Filling,
     ) -> Self {
         Self {
             disk,
@@ -135,6 +138,7 @@ impl Shared {
             first_bytes: first_bytes.min(segment_bytes),
             segment_bytes,
             background,
+            filling,
             state: Mutex::new(State {
                 next_number: 1,
                 next_bytes: first_bytes.min(segment_bytes),
@@ -427,9 +431,13 @@ impl Shared {
             .open_direct(path, OpenMode::Create)
             .map_err(Failure::new("create", path))?;
         file.set_len(0).map_err(Failure::new("empty", path))?;
-        let hurry = self.background && self.state().hurry > 0;
+        let reserve = match self.filling {
+            Filling::Always => false,
+            Filling::UnlessLate => self.background && self.state().hurry > 0,
+            Filling::Never => true,
+        };
         // Where a file system cannot set space aside, it is filled.
-        if hurry && file.reserve(bytes).is_ok() {
+        if reserve && file.reserve(bytes).is_ok() {
             file.sync_all().map_err(Failure::new("sync", path))?;
             return Ok(Some(file));
         }

@@ -25,7 +25,7 @@
 //! from 1, consecutive. Other files are ignored.
 //!
 //! A segment has no header. Records begin at multiples of 512 bytes, one after the other; what is between them, and
-//! behind the last, has no meaning. A segment is prepared with zeros, or is an older one under a new name; its length is a
+//! behind the last, has no meaning. A segment is prepared with zeros, or with space set aside that reads as zeros, or is an older one under a new name; its length is a
 //! multiple of 512 and does not change once it holds a record. The chain of records goes on at the beginning of the
 //! next segment when one does not fit into the rest of this one; epochs leave 4,096 bytes there to the records of attempts,
 //! so that a process can start on a full disk. Numbers are little endian:
@@ -86,6 +86,18 @@ pub use error::LogError;
 pub use reader::{LogReader, LoggedEpoch, Retention};
 pub use writer::{EpochLog, Position};
 
+/// Whether segments are filled with zeros before they are written. A sync of what was filled is quicker, since the file system has
+/// nothing to note; but everything is written twice. Else the space is only set aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Filling {
+    /// All are filled.
+    Always,
+    /// They are filled, but for some that follow one that was wanted before it was filled: the device cannot keep up.
+    UnlessLate,
+    /// None is filled.
+    Never,
+}
+
 /// How a log is opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenOptions {
@@ -104,6 +116,8 @@ pub struct OpenOptions {
     /// Whether a thread prepares and removes segments. Without it, whoever appends or releases does, which makes all steps
     /// deterministic.
     pub background: bool,
+    /// Whether segments are filled with zeros before they are written.
+    pub filling: Filling,
 }
 
 impl OpenOptions {
@@ -116,6 +130,7 @@ impl OpenOptions {
             segment_bytes: 64 << 20,
             first_segment_bytes: 256 << 10,
             background: true,
+            filling: Filling::UnlessLate,
         }
     }
 

@@ -12,7 +12,7 @@ use crate::engine::commit::GroupCommit;
 use crate::engine::cut::EpochBody;
 use crate::engine::envelope::Envelope;
 use crate::engine::worker::{Worker, WorkerSetup};
-use crate::log::{EpochLog, LogError, OpenOptions};
+use crate::log::{EpochLog, Filling, LogError, OpenOptions};
 use crate::simulation::process::{Process, Site};
 use crate::simulation::workload::{RECORDS, world};
 use crate::simulation::{Mutant, Sim, Stop};
@@ -72,6 +72,7 @@ impl Sim {
             segment_bytes: self.shape.segment_bytes,
             first_segment_bytes: 8 << 10,
             background: false,
+            filling: Filling::Always,
             ..OpenOptions::new(LINEAGE)
         };
         let mut last: Option<Vec<u8>> = None;

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{EpochLog, LogError, OpenOptions, Recovered, segment};
+use super::{EpochLog, Filling, LogError, OpenOptions, Recovered, segment};
 use crate::disk::{Disk, SimDisk};
 
 mod basics;
@@ -33,6 +33,7 @@ fn options() -> OpenOptions {
         segment_bytes: 8_192 + 4_096,
         first_segment_bytes: 2_048 + 4_096,
         background: false,
+        filling: Filling::Always,
         ..OpenOptions::new(LINEAGE)
     }
 }
