@@ -229,7 +229,7 @@ impl Gatherer {
             }
             let idle = since_news.elapsed() > APPLY_WHEN_IDLE;
             let due = self.window.bytes() > self.window_bytes
-                || self.window.log_bytes() as u64 > self.max_log_bytes / 4
+                || self.window.log_bytes() as u64 > self.max_log_bytes / 2
                 || since_empty.elapsed() > self.apply_after
                 || idle
                 || self.shared.apply_soon.load(Ordering::Relaxed);

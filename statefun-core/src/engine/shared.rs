@@ -127,6 +127,15 @@ impl Shared {
         }
     }
 
+    /// Messages that a worker has to run, or is about to get.
+    pub(crate) fn under_way(&self, worker: usize) -> usize {
+        [&self.backlog, &self.in_transit]
+            .into_iter()
+            .filter_map(|gauge| gauge.get(worker))
+            .map(|gauge| gauge.load(Ordering::Relaxed))
+            .sum()
+    }
+
     /// Registers the calling thread as that of a worker.
     pub(crate) fn enter(&self, worker: usize) {
         if let Some(thread) = self.threads.get(worker) {

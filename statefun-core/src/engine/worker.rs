@@ -241,6 +241,9 @@ impl Worker {
         }
         let range = groups.range_of(setup.index, setup.workers);
         let epoch = setup.last_epoch + 1;
+        for table in &mut tables {
+            table.enter(epoch);
+        }
         Ok(Self {
             index: setup.index,
             workers: setup.workers,
@@ -492,6 +495,9 @@ impl Worker {
         part.acks = std::mem::take(&mut self.acks);
         self.parts.push_back(part);
         self.epoch += 1;
+        for table in &mut self.tables {
+            table.enter(self.epoch);
+        }
         self.changed = false;
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Rows that have expired leave the store of a running engine by themselves.
 
-use super::running::Running;
+use super::Running;
 use crate::engine::start::EngineSettings;
 use crate::prelude::*;
 use crate::state::StateReader;

@@ -1,4 +1,8 @@
-//! An application of given functions, which is sent messages and whose output is kept.
+//! The whole engine in this process, on a directory of its own: threads, log and fjall as in production.
+
+mod expiry;
+mod limits;
+mod sources;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -1,8 +1,4 @@
-//! The whole engine, on its own threads and a real disk.
-
-mod expiry;
-mod limits;
-mod running;
+//! Sources that call while their worker is busy, and the one clock.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use statefun_macros::{Message, stateful_function};
 
+use super::PATIENCE;
 use crate::catalog::DataDirectory;
 use crate::clock::{Timestamp, WallClock};
 use crate::disk::RealDisk;
@@ -25,9 +22,6 @@ use crate::io::ingress::{
 use crate::sdk::context::Context;
 use crate::sdk::error::HandlerResult;
 use crate::sdk::function::{Handle, StatefulFunction};
-
-/// Nothing that works takes as long, however busy the machine is.
-const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What the system's clock says to the functions of a test.
 static WALL: AtomicU64 = AtomicU64::new(0);
