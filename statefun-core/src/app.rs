@@ -59,7 +59,7 @@ impl std::fmt::Debug for App {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("App")
             .field("modules", &self.modules.len())
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

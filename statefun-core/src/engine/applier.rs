@@ -298,7 +298,7 @@ impl Gatherer {
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 /// When it has gone on for so long, what was before is forgotten.
-const FORGET_AFTER: Duration = Duration::from_secs(60);
+const FORGET_AFTER: Duration = Duration::from_mins(1);
 /// How often the store is opened again although its disk is not full.
 const STRIKES: u32 = 3;
 
