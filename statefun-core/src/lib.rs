@@ -54,13 +54,14 @@ pub mod prelude {
     pub use serde::{Deserialize, Serialize};
     pub use statefun_macros::{Message, persisted, router, stateful_function};
 
+    pub use crate::clock::Timestamp;
     pub use crate::id::{Address, TypeName};
     pub use crate::module::description::Expiration;
     pub use crate::sdk::async_result::{AsyncOutcome, AsyncResult};
     pub use crate::sdk::context::Context;
     pub use crate::sdk::egress::EgressId;
     pub use crate::sdk::error::{HandlerError, HandlerResult, RouterError, RouterResult};
-    pub use crate::sdk::function::{Handle, StatefulFunction};
+    pub use crate::sdk::function::{Handle, StatefulFunction, Target};
     pub use crate::sdk::message::{Message, TypedValue};
     pub use crate::sdk::module::{Binder, GlobalConfiguration, Module};
     pub use crate::sdk::router::Downstream;

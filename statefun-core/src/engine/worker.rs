@@ -551,7 +551,11 @@ impl Worker {
                 return;
             }
         }
-        self.stuck_at = Some(self.applied);
+        self.stuck_at = if self.release_parked() {
+            None
+        } else {
+            Some(self.applied)
+        };
     }
 
     fn cached_bytes(&self) -> usize {
