@@ -1,4 +1,8 @@
 //! Stateful functions with exactly-once state and messaging: the SDK and the runtime.
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `tls` | HTTPS: `tls:` of HTTP ingresses, and webhooks to `https://` URLs |
 
 // The macros name this crate `::statefun_core`, here too.
 extern crate self as statefun_core;
@@ -24,6 +28,7 @@ pub mod state;
 #[doc(hidden)]
 pub mod steps;
 pub mod testing;
+mod unwinding;
 
 pub use app::{App, Exit, main};
 

@@ -17,6 +17,7 @@ use crate::engine::driver::ToCommit;
 use crate::engine::shared::{EngineError, Phase, Shared};
 use crate::id::MessageTypeId;
 use crate::io::egress::{Egress, EgressRecord};
+use crate::io::stdio::is_reader_gone;
 use crate::log::{LogError, LogReader};
 use crate::sdk::egress::egress_hash;
 use crate::steps::{Step, reached};
@@ -440,7 +441,10 @@ fn patiently<T>(
             Err(error) if error.transient => {
                 // It may take long, and nobody is to wait for it.
                 settled.store(true, Ordering::Release);
-                tracing::warn!(%error, retry_in_ms = pause.as_millis() as u64, "an egress does not take records");
+                // The application stops then, and says so.
+                if !is_reader_gone(&error) {
+                    tracing::warn!(%error, retry_in_ms = pause.as_millis() as u64, "an egress does not take records");
+                }
                 // Waiting in small steps, so that a stop is not held up.
                 let mut waited = Duration::ZERO;
                 while waited < pause {

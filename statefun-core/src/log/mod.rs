@@ -71,8 +71,6 @@
 //! [`LogError::NoSpace`], which counts as if it had not been called. Any other failed write or sync poisons the log, since
 //! nobody knows what is on the medium: the process has to start again.
 
-use std::time::Duration;
-
 mod error;
 mod keeper;
 mod reader;
@@ -106,9 +104,8 @@ pub struct OpenOptions {
     /// Whether a thread prepares and removes segments. Without it, whoever appends or releases does, which makes all steps
     /// deterministic.
     pub background: bool,
-    /// When the segment before was used up within this time, the next one is not filled with zeros, but only set aside: filling
-    /// would double what is written, to save less than it costs.
-    pub hurry: Duration,
+    /// Whether segments are always set aside instead of filled with zeros; else only in a hurry.
+    pub reserves: bool,
 }
 
 impl OpenOptions {
@@ -121,7 +118,7 @@ impl OpenOptions {
             segment_bytes: 64 << 20,
             first_segment_bytes: 256 << 10,
             background: true,
-            hurry: Duration::from_secs(1),
+            reserves: false,
         }
     }
 

@@ -112,6 +112,8 @@ impl Sim {
                 self.let_out(p, epoch, &parts);
                 p.writing = Some((epoch, parts));
                 if self.one_in(4) {
+                    // The sink takes it at once, or nobody would ever know.
+                    self.feed_sink(p)?;
                     return Err(Stop::Down(Crash::Power));
                 }
             }
@@ -219,8 +221,26 @@ impl Sim {
         )
     }
 
-    /// Reads the rows for one address, or brings them home.
+    /// Reads the rows for one address, or looks for rows that have expired.
     fn read(&mut self, p: &mut Process) -> Result<(), Stop> {
+        if !p.looks.is_empty()
+            && self.one_in(2)
+            && let Some((worker, look)) = p.looks.pop()
+        {
+            let as_of = if self.mutant(Mutant::TimelessLook) {
+                u64::MAX
+            } else {
+                p.applied
+            };
+            let looked = look.run(&*self.store, as_of);
+            self.trace.note(format_args!(
+                "{} rows of worker {worker} have expired as of {}",
+                looked.expired.len(),
+                p.applied
+            ));
+            p.sites[worker].inbox.push_back(Inbox::Looked(looked));
+            return Ok(());
+        }
         if p.reads.is_empty() {
             return Ok(());
         }

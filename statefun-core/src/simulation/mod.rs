@@ -74,6 +74,8 @@ enum Mutant {
     SinkDoubles,
     /// A label is one too late, as if the sender had cut before it sent.
     LabelTooLate,
+    /// What a look found to have expired counts, whatever has been applied since.
+    TimelessLook,
 }
 
 /// How a run ends early.

@@ -72,7 +72,6 @@ impl Sim {
             segment_bytes: self.shape.segment_bytes,
             first_segment_bytes: 8 << 10,
             background: false,
-            hurry: std::time::Duration::ZERO,
             ..OpenOptions::new(LINEAGE)
         };
         let mut last: Option<Vec<u8>> = None;
@@ -248,6 +247,7 @@ impl Sim {
             log: reader,
             retention,
             reads: Vec::new(),
+            looks: Vec::new(),
             running: Vec::new(),
             positions,
             acked: self.acked.clone(),

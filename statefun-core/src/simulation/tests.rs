@@ -92,4 +92,5 @@ mutants! {
     notices_time_that_runs_back: TimeRunsBack;
     notices_a_sink_that_doubles: SinkDoubles;
     notices_a_label_that_is_too_late: LabelTooLate;
+    notices_a_look_at_expired_rows_that_is_never_too_old: TimelessLook;
 }

@@ -1,7 +1,5 @@
 //! Crashes at every step, against a model of what must be found afterwards.
 
-use std::time::Duration;
-
 use super::{Case, Random, body, dir, open, options, seeds};
 use crate::disk::{Crash, Disk, Fault, SimDisk};
 use crate::log::{LogError, OpenOptions, Recovered};
@@ -44,13 +42,13 @@ struct Model {
     released: u64,
     attempt: u64,
     /// Segments are set aside instead of filled, all but the first.
-    hurry: bool,
+    reserves: bool,
 }
 
 impl Model {
     fn of(seed: u64) -> Self {
         Self {
-            hurry: seed % 2 == 1,
+            reserves: seed % 2 == 1,
             ..Self::default()
         }
     }
@@ -63,11 +61,7 @@ impl Model {
         OpenOptions {
             // What was released is in the state store.
             applied_epoch: self.released,
-            hurry: if self.hurry {
-                Duration::MAX
-            } else {
-                Duration::ZERO
-            },
+            reserves: self.reserves,
             ..options()
         }
     }
