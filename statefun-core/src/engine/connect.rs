@@ -42,7 +42,9 @@ impl Connect<'_> {
         clients: &Arc<Clients>,
     ) -> Result<Vec<Vec<ActiveSource>>, EngineError> {
         let mut sources: Vec<Vec<ActiveSource>> = (0..workers).map(|_| Vec::new()).collect();
-        let wakers: Vec<_> = (0..workers).map(|worker| self.shared.waker(worker)).collect();
+        let wakers: Vec<_> = (0..workers)
+            .map(|worker| self.shared.waker(worker))
+            .collect();
         for (id, mut ingress) in ingresses {
             let index = self.registry.ingress_index(&id);
             let decoder = self.registry.decoder();

@@ -151,6 +151,19 @@ struct Queue {
     closed: bool,
 }
 
+impl Queue {
+    fn next(&mut self) -> Option<Next> {
+        if let Some(egress) = self.epochs.pop_front() {
+            self.bytes -= egress.bytes();
+            return Some(Next::Epoch(egress));
+        }
+        match self.read_from {
+            Some(from) => Some(Next::Log(from)),
+            None => self.closed.then_some(Next::Closed),
+        }
+    }
+}
+
 /// What flows from the committer to one sink.
 #[derive(Debug, Default)]
 pub(crate) struct SinkFeed {
@@ -187,6 +200,19 @@ impl SinkFeed {
         }
         drop(queue);
         self.ready.notify_one();
+    }
+
+    /// As when the queue is full: from this epoch on the sink reads the log.
+    #[cfg(test)]
+    pub(crate) fn overflow(&self, epoch: u64) {
+        self.queue().read_from.get_or_insert(epoch);
+    }
+
+    /// Whether something waits for the sink.
+    #[cfg(test)]
+    pub(crate) fn has_more(&self) -> bool {
+        let queue = self.queue();
+        !queue.epochs.is_empty() || queue.read_from.is_some()
     }
 
     /// Nothing follows: the sink delivers what is there, makes it safe, and ends.
@@ -238,6 +264,17 @@ impl Unflushed {
     }
 }
 
+/// How far a sink has come.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    open: Unflushed,
+    /// What the log says was accepted, until more is.
+    through: u64,
+    /// The last epoch taken from the log: the committer may push it as well, after it has made it durable.
+    taken: u64,
+    replayed: bool,
+}
+
 impl SinkRunner {
     /// Runs until the feed is closed or the engine stops.
     pub(crate) fn run(mut self) {
@@ -247,77 +284,97 @@ impl SinkRunner {
     }
 
     fn deliver_all(&mut self) -> Result<(), EngineError> {
-        let hash = egress_hash(&self.id);
-        let mut open = Unflushed::default();
-        // What the log says was accepted, until more is.
-        let mut through = self
-            .feed
-            .queue()
-            .read_from
-            .map_or_else(|| self.log.durable_epoch(), |from| from - 1);
-        // The last epoch taken from the log: the committer may push it as well, after it has made it durable.
-        let mut taken = 0;
-        let mut replayed = false;
+        let mut progress = self.begin();
         loop {
-            match self.next(open.since.is_some()) {
-                Next::Epoch(egress) if egress.epoch <= taken => {}
-                Next::Epoch(egress) => {
-                    // An epoch without a record of this egress counts as well: the log is kept until all sinks are past it.
-                    let Some(bytes) = self.deliver(hash, &egress)? else {
-                        return self.flush(through);
-                    };
-                    open.add(bytes);
-                    through = egress.epoch;
-                }
-                Next::Log(from) => {
-                    let mut bytes = 0;
-                    let (last, more) = self.deliver_from_log(hash, from, &mut bytes)?;
-                    if let Some(last) = last {
-                        open.add(bytes);
-                        (through, taken) = (last, last);
-                    }
-                    if !more {
-                        return self.flush(through);
-                    }
-                    if !replayed && self.feed.queue().read_from.is_none() {
-                        replayed = true;
-                        self.egress.replayed()?;
-                        self.settled.store(true, Ordering::Release);
-                        // Even when nothing came again: everything retained has been looked at.
-                        open.add(0);
-                    }
-                }
-                Next::Quiet => {
-                    self.flush(through)?;
-                    open = Unflushed::default();
-                }
-                Next::Closed => {
-                    return self.flush(through.max(self.log.durable_epoch()));
-                }
-                Next::Stopped => return Ok(()),
-            }
-            if self.shared.phase() == Phase::Stopped {
+            let next = self.next(progress.open.since.is_some());
+            if !self.take(&mut progress, next)? || self.shared.phase() == Phase::Stopped {
                 return Ok(());
             }
-            if open.is_due() {
-                self.flush(through)?;
-                open = Unflushed::default();
+            if progress.open.is_due() {
+                self.flush(progress.through)?;
+                progress.open = Unflushed::default();
             }
+        }
+    }
+
+    /// Where the sink is before it has taken anything.
+    pub(crate) fn begin(&self) -> Progress {
+        let from = self.feed.queue().read_from;
+        Progress {
+            open: Unflushed::default(),
+            through: from.map_or_else(|| self.log.durable_epoch(), |from| from - 1),
+            taken: 0,
+            replayed: false,
+        }
+    }
+
+    /// Takes what comes next; false when the sink has ended.
+    fn take(&mut self, progress: &mut Progress, next: Next) -> Result<bool, EngineError> {
+        let hash = egress_hash(&self.id);
+        match next {
+            Next::Epoch(egress) if egress.epoch <= progress.taken => {}
+            Next::Epoch(egress) => {
+                // An epoch without a record of this egress counts as well: the log is kept until all sinks are past it.
+                let Some(bytes) = self.deliver(hash, &egress)? else {
+                    self.flush(progress.through)?;
+                    return Ok(false);
+                };
+                progress.open.add(bytes);
+                progress.through = egress.epoch;
+            }
+            Next::Log(from) => {
+                let mut bytes = 0;
+                let (last, more) = self.deliver_from_log(hash, from, &mut bytes)?;
+                if let Some(last) = last {
+                    progress.open.add(bytes);
+                    (progress.through, progress.taken) = (last, last);
+                }
+                if !more {
+                    self.flush(progress.through)?;
+                    return Ok(false);
+                }
+                if !progress.replayed && self.feed.queue().read_from.is_none() {
+                    progress.replayed = true;
+                    self.egress.replayed()?;
+                    self.settled.store(true, Ordering::Release);
+                    // Even when nothing came again: everything retained has been looked at.
+                    progress.open.add(0);
+                }
+            }
+            Next::Quiet => {
+                self.flush(progress.through)?;
+                progress.open = Unflushed::default();
+            }
+            Next::Closed => {
+                self.flush(progress.through.max(self.log.durable_epoch()))?;
+                return Ok(false);
+            }
+            Next::Stopped => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// What the thread does next, without waiting: for a simulation. When there is nothing, that counts as quiet if it says
+    /// so. False when the sink has ended.
+    #[cfg(test)]
+    pub(crate) fn turn(
+        &mut self,
+        progress: &mut Progress,
+        quiet: bool,
+    ) -> Result<bool, EngineError> {
+        let next = self.feed.queue().next();
+        let quiet = quiet && progress.open.since.is_some();
+        match next.or(quiet.then_some(Next::Quiet)) {
+            Some(next) => self.take(progress, next),
+            None => Ok(true),
         }
     }
 
     fn next(&self, unflushed: bool) -> Next {
         let mut queue = self.feed.queue();
         loop {
-            if let Some(egress) = queue.epochs.pop_front() {
-                queue.bytes -= egress.bytes();
-                return Next::Epoch(egress);
-            }
-            if let Some(from) = queue.read_from {
-                return Next::Log(from);
-            }
-            if queue.closed {
-                return Next::Closed;
+            if let Some(next) = queue.next() {
+                return next;
             }
             let (back, timeout) = self
                 .feed
@@ -432,136 +489,4 @@ fn patiently<T>(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock::Timestamp;
-    use crate::disk::RealDisk;
-    use crate::engine::cut::{body_slices, encode_head};
-    use crate::io::egress::{EgressContext, EgressError};
-    use crate::log::{EpochLog, OpenOptions};
-
-    const ID: &str = "test/out";
-
-    /// Tells what was delivered to it.
-    struct Told(Sender<(u64, usize)>);
-    impl Egress for Told {
-        fn open(&mut self, _context: &EgressContext) -> Result<(), EgressError> {
-            Ok(())
-        }
-        fn deliver(&mut self, epoch: u64, records: &[EgressRecord]) -> Result<(), EgressError> {
-            self.0.send((epoch, records.len())).unwrap();
-            Ok(())
-        }
-        fn flush(&mut self) -> Result<Bytes, EgressError> {
-            Ok(Bytes::new())
-        }
-    }
-
-    fn part(epoch: u64, egress: &str) -> EpochPart {
-        let mut part = EpochPart {
-            epoch,
-            egress_count: 1,
-            ..EpochPart::default()
-        };
-        egress_framing::push(
-            &mut part.egress,
-            egress_hash(egress),
-            MessageTypeId(7),
-            |out| {
-                out.push(1);
-                Ok::<(), std::convert::Infallible>(())
-            },
-        )
-        .unwrap();
-        part
-    }
-
-    fn append(log: &mut EpochLog, epoch: u64, egress: &str) -> Arc<EpochEgress> {
-        let mut parts = vec![part(epoch, egress)];
-        let mut head = Vec::new();
-        encode_head(&mut head, Timestamp(1), &[], &parts);
-        log.append(epoch, &body_slices(&head, &parts)).unwrap();
-        Arc::new(EpochEgress::take(epoch, &mut parts, &Buffers::default()).unwrap())
-    }
-
-    struct Running {
-        log: EpochLog,
-        feed: Arc<SinkFeed>,
-        told: crossbeam_channel::Receiver<(u64, usize)>,
-        positions: crossbeam_channel::Receiver<ToCommit>,
-        thread: std::thread::JoinHandle<()>,
-        _directory: tempfile::TempDir,
-    }
-
-    /// A sink that finds one epoch in the log, which is durable and not pushed yet.
-    fn run() -> (Running, Arc<EpochEgress>) {
-        let directory = tempfile::tempdir().unwrap();
-        let mut see = |_: crate::log::RecordView<'_>| Ok::<(), std::convert::Infallible>(());
-        let opened = EpochLog::open(
-            Arc::new(RealDisk),
-            directory.path(),
-            &OpenOptions::new(1),
-            &mut see,
-        )
-        .unwrap();
-        let mut log = opened.log;
-        let (tell, told) = crossbeam_channel::unbounded();
-        let (commit, positions) = crossbeam_channel::unbounded();
-        let feed = Arc::new(SinkFeed::reading_from(1));
-        let first = append(&mut log, 1, ID);
-        let shared = Arc::new(Shared::new(1, 0, 0));
-        let runner = SinkRunner {
-            id: ID.to_owned(),
-            egress: Box::new(Told(tell)),
-            feed: feed.clone(),
-            log: log.reader(),
-            commit,
-            shared: shared.clone(),
-            names: Arc::new(|_| "test/Type"),
-            settled: Arc::new(AtomicBool::new(true)),
-        };
-        let thread = crate::engine::threads::spawn("sink", &shared, move || runner.run()).unwrap();
-        let running = Running {
-            log,
-            feed,
-            told,
-            positions,
-            thread,
-            _directory: directory,
-        };
-        assert_eq!(running.told.recv_timeout(PATIENCE).unwrap(), (1, 1));
-        while running.feed.queue().read_from.is_some() {
-            crate::clock::pause(Duration::from_millis(1));
-        }
-        (running, first)
-    }
-
-    const PATIENCE: Duration = Duration::from_mins(1);
-
-    #[test]
-    fn an_epoch_that_was_read_from_the_log_already_is_not_delivered_again() {
-        let (mut sink, first) = run();
-        sink.feed.push(&first);
-        sink.feed.push(&append(&mut sink.log, 2, ID));
-        assert_eq!(sink.told.recv_timeout(PATIENCE).unwrap(), (2, 1));
-        sink.feed.close();
-        sink.thread.join().unwrap();
-        assert!(sink.told.try_recv().is_err());
-    }
-
-    #[test]
-    fn a_sink_that_gets_nothing_says_that_it_is_past_it() {
-        let (mut sink, _) = run();
-        for epoch in 2..9 {
-            sink.feed.push(&append(&mut sink.log, epoch, "test/other"));
-        }
-        loop {
-            match sink.positions.recv_timeout(PATIENCE).unwrap() {
-                ToCommit::Sink(position) if position.through_epoch == 8 => break,
-                _ => {}
-            }
-        }
-        sink.feed.close();
-        sink.thread.join().unwrap();
-    }
-}
+mod tests;

@@ -125,14 +125,16 @@ impl Committer {
 
     /// The epoch is durable: its output leaves, its clients are answered, its records are acknowledged.
     fn release(&mut self, epoch: u64, mut parts: Vec<EpochPart>) {
-        self.shared.durable.store(epoch, Ordering::SeqCst);
-        self.shared.wake_all();
+        // First of all: a stop closes the feeds once it sees that the epoch is durable, and a sink that finds nothing more then
+        // takes everything durable for delivered.
         if let Some(egress) = EpochEgress::take(epoch, &mut parts, &self.buffers) {
             let egress = Arc::new(egress);
             for feed in &self.feeds {
                 feed.push(&egress);
             }
         }
+        self.shared.durable.store(epoch, Ordering::SeqCst);
+        self.shared.wake_all();
         for part in &mut parts {
             for ack in part.acks.drain(..) {
                 ack.tell(AckOutcome::Durable);

@@ -162,7 +162,9 @@ impl Timers {
         }
         for (key, _) in &found {
             if let (Some(timer), Some(group)) = (parse(key), key.get(1..3)) {
-                let group = group.iter().fold(0, |group, byte| group << 8 | KeyGroup::from(*byte));
+                let group = group
+                    .iter()
+                    .fold(0, |group, byte| group << 8 | KeyGroup::from(*byte));
                 if timer.0 >= self.horizon {
                     self.near.insert((timer, group));
                 }

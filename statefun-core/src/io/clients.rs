@@ -68,6 +68,15 @@ impl Clients {
         }
     }
 
+    /// Connections numbered from here on, as another process' might be by chance.
+    #[cfg(test)]
+    pub(crate) fn numbered_from(first: u64) -> Self {
+        Self {
+            waiting: Mutex::default(),
+            connections: AtomicU64::new(first),
+        }
+    }
+
     /// How many requests someone waits for.
     #[cfg(test)]
     pub(crate) fn waiting_for_test(&self) -> usize {

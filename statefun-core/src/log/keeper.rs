@@ -21,9 +21,6 @@ const MARK_BYTES: u64 = 64 << 10;
 /// How much larger each segment is than the one before, until the wanted size is reached: small applications take
 /// little space, and a new log is ready at once. Where space is scarce, it is as much smaller.
 const GROWTH: u64 = 4;
-/// When the segment before was used up within this time, the next one is not filled with zeros: that would double what is
-/// written, to save less than it costs.
-const HURRY: Duration = Duration::from_secs(1);
 
 pub(super) struct Shared {
     pub(super) disk: Arc<dyn Disk>,
@@ -32,6 +29,7 @@ pub(super) struct Shared {
     segment_bytes: u64,
     /// Whether a thread prepares and removes segments; else whoever appends or releases does.
     background: bool,
+    hurry: Duration,
     state: Mutex<State>,
     /// Told when there is work for the thread.
     wake: Condvar,
@@ -130,6 +128,7 @@ impl Shared {
         first_bytes: u64,
         segment_bytes: u64,
         background: bool,
+        hurry: Duration,
     ) -> Self {
         Self {
             disk,
@@ -137,6 +136,7 @@ impl Shared {
             first_bytes: first_bytes.min(segment_bytes),
             segment_bytes,
             background,
+            hurry,
             state: Mutex::new(State {
                 next_number: 1,
                 next_bytes: first_bytes.min(segment_bytes),
@@ -421,11 +421,10 @@ impl Shared {
             .open_direct(path, OpenMode::Create)
             .map_err(Failure::new("create", path))?;
         file.set_len(0).map_err(Failure::new("empty", path))?;
-        let hurry = self.background
-            && self
-                .state()
-                .since_prepared
-                .is_some_and(|since| since.elapsed() < HURRY);
+        let hurry = self
+            .state()
+            .since_prepared
+            .is_some_and(|since| since.elapsed() < self.hurry);
         // Where a file system cannot set space aside, it is filled.
         if hurry && file.reserve(bytes).is_ok() {
             file.sync_all().map_err(Failure::new("sync", path))?;

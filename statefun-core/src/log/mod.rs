@@ -25,7 +25,7 @@
 //! from 1, consecutive. Other files are ignored.
 //!
 //! A segment has no header. Records begin at multiples of 512 bytes, one after the other; what is between them, and
-//! behind the last, has no meaning. A segment is prepared with zeros, or is an older one under a new name; its length is a
+//! behind the last, has no meaning. A segment is prepared with zeros, or with space set aside that reads as zeros, or is an older one under a new name; its length is a
 //! multiple of 512 and does not change once it holds a record. The chain of records goes on at the beginning of the
 //! next segment when one does not fit into the rest of this one; epochs leave 4,096 bytes there to the records of attempts,
 //! so that a process can start on a full disk. Numbers are little endian:
@@ -71,6 +71,8 @@
 //! [`LogError::NoSpace`], which counts as if it had not been called. Any other failed write or sync poisons the log, since
 //! nobody knows what is on the medium: the process has to start again.
 
+use std::time::Duration;
+
 mod error;
 mod keeper;
 mod reader;
@@ -104,6 +106,9 @@ pub struct OpenOptions {
     /// Whether a thread prepares and removes segments. Without it, whoever appends or releases does, which makes all steps
     /// deterministic.
     pub background: bool,
+    /// When the segment before was used up within this time, the next one is not filled with zeros, but only set aside: filling
+    /// would double what is written, to save less than it costs.
+    pub hurry: Duration,
 }
 
 impl OpenOptions {
@@ -116,6 +121,7 @@ impl OpenOptions {
             segment_bytes: 64 << 20,
             first_segment_bytes: 256 << 10,
             background: true,
+            hurry: Duration::from_secs(1),
         }
     }
 

@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::Xxh3;
 pub(super) const SECTOR: u64 = 512;
 /// The length of a header in bytes.
 pub(super) const HEADER_BYTES: usize = 72;
-const MAGIC: [u8; 4] = *b"SFEL";
+pub(super) const MAGIC: [u8; 4] = *b"SFEL";
 /// The format's version.
 pub(super) const VERSION: u16 = 1;
 

@@ -116,6 +116,7 @@ impl EpochLog {
             options.first_segment_bytes,
             options.segment_bytes,
             options.background,
+            options.hurry,
         ));
         let mut log = restore(shared, ready, retained, last, options, lock)?;
         log.begin_attempt()?;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use xxhash_rust::xxh3::Xxh3;
 
-use super::record::{Defect, HEADER_BYTES, SECTOR, Sealed};
+use super::record::{Defect, HEADER_BYTES, MAGIC, SECTOR, Sealed};
 use crate::disk::DiskFile;
 
 /// What epochs leave free at the end of a segment, in bytes: room for the records of some attempts, so that a process can
@@ -157,13 +157,30 @@ impl Cursor {
 
     /// The first whole record at or behind `offset`, wherever it may begin.
     pub(super) fn search(&mut self, mut offset: u64) -> io::Result<Option<(u64, Sealed)>> {
-        while offset + HEADER_BYTES as u64 <= self.bytes {
-            if self.head(offset)?.is_ok()
-                && let Ok((sealed, _)) = self.record(offset)?
+        while let Some(candidate) = self.beginning(offset)? {
+            if self.head(candidate)?.is_ok()
+                && let Ok((sealed, _)) = self.record(candidate)?
             {
-                return Ok(Some((offset, sealed)));
+                return Ok(Some((candidate, sealed)));
             }
-            offset += SECTOR;
+            offset = candidate + SECTOR;
+        }
+        Ok(None)
+    }
+
+    /// The first sector at or behind `offset` that begins as a record does. Most of a segment may be zeros, and every start
+    /// looks through them, so this is a plain scan.
+    fn beginning(&mut self, mut offset: u64) -> io::Result<Option<u64>> {
+        while offset + HEADER_BYTES as u64 <= self.bytes {
+            let count = (READ_AHEAD as u64).min(self.bytes - offset);
+            let sectors = self.fetch(offset, count as usize)?.chunks(SECTOR as usize);
+            let found = sectors
+                .map(|sector| sector.first_chunk())
+                .position(|first| first == Some(&MAGIC));
+            if let Some(sector) = found {
+                return Ok(Some(offset + sector as u64 * SECTOR));
+            }
+            offset += count;
         }
         Ok(None)
     }

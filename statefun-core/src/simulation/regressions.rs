@@ -9,14 +9,17 @@ use crate::engine::apply::apply_window;
 use crate::engine::cut::{EpochBody, body_slices, encode_head};
 use crate::engine::envelope::Envelope;
 use crate::engine::registry::Registry;
+use crate::engine::request::{ClientResponse, Recipients, Request, request_address};
 use crate::engine::worker::{Command, CommandResult, ReadDone, Worker, WorkerSetup};
 use crate::id::{Address, KeyGroups};
+use crate::io::clients::Clients;
 use crate::io::ingress::{Record, RecordValue};
 use crate::log::LoggedEpoch;
 use crate::rand::Random;
+use crate::sdk::message::Message;
 use crate::simulation::plan::{Failing, Kind, Plan, Rules, address, make_id, plan, target};
-use crate::simulation::registry;
 use crate::simulation::workload::{Token, World, world};
+use crate::simulation::{REQUESTS_INGRESS, registry};
 use crate::state::StateReader;
 use crate::state::memory::MemoryStore;
 
@@ -35,6 +38,8 @@ struct Rig {
     log: Vec<LoggedEpoch>,
     applied: usize,
     now: Timestamp,
+    /// What clients are to be told.
+    responses: Vec<ClientResponse>,
 }
 
 impl Rig {
@@ -52,6 +57,7 @@ impl Rig {
             log: Vec::new(),
             applied: 0,
             now: Timestamp(1_000),
+            responses: Vec::new(),
         };
         rig.start(workers);
         rig
@@ -177,6 +183,8 @@ impl Rig {
             worker.cut().unwrap();
             parts.extend(worker.complete(worker.epoch()));
         }
+        let responses = parts.iter_mut().flat_map(|part| part.responses.drain(..));
+        self.responses.extend(responses);
         let mut head = Vec::new();
         encode_head(&mut head, self.now, &[], &parts);
         let body = body_slices(&head, &parts).concat();
@@ -380,4 +388,59 @@ fn each_message_has_all_its_attempts_also_after_a_restart() {
         (0, 3, 2)
     );
     nothing_was_seen();
+}
+
+/// A request that a cut carries over a restart is answered under the number of its connection, which is gone. Whether the
+/// answer reaches a connection of the next process, which uses the same key for another message.
+fn reaches_a_stranger(before: &Clients, after: &Clients) -> bool {
+    const ID: &str = "sim/requests\u{1f}\u{1f}key";
+    let mut rig = Rig::new(1);
+    let token = Token {
+        id: plain(1, 3),
+        lane: String::new(),
+        seq: 0,
+        due_ms: 0,
+        cancels: 0,
+    };
+    let mut value = Vec::new();
+    token.encode(&mut value).unwrap();
+    let (connection, _) = before.wait(ID, 1);
+    let mut record = Record::new(Request {
+        ingress: REQUESTS_INGRESS.to_owned(),
+        connection,
+        wait: false,
+        retention_ms: 1_000_000,
+        fingerprint: 1,
+        key: None,
+        headers: std::collections::BTreeMap::new(),
+        timestamp: rig.now,
+        target: Some(address(3)),
+        typename: Token::type_name().into(),
+        value: value.into(),
+    });
+    record.target = Some(request_address(ID));
+    rig.workers[0].admit(1, None, record).unwrap();
+    rig.cut();
+    rig.start(1);
+    let (_, mut stranger) = after.wait(ID, 2);
+    rig.settle();
+    rig.cut();
+    let to_one = |response: &ClientResponse| matches!(response.to, Recipients::Connection(_));
+    assert!(rig.responses.iter().any(to_one), "{:?}", rig.responses);
+    for response in rig.responses.drain(..) {
+        after.answer(response);
+    }
+    nothing_was_seen();
+    stranger.try_recv().is_ok()
+}
+
+#[test]
+fn an_answer_carried_over_a_restart_reaches_no_client_of_the_next_process() {
+    assert!(!reaches_a_stranger(
+        &Clients::default(),
+        &Clients::default()
+    ));
+    // Were connections numbered from the same number in each process, it would.
+    let numbered = || Clients::numbered_from(1);
+    assert!(reaches_a_stranger(&numbered(), &numbered()));
 }

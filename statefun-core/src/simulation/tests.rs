@@ -91,5 +91,6 @@ mutants! {
     notices_a_row_that_is_not_applied: ApplyLosesRow;
     notices_time_that_runs_back: TimeRunsBack;
     notices_a_sink_that_doubles: SinkDoubles;
+    notices_a_log_that_goes_too_early: LogGoesTooEarly;
     notices_a_label_that_is_too_late: LabelTooLate;
 }

@@ -228,6 +228,32 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_store_that_is_given_time_when_it_is_crowded_never_has_many_tables() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = FjallStore::open(directory.path(), 1 << 20).unwrap();
+        let tables = || {
+            store
+                .with(|opened| Ok(opened.keyspace.l0_table_count()))
+                .unwrap()
+        };
+        let watch = Stopwatch::start();
+        for epoch in 1..=3 * CROWD as u64 {
+            while store.is_crowded() {
+                assert!(watch.elapsed() < Duration::from_mins(2), "it never merges");
+                crate::clock::pause(Duration::from_millis(1));
+            }
+            let key = [Space::State as u8, (epoch % 7) as u8];
+            let value = epoch.to_be_bytes();
+            store
+                .apply(epoch, &mut [(&key[..], Some(&value[..]))].into_iter())
+                .unwrap();
+            assert!(tables() <= CROWD);
+        }
+        assert_eq!(store.applied_epoch().unwrap(), 3 * CROWD as u64);
+        assert_eq!(store.scan(&[Space::State as u8], &[], 99).unwrap().len(), 7);
+    }
+
+    #[test]
     fn opened_again_it_has_what_was_applied_and_nothing_besides() {
         let directory = tempfile::tempdir().unwrap();
         let store = FjallStore::open(directory.path(), 1 << 20).unwrap();

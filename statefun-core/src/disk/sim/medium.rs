@@ -168,6 +168,25 @@ impl Inner {
         }
     }
 
+    /// Space is set aside as a whole, or not at all; the machine may go down before the file is as long as it is to be.
+    pub(super) fn reserve(&mut self, id: u64, bytes: usize) -> io::Result<()> {
+        let outcome = self.step()?;
+        let free = self.capacity.map_or(u64::MAX, |capacity| {
+            capacity.saturating_sub(self.used_bytes())
+        });
+        let length = match outcome {
+            Step::Fails(fault) => return Err(fault.error()),
+            Step::Done => bytes,
+            Step::Cut => self.below(bytes + 1),
+        };
+        let node = self.node_mut(id)?;
+        if node.unallocated(bytes) > free {
+            return Err(Fault::NoSpace.error());
+        }
+        node.reserve(length);
+        self.is_up()
+    }
+
     pub(super) fn sync(&mut self, id: u64) -> io::Result<()> {
         match self.step()? {
             Step::Done => {
@@ -271,6 +290,25 @@ impl Node {
             done += count;
         }
         done
+    }
+
+    /// The bytes that the first so many do not take yet.
+    pub(super) fn unallocated(&self, bytes: usize) -> u64 {
+        let sectors = bytes.div_ceil(SECTOR);
+        let taken = self.sectors.iter().take(sectors);
+        let taken = taken.filter(|flags| **flags & ALLOCATED != 0).count();
+        ((sectors - taken) * SECTOR) as u64
+    }
+
+    /// Sets space aside. It reads as zeros whatever a power cut does, but the length is lost with it unless it was synced.
+    pub(super) fn reserve(&mut self, bytes: usize) {
+        if self.seen.len() < bytes {
+            self.seen.resize(bytes, 0);
+            self.sectors.resize(bytes.div_ceil(SECTOR), 0);
+        }
+        for flags in self.sectors.iter_mut().take(bytes.div_ceil(SECTOR)) {
+            *flags |= ALLOCATED;
+        }
     }
 
     pub(super) fn set_len(&mut self, bytes: usize) {

@@ -370,7 +370,7 @@ impl DiskFile for SimFile {
     }
 
     fn reserve(&self, bytes: u64) -> io::Result<()> {
-        self.write_at(&vec![0; bytes as usize], 0)
+        self.writable()?.reserve(self.node, bytes as usize)
     }
 
     fn sync_data(&self) -> io::Result<()> {

@@ -249,3 +249,34 @@ fn faults_locks_and_modes() {
     assert_eq!(disk.list(&at("a")).unwrap(), ["x"]);
     assert!(disk.create_dir_all(&at("f/g")).is_err());
 }
+
+#[test]
+fn space_set_aside_reads_as_zeros_and_takes_room_and_its_length_is_lost_unless_synced() {
+    let mut lengths = BTreeSet::new();
+    for seed in 0..60 {
+        let (disk, _) = with_file(seed);
+        let file = disk.open(&at("g"), OpenMode::CreateNew).unwrap();
+        disk.sync_dir(root()).unwrap();
+        file.reserve(2_048).unwrap();
+        assert_eq!(disk.content(&at("g")), Some(vec![0; 2_048]));
+        assert_eq!(disk.used_bytes(), 4_096 + 2_048);
+        file.write_at(&[3; 512], 512).unwrap();
+        let found = disk.fork().crash(Crash::Power).content(&at("g")).unwrap();
+        assert!(found.iter().all(|byte| *byte == 0) || found[512..1_024] == [3; 512]);
+        lengths.insert(found.len());
+        file.sync_all().unwrap();
+        // Writing into it needs no room.
+        disk.set_capacity(Some(disk.used_bytes()));
+        file.write_at(&[4; 512], 1_024).unwrap();
+        let full = disk.open(&at("h"), OpenMode::CreateNew).unwrap();
+        let refused = full.reserve(512).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::StorageFull);
+        let found = disk.crash(Crash::Power).content(&at("g")).unwrap();
+        assert_eq!((found.len(), &found[512..1_024]), (2_048, &[3; 512][..]));
+        assert!([[0; 512], [4; 512]].contains(found[1_024..1_536].try_into().unwrap()));
+    }
+    assert!(
+        lengths.contains(&0) && lengths.contains(&2_048),
+        "{lengths:?}"
+    );
+}

@@ -1,5 +1,7 @@
 //! Crashes at every step, against a model of what must be found afterwards.
 
+use std::time::Duration;
+
 use super::{Case, Random, body, dir, open, options, seeds};
 use crate::disk::{Crash, Disk, Fault, SimDisk};
 use crate::log::{LogError, OpenOptions, Recovered};
@@ -41,9 +43,18 @@ struct Model {
     tried: Vec<Vec<u8>>,
     released: u64,
     attempt: u64,
+    /// Segments are set aside instead of filled, all but the first.
+    hurry: bool,
 }
 
 impl Model {
+    fn of(seed: u64) -> Self {
+        Self {
+            hurry: seed % 2 == 1,
+            ..Self::default()
+        }
+    }
+
     fn last(&self) -> u64 {
         self.acknowledged.len() as u64
     }
@@ -52,6 +63,11 @@ impl Model {
         OpenOptions {
             // What was released is in the state store.
             applied_epoch: self.released,
+            hurry: if self.hurry {
+                Duration::MAX
+            } else {
+                Duration::ZERO
+            },
             ..options()
         }
     }
@@ -162,7 +178,7 @@ fn run(disk: &SimDisk, script: &[Op], model: &mut Model) -> Result<(), LogError>
 
 fn steps_of(seed: u64, script: &[Op]) -> u64 {
     let disk = SimDisk::new(seed);
-    run(&disk, script, &mut Model::default()).unwrap();
+    run(&disk, script, &mut Model::of(seed)).unwrap();
     disk.steps()
 }
 
@@ -170,7 +186,7 @@ fn steps_of(seed: u64, script: &[Op]) -> u64 {
 fn crashed(seed: u64, script: &[Op], step: u64, kind: Crash) -> (SimDisk, Model) {
     let disk = SimDisk::new(seed);
     disk.crash_at(step);
-    let mut model = Model::default();
+    let mut model = Model::of(seed);
     // A crash in the tidying up at the very end goes unnoticed by the script.
     let _ = run(&disk, script, &mut model);
     assert!(disk.is_down());
@@ -257,7 +273,7 @@ fn many_crashes_one_after_the_other() {
         let _case = Case(format!("seed {seed}"));
         let mut random = Random(seed);
         let mut disk = SimDisk::new(seed);
-        let mut model = Model::default();
+        let mut model = Model::of(seed);
         for round in 0..25 {
             let script = script(random.below(u64::MAX), 15);
             disk.crash_at(random.below(60));
@@ -283,7 +299,7 @@ fn a_fault_at_every_step() {
                     let _case = Case(format!("seed {seed}, step {step}, {fault:?}, {kinds:?}"));
                     let disk = SimDisk::new(seed);
                     disk.fail_at(step, fault);
-                    let mut model = Model::default();
+                    let mut model = Model::of(seed);
                     let outcome = run(&disk, &script, &mut model);
                     if let Err(error) = outcome {
                         let expected = matches!(
