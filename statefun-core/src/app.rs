@@ -4,6 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::admin::{AdminServer, LiveEngine, socket_path};
@@ -58,6 +59,7 @@ impl std::fmt::Debug for App {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("App")
             .field("modules", &self.modules.len())
+            .field("unlinked", &self.unlinked)
             .finish()
     }
 }
@@ -201,6 +203,7 @@ impl App {
             .key_groups(settings.key_groups)
             .drop_data(arguments.drop_data);
         let servers = launch.servers();
+        let reader_gone = launch.reader_gone();
         let engine = launch
             .start(runtime.handle())
             .map_err(|error| match &error {
@@ -224,7 +227,7 @@ impl App {
         }
         say(&started(&settings, &engine, &servers.listening()));
         ready();
-        let stopped = run(engine, &servers, &runtime);
+        let stopped = run(engine, &servers, &reader_gone, &runtime);
         drop(admin);
         runtime.shutdown_timeout(Duration::from_secs(1));
         stopped.map_err(|error| Stop::Failed(told(&error)))
@@ -386,10 +389,11 @@ fn ready() {
     }
 }
 
-/// Runs until a signal, a failure, or the end of all sources.
+/// Runs until a signal, a failure, the end of all sources, or of those who read the standard output.
 fn run(
     engine: Engine,
     servers: &HttpServers,
+    reader_gone: &AtomicBool,
     runtime: &tokio::runtime::Runtime,
 ) -> Result<(), EngineError> {
     let quiet = runtime.block_on(async {
@@ -402,7 +406,7 @@ fn run(
                 () = received(&mut terminate) => return false,
                 () = tokio::time::sleep(Duration::from_millis(50)) => {}
             }
-            if engine.has_stopped() {
+            if engine.has_stopped() || reader_gone.load(Ordering::SeqCst) {
                 return false;
             }
             // Twice, since a message may be between two workers' looks.
@@ -417,7 +421,9 @@ fn run(
         }
     });
     if quiet {
-        tracing::info!("all input has been read and worked off");
+        say("statefun: all input has been read and worked off");
+    } else if reader_gone.load(Ordering::SeqCst) {
+        say("statefun: nobody reads the standard output any more; stopping");
     } else if !engine.has_stopped() {
         say("statefun: stopping");
     }

@@ -16,10 +16,18 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 #[error("`{0}` is not a type name: write it as `namespace/name`, as in `example/greeter`")]
 pub struct InvalidTypeName(pub String);
 
+/// A name that nothing in this process has.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "`{0}` is not a name in this application: no function, ingress or egress of it is called that"
+)]
+pub struct UnknownTypeName(pub String);
+
 /// The name of a function type, ingress or egress: `namespace/name`.
 ///
 /// Names are interned: a `TypeName` is a pointer, copied and compared as one. Interned names are never freed, so names
-/// that come from outside are to be looked up among the registered ones, not interned.
+/// that come from outside are looked up among those that there are, and not interned: [`known`](Self::known) does so, and
+/// so does reading one, or an [`Address`], from the bytes of a message or state.
 #[derive(Clone, Copy)]
 pub struct TypeName(&'static NameData);
 
@@ -93,7 +101,8 @@ fn interned() -> &'static Mutex<HashMap<&'static str, TypeName>> {
 }
 
 impl TypeName {
-    /// Reads `namespace/name`; the namespace itself may hold dots and further slashes.
+    /// Reads `namespace/name`; the namespace itself may hold dots and further slashes. For names that the program itself
+    /// says: what comes from outside would stay in memory for ever, see [`known`](Self::known).
     pub fn parse(text: &str) -> Result<Self, InvalidTypeName> {
         let mut names = interned().lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(name) = names.get(text) {
@@ -199,7 +208,7 @@ impl Serialize for TypeName {
 impl<'de> Deserialize<'de> for TypeName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = CompactString::deserialize(deserializer)?;
-        Self::parse(&text).map_err(D::Error::custom)
+        Self::known(&text).ok_or_else(|| D::Error::custom(UnknownTypeName(text.into())))
     }
 }
 
@@ -235,6 +244,8 @@ impl LazyTypeName {
 }
 
 /// One logical instance: a function type and an id. There is nothing to create before sending to it.
+///
+/// It may be part of messages and states. Reading one whose function type is not in this application is an error.
 #[derive(Clone)]
 pub struct Address {
     function: TypeName,
@@ -378,6 +389,26 @@ mod tests {
         assert_eq!(name, TypeName::parse("io.statefun/a/b").unwrap());
         for wrong in ["", "a", "/a", "a/", "a b/c", "a/b\n"] {
             assert!(TypeName::parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn names_that_are_read_are_looked_up_and_never_interned() {
+        let known = TypeName::parse("id-tests/known").unwrap();
+        let address = Address::new(known, "a/b");
+        let json = serde_json::to_string(&address).unwrap();
+        assert_eq!(serde_json::from_str::<Address>(&json).unwrap(), address);
+        for name in ["id-tests/from-outside", "no name at all", ""] {
+            let outside = json.replace("id-tests/known", name);
+            let error = serde_json::from_str::<Address>(&outside).unwrap_err();
+            assert!(
+                error
+                    .to_string()
+                    .starts_with(&format!("`{name}` is not a name in this application")),
+                "{error}"
+            );
+            assert!(serde_json::from_str::<TypeName>(&format!("{name:?}")).is_err());
+            assert_eq!(TypeName::known(name), None);
         }
     }
 

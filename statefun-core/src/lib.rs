@@ -1,4 +1,8 @@
 //! Stateful functions with exactly-once state and messaging: the SDK and the runtime.
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `tls` | HTTPS: `tls:` of HTTP ingresses, and webhooks to `https://` URLs |
 
 // The macros name this crate `::statefun_core`, here too.
 extern crate self as statefun_core;
@@ -24,6 +28,7 @@ pub mod state;
 #[doc(hidden)]
 pub mod steps;
 pub mod testing;
+mod unwinding;
 
 pub use app::{App, Exit, main};
 
@@ -49,13 +54,14 @@ pub mod prelude {
     pub use serde::{Deserialize, Serialize};
     pub use statefun_macros::{Message, persisted, router, stateful_function};
 
+    pub use crate::clock::Timestamp;
     pub use crate::id::{Address, TypeName};
     pub use crate::module::description::Expiration;
     pub use crate::sdk::async_result::{AsyncOutcome, AsyncResult};
     pub use crate::sdk::context::Context;
     pub use crate::sdk::egress::EgressId;
     pub use crate::sdk::error::{HandlerError, HandlerResult, RouterError, RouterResult};
-    pub use crate::sdk::function::{Handle, StatefulFunction};
+    pub use crate::sdk::function::{Handle, StatefulFunction, Target};
     pub use crate::sdk::message::{Message, TypedValue};
     pub use crate::sdk::module::{Binder, GlobalConfiguration, Module};
     pub use crate::sdk::router::Downstream;

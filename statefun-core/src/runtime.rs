@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use thiserror::Error;
 
@@ -48,6 +49,7 @@ pub struct Launch {
     drop_data: Vec<String>,
     modules: Option<Application>,
     servers: Arc<HttpServers>,
+    reader_gone: Arc<AtomicBool>,
 }
 
 impl Launch {
@@ -66,6 +68,7 @@ impl Launch {
             drop_data: Vec::new(),
             modules: None,
             servers: HttpServers::new(),
+            reader_gone: Arc::default(),
         }
     }
 
@@ -87,6 +90,11 @@ impl Launch {
     /// [`start`](Self::start) does last.
     pub fn servers(&self) -> Arc<HttpServers> {
         self.servers.clone()
+    }
+
+    /// Turns true when an egress writes to standard output and nobody reads it any more, which is a reason to stop.
+    pub fn reader_gone(&self) -> Arc<AtomicBool> {
+        self.reader_gone.clone()
     }
 
     /// What `describe` says of it.
@@ -155,7 +163,14 @@ impl Launch {
         let dead_letters = DeadLetterDesk::default();
         for spec in self.modules.iter().flat_map(Application::specs) {
             let wiring = wiring_of(spec);
-            match connector(spec, &self.servers, &disk, &functions, &dead_letters) {
+            match connector(
+                spec,
+                &self.servers,
+                &disk,
+                &functions,
+                &dead_letters,
+                &self.reader_gone,
+            ) {
                 Some(Connector::Ingress(ingress)) => {
                     ingresses.push((wiring.id.clone(), ingress));
                     wirings.push(wiring);
@@ -274,6 +289,7 @@ fn connector(
     disk: &Arc<dyn Disk>,
     functions: &[FunctionDefinition],
     dead_letters: &DeadLetterDesk,
+    reader_gone: &Arc<AtomicBool>,
 ) -> Option<Connector> {
     let (spec, servers) = (spec.clone(), servers.clone());
     Some(match spec {
@@ -288,7 +304,10 @@ fn connector(
         Spec::FileIngress(spec) => Connector::Ingress(Box::new(FileIngress::new(spec))),
         Spec::FileEgress(spec) => Connector::Egress(Box::new(FileEgress::new(spec, disk.clone()))),
         Spec::StdioIngress(spec) => Connector::Ingress(Box::new(StdioIngress::new(spec))),
-        Spec::StdioEgress(spec) => Connector::Egress(Box::new(StdioEgress::new(spec))),
+        Spec::StdioEgress(spec) => {
+            let egress = StdioEgress::new(spec).tell_when_reader_is_gone(reader_gone.clone());
+            Connector::Egress(Box::new(egress))
+        }
         Spec::PlaygroundIngress(spec) => {
             Connector::Ingress(Box::new(PlaygroundIngress::new(spec, servers)))
         }

@@ -57,7 +57,10 @@ pub(crate) struct Function {
 pub(crate) struct FunctionArgs {
     pub(crate) typename: String,
     pub(crate) accepts: Vec<Type>,
+    /// Without itself.
     pub(crate) sends: Vec<Type>,
+    /// Whether it lists itself among them.
+    pub(crate) says_itself: bool,
     pub(crate) egress: Vec<ExprPath>,
     pub(crate) dynamic_sends: bool,
     pub(crate) retry: Retry,
@@ -153,11 +156,13 @@ fn parse_args(
             _ => given = arg.path(cx),
         }
     }
-    // Each function sends to itself; saying so changes nothing.
+    // Each function may send to itself; saying so only shows it.
+    let listed = args.sends.len();
     args.sends.retain(|target| match target {
         Type::Path(path) => !path.path.is_ident(ident) && !path.path.is_ident("Self"),
         _ => true,
     });
+    args.says_itself = args.sends.len() < listed;
     (args, given)
 }
 

@@ -154,6 +154,7 @@ fn index_of(preceding: &[&FunctionField]) -> TokenStream {
 fn definition(args: &FunctionArgs, fields: &[FunctionField], private: &TokenStream) -> TokenStream {
     let FunctionArgs {
         sends,
+        says_itself,
         egress,
         dynamic_sends,
         retry,
@@ -171,6 +172,7 @@ fn definition(args: &FunctionArgs, fields: &[FunctionField], private: &TokenStre
         message_bytes,
         state_bytes,
     } = limits;
+    let itself = says_itself.then(|| quote!(__definition.sends.push(__definition.typename);));
     let targets = sends.iter().map(|target| {
         let function = path_at(target.span(), &quote!(#private::StatefulFunction));
         let name = quote_spanned!(target.span()=> <#target as #function>::type_name());
@@ -229,6 +231,7 @@ fn definition(args: &FunctionArgs, fields: &[FunctionField], private: &TokenStre
         use #private::OpaqueShape as _;
         let mut __definition = #private::FunctionDefinition::of::<Self>();
         __definition.dynamic_sends = #dynamic_sends;
+        #itself
         #(#targets)*
         #(#uses)*
         #(#states)*

@@ -39,7 +39,7 @@ mod suggest;
 /// |---|---|
 /// | `typename = "namespace/name"` | its name; needed |
 /// | `accepts(A, B)` | the messages it handles, each with an `impl Handle<…>`; needed |
-/// | `sends(F, G)` | the functions it sends to, beside itself |
+/// | `sends(F, G)` | the functions it sends to; itself it may send to without saying so |
 /// | `egress(E)` | the constants of the egresses it writes to |
 /// | `dynamic_sends` | it sends to addresses known only at run time |
 /// | `retry(max_attempts = 5, initial_delay = "100ms", max_delay = "10s")` | what happens when a handler fails |

@@ -2,112 +2,20 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
+#[path = "../../process.rs"]
+mod process;
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::{Command, Stdio};
 
-use tempfile::TempDir;
+use process::{Application, PATIENCE, PAUSE, post};
 
-/// After this something is broken, and not slow.
-const PATIENCE: Duration = Duration::from_mins(2);
-const PAUSE: Duration = Duration::from_millis(20);
-
-struct Process(Child);
-
-impl Process {
-    /// Starts the application on what the last process left, and waits until it is ready.
-    fn start(directory: &Path, port: u16) -> Self {
-        let ready = directory.join("ready");
-        let _ = fs::remove_file(&ready);
-        let log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(directory.join("log"))
-            .unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_greeter"));
-        // There is module.yaml.
-        command.current_dir(env!("CARGO_MANIFEST_DIR"));
-        command.env("GREETER_ADDRESS", format!("127.0.0.1:{port}"));
-        command.env("GREETER_EMAILS", directory.join("emails.jsonl"));
-        command
-            .env("STATEFUN_DATA_DIR", directory.join("data"))
-            .env("STATEFUN_READY_FILE", &ready);
-        let mut process = Self(
-            command
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(log)
-                .spawn()
-                .unwrap(),
-        );
-        for _ in 0..PATIENCE.as_millis() / PAUSE.as_millis() {
-            if ready.exists() {
-                return process;
-            }
-            if let Some(status) = process.0.try_wait().unwrap() {
-                panic!(
-                    "it ended: {status}\n{}",
-                    fs::read_to_string(directory.join("log")).unwrap()
-                );
-            }
-            std::thread::sleep(PAUSE);
-        }
-        panic!("it is never ready");
-    }
-
-    /// `kill -9`.
-    fn kill(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-
-    /// As an operator stops it.
-    fn stop(&mut self) {
-        let asked = Command::new("kill")
-            .args(["-TERM", &self.0.id().to_string()])
-            .status()
-            .unwrap();
-        assert!(asked.success());
-        assert!(self.0.wait().unwrap().success());
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Sends a request, and returns status and body of the answer.
-fn greet(port: u16, query: &str, key: &str, body: &str) -> io::Result<(u16, String)> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    let head = format!(
-        "POST /greet{query} HTTP/1.1\r\nHost: greeter\r\nConnection: close\r\nIdempotency-Key: {key}\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
-    stream.write_all((head + body).as_bytes())?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let (head, body) = answer
-        .split_once("\r\n\r\n")
-        .ok_or(io::ErrorKind::UnexpectedEof)?;
-    let status = head
-        .split(' ')
-        .nth(1)
-        .and_then(|status| status.parse().ok())
-        .ok_or(io::ErrorKind::InvalidData)?;
-    Ok((status, body.to_owned()))
-}
-
-/// As [`greet`], until it is answered: the process may be dead at the moment.
+/// Sends a greeting until it is answered: the process may be dead at the moment.
 fn greet_for_sure(port: u16, key: &str, body: &str) {
     for _ in 0..PATIENCE.as_millis() / PAUSE.as_millis() {
-        match greet(port, "", key, body) {
+        match post(port, "/greet", Some(key), body) {
             Ok((202, _)) => return,
             Ok((429 | 503, _)) | Err(_) => std::thread::sleep(PAUSE),
             Ok(other) => panic!("{other:?}"),
@@ -120,15 +28,18 @@ fn greet_for_sure(port: u16, key: &str, body: &str) {
 fn every_greeting_is_written_exactly_once() {
     const USERS: u32 = 4;
     const VISITS: u32 = 60;
-    let directory = TempDir::new().unwrap();
-    let directory = directory.path();
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = free.local_addr().unwrap().port();
-    drop(free);
-    let emails = directory.join("emails.jsonl");
+    let mut app = Application::start(|directory, port| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_greeter"));
+        // There is module.yaml.
+        command
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .env("GREETER_ADDRESS", format!("127.0.0.1:{port}"))
+            .env("GREETER_EMAILS", directory.join("emails.jsonl"));
+        command
+    });
+    let port = app.port();
+    let emails = app.path("emails.jsonl");
     let lines = || fs::read_to_string(&emails).map_or(0, |text| text.lines().count());
-
-    let mut process = Process::start(directory, port);
     std::thread::scope(|scope| {
         for user in 0..USERS {
             scope.spawn(move || {
@@ -139,19 +50,17 @@ fn every_greeting_is_written_exactly_once() {
             });
         }
         for enough in [30, 120] {
-            let mut looks = PATIENCE.as_millis() / PAUSE.as_millis();
-            while lines() < enough {
-                looks = looks.checked_sub(1).expect("lines never come");
-                std::thread::sleep(PAUSE);
-            }
-            process.kill();
-            process = Process::start(directory, port);
+            app.until("there are more lines", |_| {
+                (lines() >= enough).then_some(())
+            });
+            app.kill_and_start_again();
         }
     });
     // One more visit of each is answered by what was counted.
     for user in 0..USERS {
         let body = format!(r#"{{"user_id":"user-{user}","first_name":"U"}}"#);
-        let (status, answer) = greet(port, "?wait", &format!("{user}-last"), &body).unwrap();
+        let (status, answer) =
+            post(port, "/greet?wait", Some(&format!("{user}-last")), &body).unwrap();
         assert_eq!(status, 200, "{answer}");
         assert!(
             answer.contains(&format!(r#""seen":{}"#, VISITS + 1)),
@@ -159,28 +68,98 @@ fn every_greeting_is_written_exactly_once() {
         );
     }
     // What cannot be read is refused, and changes nothing.
-    let (status, answer) = greet(port, "", "bad", r#"{"user":1}"#).unwrap();
+    let (status, answer) = post(port, "/greet", Some("bad"), r#"{"user":1}"#).unwrap();
     assert_eq!(status, 400, "{answer}");
-    process.stop();
+    app.stop();
 
     let text = fs::read_to_string(&emails).unwrap();
     for user in 0..USERS {
         let own = format!(r#""to":"user-{user}""#);
-        let numbers: Vec<String> = text
+        let numbers: Vec<u32> = text
             .lines()
             .filter(|line| line.contains(&own))
-            .map(|line| {
-                line.split(r#""number":"#)
-                    .nth(1)
-                    .unwrap()
-                    .split(',')
-                    .next()
-                    .unwrap()
-                    .to_owned()
-            })
+            .map(number)
             .collect();
-        let expected: Vec<String> = (1..=VISITS + 1).map(|number| number.to_string()).collect();
+        let expected: Vec<u32> = (1..=VISITS + 1).collect();
         assert_eq!(numbers, expected, "user {user}");
     }
     assert_eq!(text.lines().count() as u32, USERS * (VISITS + 1));
+}
+
+/// Requests from standard input, e-mails to standard output.
+const PIPES: &str = "
+kind: io.statefun.stdio.v1/ingress
+spec:
+  id: example/greets
+  valueType: example/GreetRequest
+  routers: [greets]
+---
+kind: io.statefun.stdio.v1/egress
+spec:
+  id: example/emails
+";
+const REQUEST: &[u8] = b"{\"user_id\":\"bob\",\"first_name\":\"Bob\"}\n";
+
+fn between_pipes(directory: &Path) -> Command {
+    fs::write(directory.join("module.yaml"), PIPES).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_greeter"));
+    command
+        .current_dir(directory)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// As `greeter | head -1`.
+#[test]
+fn who_stops_reading_ends_it_in_peace_and_the_rest_is_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut first = between_pipes(directory.path()).spawn().unwrap();
+    let mut input = first.stdin.take().unwrap();
+    let mut output = BufReader::new(first.stdout.take().unwrap());
+    input.write_all(REQUEST).unwrap();
+    let mut line = String::new();
+    output.read_line(&mut line).unwrap();
+    assert_eq!(number(&line), 1, "{line}");
+    drop(output);
+    // It finds out when it has more to say. The input stays open.
+    let mut looks = PATIENCE.as_millis() / PAUSE.as_millis();
+    while first.try_wait().unwrap().is_none() {
+        // It may have ended meanwhile.
+        let _ = input.write_all(REQUEST);
+        looks = looks.checked_sub(1).expect("it goes on for nobody");
+        std::thread::sleep(PAUSE);
+    }
+    let ended = first.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.success(), "{}: {said}", ended.status);
+    assert!(
+        said.contains("nobody reads") && !said.contains("error"),
+        "{said}"
+    );
+
+    let mut second = between_pipes(directory.path()).spawn().unwrap();
+    let mut input = second.stdin.take().unwrap();
+    input.write_all(REQUEST).unwrap();
+    drop(input);
+    let ended = second.wait_with_output().unwrap();
+    assert!(ended.status.success());
+    let numbers: Vec<u32> = String::from_utf8(ended.stdout)
+        .unwrap()
+        .lines()
+        .map(number)
+        .collect();
+    // What nobody read comes first, at least one line, and then the new one. At least once: the first may be among them.
+    assert!(numbers.len() > 1 && numbers[0] <= 2, "{numbers:?}");
+    assert!(
+        numbers.windows(2).all(|two| two[0] + 1 == two[1]),
+        "{numbers:?}"
+    );
+}
+
+/// The number of the visit that an e-mail is about.
+fn number(line: &str) -> u32 {
+    let (_, rest) = line.split_once(r#""number":"#).unwrap();
+    rest.split(',').next().unwrap().parse().unwrap()
 }

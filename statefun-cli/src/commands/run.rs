@@ -4,6 +4,7 @@ mod process;
 mod watch;
 
 use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 
 use statefun_core::module::render::{Format, render};
@@ -87,7 +88,16 @@ impl Runner<'_> {
         let mut application = self.start(executable)?;
         loop {
             tokio::select! {
-                ended = application.ended() => return Ok(Status::Application(code_of(ended?))),
+                ended = application.ended() => {
+                    let status = ended?;
+                    if let Some(signal) = status.signal() {
+                        self.terminal.note(format_args!(
+                            "{} signal {signal} ended the application; its next start goes on where it was",
+                            self.terminal.strong("statefun:")
+                        ));
+                    }
+                    return Ok(Status::Application(code_of(status)));
+                }
                 signal = signals.next() => application.pass_on(signal),
             }
         }

@@ -97,7 +97,8 @@ fn conclude(application: &Application, code: &Code, findings: &Findings, termina
         _ => format!("{files}, {components}"),
     };
     let found = match summary(findings) {
-        none if none.is_empty() => "all fine".to_owned(),
+        none if none.is_empty() && matches!(code, Code::Described(_)) => "all fine".to_owned(),
+        none if none.is_empty() => "nothing wrong in itself".to_owned(),
         some => some,
     };
     terminal.note(format_args!("{} ({looked_at})", terminal.strong(&found)));

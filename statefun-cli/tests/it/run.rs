@@ -51,7 +51,7 @@ impl Running {
             .status();
     }
 
-    fn code(mut self) -> Option<i32> {
+    fn code(&mut self) -> Option<i32> {
         self.child.wait().unwrap().code()
     }
 }
@@ -68,6 +68,22 @@ fn the_exit_code_is_the_applications() {
             output.stderr
         );
     }
+}
+
+#[test]
+fn an_application_that_was_killed_is_told_of() {
+    let files = runnable();
+    let mut running = Running::start(&files, &["run"]);
+    assert_eq!(running.line(), "running\n");
+    let id = running.child.id();
+    let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+    let killed = std::process::Command::new("kill")
+        .args(["-KILL", children.trim()])
+        .status();
+    assert!(killed.unwrap().success());
+    assert_eq!(running.code(), Some(137));
+    let said = files.read("stderr.log");
+    assert!(said.contains("signal 9 ended the application"), "{said}");
 }
 
 #[test]

@@ -11,18 +11,93 @@ use crate::engine::cut::{EpochBody, EpochPart};
 use crate::engine::index::{Index, prefetch, prefetch_all};
 use crate::engine::rows::framing;
 use crate::engine::shared::EngineError;
+use crate::engine::slab::{Slab, advise_huge};
 use crate::log::{LogError, LogReader, LoggedEpoch};
 use crate::state::{RowChange, StateError, StateStore};
 
 /// Bytes of log records that are read together.
 pub(crate) const READ_BYTES: usize = 8 << 20;
 /// Rows whose places are fetched ahead together.
-const GROUP: usize = 16;
+const GROUP: usize = 48;
+
+/// Memory for rows, in pieces that are never moved.
+#[derive(Debug, Default)]
+struct Arena {
+    pieces: Vec<Vec<u8>>,
+    /// The piece that is being filled.
+    current: usize,
+    len: usize,
+}
+
+/// Bytes of a piece; a larger row gets a piece of its own.
+const PIECE_BYTES: usize = 16 << 20;
+
+/// A place in an arena.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    piece: u32,
+    offset: u32,
+}
+
+impl Arena {
+    fn push(&mut self, key: &[u8], value: &[u8]) -> Place {
+        let bytes = key.len() + value.len();
+        let fits = |piece: &Vec<u8>| piece.capacity() - piece.len() >= bytes;
+        while self
+            .pieces
+            .get(self.current)
+            .is_some_and(|piece| !fits(piece))
+        {
+            self.current += 1;
+        }
+        if self.current == self.pieces.len() {
+            let memory = Vec::with_capacity(PIECE_BYTES.max(bytes));
+            advise_huge(&memory);
+            self.pieces.push(memory);
+        }
+        let mut place = Place {
+            piece: self.current as u32,
+            offset: 0,
+        };
+        if let Some(piece) = self.pieces.get_mut(self.current) {
+            place.offset = piece.len() as u32;
+            piece.extend_from_slice(key);
+            piece.extend_from_slice(value);
+            self.len += bytes;
+        }
+        place
+    }
+
+    /// So many bytes, `from` behind a place.
+    fn get(&self, place: Place, from: usize, len: usize) -> &[u8] {
+        let start = place.offset as usize + from;
+        self.pieces
+            .get(place.piece as usize)
+            .and_then(|piece| piece.get(start..start + len))
+            .unwrap_or_default()
+    }
+
+    fn overwrite(&mut self, place: Place, from: usize, bytes: &[u8]) {
+        let start = place.offset as usize + from;
+        let piece = self.pieces.get_mut(place.piece as usize);
+        if let Some(old) = piece.and_then(|piece| piece.get_mut(start..start + bytes.len())) {
+            old.copy_from_slice(bytes);
+        }
+    }
+
+    fn clear(&mut self) {
+        self.pieces.retain(|piece| piece.capacity() <= PIECE_BYTES);
+        for piece in &mut self.pieces {
+            piece.clear();
+        }
+        (self.current, self.len) = (0, 0);
+    }
+}
 
 /// A row of a window: where its key stands in the arena, its value behind it.
 struct Row {
     hash: u64,
-    at: usize,
+    at: Place,
     key_len: u32,
     /// Room for the value behind the key, in bytes.
     room: u32,
@@ -33,8 +108,8 @@ struct Row {
 /// The newest changes of rows over consecutive epochs.
 pub(crate) struct Window {
     index: Index,
-    rows: Vec<Row>,
-    arena: Vec<u8>,
+    rows: Slab<Row>,
+    arena: Arena,
     last: Option<u64>,
     log_bytes: usize,
 }
@@ -43,8 +118,8 @@ impl Window {
     pub(crate) fn new() -> Self {
         Self {
             index: Index::new(),
-            rows: Vec::new(),
-            arena: Vec::new(),
+            rows: Slab::new(),
+            arena: Arena::default(),
             last: None,
             log_bytes: 0,
         }
@@ -57,7 +132,7 @@ impl Window {
 
     /// What it occupies in memory, roughly, in bytes.
     pub(crate) fn bytes(&self) -> usize {
-        self.arena.len() + self.rows.len() * size_of::<Row>() + self.index.bytes()
+        self.arena.len + self.rows.len() * size_of::<Row>() + self.index.bytes()
     }
 
     /// Bytes of log records that went into it.
@@ -123,10 +198,11 @@ impl Window {
             }
         }
         for (hash, ..) in group.iter() {
-            if let Some(bytes) = row_of(*hash).and_then(|row| self.arena.get(row.at)) {
-                let line = std::ptr::from_ref(bytes);
+            if let Some(row) = row_of(*hash) {
+                let line = self.arena.get(row.at, 0, 1).as_ptr();
                 prefetch(line);
                 prefetch(line.wrapping_add(64));
+                prefetch(line.wrapping_add(128));
             }
         }
         for (hash, key, value) in group.drain(..) {
@@ -134,10 +210,8 @@ impl Window {
         }
     }
 
-    fn key<'a>(arena: &'a [u8], row: &Row) -> &'a [u8] {
-        arena
-            .get(row.at..row.at + row.key_len as usize)
-            .unwrap_or_default()
+    fn key<'a>(arena: &'a Arena, row: &Row) -> &'a [u8] {
+        arena.get(row.at, 0, row.key_len as usize)
     }
 
     fn put(&mut self, hash: u64, key: &[u8], value: Option<&[u8]>) {
@@ -150,30 +224,22 @@ impl Window {
         let value = value.unwrap_or_default();
         if let Some(row) = known.and_then(|row| rows.get_mut(row as usize)) {
             if value.len() <= row.room as usize {
-                let at = row.at + row.key_len as usize;
-                if let Some(place) = arena.get_mut(at..at + value.len()) {
-                    place.copy_from_slice(value);
-                }
+                arena.overwrite(row.at, row.key_len as usize, value);
             } else {
-                row.at = arena.len();
+                row.at = arena.push(key, value);
                 row.room = value.len() as u32;
-                arena.extend_from_slice(key);
-                arena.extend_from_slice(value);
             }
             row.value_len = value_len;
             return;
         }
-        let row = Row {
+        let number = rows.len() as u32;
+        rows.push(Row {
             hash,
-            at: arena.len(),
+            at: arena.push(key, value),
             key_len: key.len() as u32,
             room: value.len() as u32,
             value_len,
-        };
-        arena.extend_from_slice(key);
-        arena.extend_from_slice(value);
-        let number = rows.len() as u32;
-        rows.push(row);
+        });
         self.index.insert(hash, number, |row| {
             rows.get(row as usize).map_or(0, |row| row.hash)
         });
@@ -189,7 +255,7 @@ impl Window {
         // Rows of different spaces never meet, so each space is sorted by itself, with the beginning of the rest of the key
         // in place, so that sorting seldom has to follow it.
         let mut spaces: BTreeMap<u8, Vec<(u128, &Row)>> = BTreeMap::new();
-        for row in rows {
+        for row in rows.iter() {
             let key = Self::key(arena, row);
             let space = key.first().copied().unwrap_or_default();
             spaces.entry(space).or_default().push((prefix(key), row));
@@ -201,15 +267,24 @@ impl Window {
                     .then_with(|| Self::key(arena, a).cmp(Self::key(arena, b)))
             });
         }
-        let mut changes = spaces.values().flatten().map(|(_, row)| -> RowChange<'_> {
-            let value = row.at + row.key_len as usize;
+        let sorted: Vec<&Row> = spaces.values().flatten().map(|(_, row)| *row).collect();
+        drop(spaces);
+        let mut changes = sorted.iter().enumerate().map(|(at, row)| -> RowChange<'_> {
+            // They stand in the order of their first change: what comes next is somewhere else.
+            if let Some(row) = sorted.get(at + 2 * GROUP) {
+                prefetch_all(*row);
+            }
+            if let Some(row) = sorted.get(at + GROUP) {
+                prefetch(arena.get(row.at, 0, 1).as_ptr());
+            }
             let value = row
                 .value_len
-                .map(|len| arena.get(value..value + len as usize).unwrap_or_default());
+                .map(|len| arena.get(row.at, row.key_len as usize, len as usize));
             (Self::key(arena, row), value)
         });
         store.apply(last, &mut changes)?;
-        *self = Self::new();
+        drop(sorted);
+        self.clear();
         Ok(Some(last))
     }
 }

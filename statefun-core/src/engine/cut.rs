@@ -23,7 +23,7 @@ use crate::io::ingress::Ack;
 pub(crate) struct EpochPart {
     pub(crate) epoch: u64,
     pub(crate) worker: u32,
-    /// Row changes since the last cut, one per row.
+    /// Row changes since the last cut, in order: where a row stands twice, the later counts.
     pub(crate) rows: Vec<u8>,
     pub(crate) row_count: usize,
     /// The mailbox at the cut, and what was in flight to it.

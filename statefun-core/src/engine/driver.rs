@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::clock::{Stopwatch, Timestamp, WallClock};
 use crate::engine::cut::EpochPart;
 use crate::engine::shared::{Phase, Shared};
+use crate::engine::sweep::{Look, Looked};
 use crate::engine::worker::{
     Batch, Body, Command, CommandError, CommandResult, ReadDone, ReadRequest, StartOperation,
     Worker, WorkerError,
@@ -19,15 +20,17 @@ use crate::io::ingress::{Ack, Record, Source, SourceStatus};
 use crate::steps::{Step, reached};
 
 /// Messages run between two looks at what comes from elsewhere.
-const RUN_BUDGET: usize = 2048;
+const RUN_BUDGET: usize = 1024;
 /// Messages run before a cut, so that little is carried.
-const CUT_BUDGET: usize = 4096;
+const CUT_BUDGET: usize = 1024;
 /// Records taken from the sources at a time.
 const POLL_RECORDS: usize = 256;
 /// Runnable messages on a worker above which it takes nothing in.
 const ADMIT_OWN: usize = 1024;
 /// Runnable messages on any worker above which no worker takes anything in.
 const ADMIT_ANY: usize = 4096;
+/// A worker that is above these limits takes one record for so many messages that it has run.
+const TRICKLE: usize = 16;
 const TIMER_BUDGET: usize = 1024;
 /// Messages run between two looks at the clock.
 const SLICE: usize = 128;
@@ -45,6 +48,7 @@ pub(crate) enum ToWorker {
         id: u64,
         result: Body,
     },
+    Looked(Looked),
     Command(Command, CommandReply),
     Recycle(EpochPart),
     DeadLetter {
@@ -60,6 +64,12 @@ pub(crate) enum ToCommit {
     Stop,
 }
 
+/// What workers have the reader do.
+pub(crate) enum ToReader {
+    Rows(Vec<ReadRequest>),
+    Look(Look),
+}
+
 /// A source that a worker polls.
 pub(crate) struct ActiveSource {
     pub(crate) ingress: u16,
@@ -73,7 +83,7 @@ pub(crate) struct ActiveSource {
 #[derive(Clone)]
 pub(crate) struct Outlets {
     pub(crate) commit: Sender<ToCommit>,
-    pub(crate) reads: Sender<(usize, Vec<ReadRequest>)>,
+    pub(crate) reads: Sender<(usize, ToReader)>,
     pub(crate) operations: Arc<dyn Fn(usize, StartOperation) + Send + Sync>,
 }
 
@@ -128,6 +138,7 @@ impl Driver {
         while let Ok(message) = self.inbox.try_recv() {
             match message {
                 ToWorker::Read(done) => self.worker.loaded(done)?,
+                ToWorker::Looked(looked) => self.worker.looked(looked)?,
                 ToWorker::Operation {
                     address,
                     id,
@@ -201,23 +212,26 @@ impl Driver {
             && self.shared.durable.load(Ordering::Acquire) + 1 >= self.worker.epoch()
     }
 
-    /// Runs what is there before a cut.
+    /// Runs what is there before a cut. The others are told first: an epoch is complete when the last worker has cut.
     pub(crate) fn run_before_cut(&mut self) -> Result<(), WorkerError> {
+        if self.shared.request(self.worker.epoch() + 1) {
+            self.shared.wake_all();
+        }
         if self.shared.phase() < Phase::Frozen {
             self.run(CUT_BUDGET)?;
         }
         Ok(())
     }
 
-    /// Runs messages up to a number, and up to a time.
-    fn run(&mut self, budget: usize) -> Result<(), WorkerError> {
+    /// Runs messages up to a number, and up to a time; returns how many.
+    fn run(&mut self, budget: usize) -> Result<usize, WorkerError> {
         let watch = Stopwatch::start();
         let mut left = budget;
         loop {
             let done = self.worker.run(left.min(SLICE))?;
             left = left.saturating_sub(done);
             if done == 0 || left == 0 || watch.elapsed() > RUN_FOR {
-                return Ok(());
+                return Ok(budget - left);
             }
         }
     }
@@ -228,39 +242,48 @@ impl Driver {
         if phase >= Phase::Frozen {
             return Ok(());
         }
-        self.run(RUN_BUDGET)?;
+        let done = self.run(RUN_BUDGET)?;
         self.worker.fire(TIMER_BUDGET)?;
-        if phase == Phase::Running {
+        if phase != Phase::Running {
+            return Ok(());
+        }
+        if self.may_admit() {
             for _ in 0..4 {
-                if !self.may_admit() || !self.poll_sources()? {
+                if !self.may_admit() || !self.poll_sources(POLL_RECORDS)? {
+                    break;
+                }
+                if self.requested().is_some() || self.wants_cut() {
                     break;
                 }
                 self.run(ADMIT_OWN)?;
             }
+        } else if done >= TRICKLE && self.may_admit_some() {
+            self.poll_sources(done / TRICKLE)?;
         }
         Ok(())
     }
 
-    fn may_admit(&self) -> bool {
-        let under_way =
-            |(backlog, transit): (
-                &std::sync::atomic::AtomicUsize,
-                &std::sync::atomic::AtomicUsize,
-            )| { backlog.load(Ordering::Relaxed) + transit.load(Ordering::Relaxed) };
+    /// What other workers send may keep this one above its own limit for ever. Its sources have a share all the same: less than
+    /// it has worked off, so that nothing grows.
+    fn may_admit_some(&self) -> bool {
         !self.shared.is_held()
-            && self.worker.backlog() < ADMIT_OWN
-            && self
-                .shared
-                .backlog
-                .iter()
-                .zip(&self.shared.in_transit)
-                .map(under_way)
-                .all(|count| count < ADMIT_ANY)
+            && self.worker.backlog() < 2 * ADMIT_ANY
+            && (0..self.shared.backlog.len())
+                .filter(|worker| *worker != self.index)
+                .all(|worker| self.shared.under_way(worker) < ADMIT_ANY)
             && !self.worker.is_full()
     }
 
-    /// Takes records from the sources; false when none had any.
-    fn poll_sources(&mut self) -> Result<bool, WorkerError> {
+    fn may_admit(&self) -> bool {
+        !self.shared.is_held()
+            && self.worker.backlog() < ADMIT_OWN
+            && (0..self.shared.backlog.len())
+                .all(|worker| self.shared.under_way(worker) < ADMIT_ANY)
+            && !self.worker.is_full()
+    }
+
+    /// Takes up to so many records from each source; false when none had any.
+    fn poll_sources(&mut self, limit: usize) -> Result<bool, WorkerError> {
         let mut any = false;
         let called = self.shared.take_call(self.index);
         for source in &mut self.sources {
@@ -273,7 +296,7 @@ impl Driver {
             if !due {
                 continue;
             }
-            match source.source.poll(POLL_RECORDS, &mut self.records) {
+            match source.source.poll(limit, &mut self.records) {
                 Ok(status) => source.status = status,
                 Err(error) => {
                     return Err(WorkerError::Record {
@@ -296,10 +319,13 @@ impl Driver {
     pub(crate) fn end(&mut self) {
         let effects = &mut self.worker.effects;
         if !effects.reads.is_empty() {
-            let _ = self
-                .outlets
-                .reads
-                .send((self.index, std::mem::take(&mut effects.reads)));
+            let _ = self.outlets.reads.send((
+                self.index,
+                ToReader::Rows(std::mem::take(&mut effects.reads)),
+            ));
+        }
+        for look in effects.looks.drain(..) {
+            let _ = self.outlets.reads.send((self.index, ToReader::Look(look)));
         }
         for operation in effects.operations.drain(..) {
             (self.outlets.operations)(self.index, operation);
@@ -314,14 +340,16 @@ impl Driver {
                 .sources
                 .iter()
                 .all(|source| source.status == SourceStatus::Finished);
-        if let (Some(backlog), Some(flag), Some(invocations)) = (
+        if let (Some(backlog), Some(flag), Some(invocations), Some(expired)) = (
             self.shared.backlog.get(self.index),
             self.shared.quiet.get(self.index),
             self.shared.invocations.get(self.index),
+            self.shared.expired.get(self.index),
         ) {
             backlog.store(self.worker.backlog(), Ordering::Relaxed);
             flag.store(quiet, Ordering::Relaxed);
             invocations.store(self.worker.counts.invocations, Ordering::Relaxed);
+            expired.store(self.worker.counts.expired, Ordering::Relaxed);
         }
     }
 

@@ -65,6 +65,12 @@ impl EngineHandle {
             .sum()
     }
 
+    /// Rows of states that were deleted since the start because they had expired.
+    pub fn expired_rows(&self) -> u64 {
+        let expired = self.shared.expired.iter();
+        expired.map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
     /// Whether the engine takes nothing in any more.
     pub fn is_stopping(&self) -> bool {
         self.shared.phase() != Phase::Running

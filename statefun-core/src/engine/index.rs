@@ -3,6 +3,8 @@
 //! The hash is the address' own, computed once. A general hash map hides the place that a key will be looked up at, and
 //! fetching that place ahead for a group of messages is what lets a worker run at the speed of its caches.
 
+use crate::engine::slab::advise_huge;
+
 #[derive(Debug, Clone, Copy, Default)]
 struct Entry {
     tag: u32,
@@ -102,7 +104,10 @@ impl Index {
     pub(crate) fn insert(&mut self, hash: u64, slot: u32, hash_of: impl Fn(u32) -> u64) {
         if (self.len + 1) * 4 > self.entries.len() * 3 {
             let size = self.entries.len() * 2;
-            let old = std::mem::replace(&mut self.entries, vec![Entry::default(); size]);
+            let mut larger = Vec::with_capacity(size);
+            advise_huge(&larger);
+            larger.resize(size, Entry::default());
+            let old = std::mem::replace(&mut self.entries, larger);
             for entry in old.into_iter().filter(|entry| entry.slot != 0) {
                 self.place(hash_of(entry.slot - 1), entry.slot);
             }

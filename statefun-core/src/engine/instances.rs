@@ -8,6 +8,7 @@ use crate::clock::Timestamp;
 use crate::engine::index::{Index, prefetch_all};
 use crate::engine::registry::check_size;
 use crate::engine::rows::SharedRows;
+use crate::engine::slab::Slab;
 use crate::id::{Address, KeyGroups};
 use crate::module::description::{Expiration, StateKind};
 use crate::sdk::caught::caught;
@@ -44,6 +45,9 @@ pub struct TableCut {
     pub unwritten: Vec<(Address, StateError)>,
 }
 
+/// States larger than this are written at the cut only, however often they change, in bytes.
+const EARLY_BYTES: usize = 4096;
+
 /// The number of an instance within its table.
 pub(crate) type SlotId = u32;
 
@@ -75,7 +79,9 @@ pub trait FunctionTable {
         body: &dyn AnyMessage,
         scope: InvocationScope<'_>,
     ) -> Invoked;
-    /// Writes the rows that changed since the last cut.
+    /// An epoch begins: what changes from now on belongs to it.
+    fn enter(&mut self, epoch: u64);
+    /// Writes the rows that changed since the last cut. Where one was written twice, the later counts.
     fn cut(&mut self, epoch: u64, section: &mut Vec<u8>) -> Result<TableCut, StateError>;
     /// Whether anything changed since the last cut.
     fn is_dirty(&self) -> bool;
@@ -119,9 +125,15 @@ struct StateInfo {
 /// See the module's page.
 pub(crate) struct InstanceTable<F: StatefulFunction> {
     index: Index,
-    slots: Vec<Slot<F>>,
+    slots: Slab<Slot<F>>,
     free: Vec<SlotId>,
     dirty: Vec<SlotId>,
+    epoch: u64,
+    /// Rows of the current epoch that were written when their invocation ended, while they were in the processor's cache: at the
+    /// cut, each would have to be fetched again. An instance that changes once more in the epoch is written again at the cut.
+    early: Vec<u8>,
+    early_rows: usize,
+    writes_early: bool,
     handlers: Vec<Handler<F>>,
     states: Vec<StateInfo>,
     row_states: Vec<u32>,
@@ -203,9 +215,13 @@ impl<F: StatefulFunction> InstanceTable<F> {
         let check_states = states.iter().any(|state| state.checked);
         Ok(Box::new(Self {
             index: Index::new(),
-            slots: Vec::new(),
+            slots: Slab::new(),
             free: Vec::new(),
             dirty: Vec::new(),
+            epoch: 0,
+            early: Vec::new(),
+            early_rows: 0,
+            writes_early: !facts.needs_site,
             handlers: F::handlers(),
             states,
             row_states,
@@ -414,13 +430,44 @@ impl StateVisitor for Rollback {
 
 struct FlushAll<'a> {
     section: &'a mut Vec<u8>,
-    prefix: &'a [u8],
+    prefix: &'a mut Vec<u8>,
     states: &'a [StateInfo],
-    address: &'a Address,
     rows: usize,
     bytes: usize,
-    unwritten: Option<StateError>,
+    /// A state whose value cannot be written.
+    unwritten: Option<(&'a StateInfo, String)>,
     failed: Option<StateError>,
+}
+
+impl<'a> FlushAll<'a> {
+    fn new(section: &'a mut Vec<u8>, prefix: &'a mut Vec<u8>, states: &'a [StateInfo]) -> Self {
+        Self {
+            section,
+            prefix,
+            states,
+            rows: 0,
+            bytes: 0,
+            unwritten: None,
+            failed: None,
+        }
+    }
+
+    /// Writes what changed of an instance, and notes its size in it and in the sum of all.
+    fn slot<F: StatefulFunction>(
+        &mut self,
+        slot: &mut Slot<F>,
+        key_groups: KeyGroups,
+        heap_bytes: &mut usize,
+    ) {
+        let Some(function) = slot.function.as_mut() else {
+            return;
+        };
+        self.prefix.clear();
+        push_address(self.prefix, Space::State, key_groups, &slot.address);
+        function.visit_states(self);
+        *heap_bytes = *heap_bytes + self.bytes - slot.row_bytes as usize;
+        slot.row_bytes = self.bytes as u32;
+    }
 }
 impl StateVisitor for FlushAll<'_> {
     #[inline]
@@ -442,8 +489,7 @@ impl StateVisitor for FlushAll<'_> {
         match flushed {
             Ok(()) => {}
             Err(Unwritten::Value(problem)) => {
-                let error = || info.encode_error(self.address, problem);
-                self.unwritten.get_or_insert_with(error);
+                self.unwritten.get_or_insert((info, problem));
             }
             Err(Unwritten::Store(error)) => self.failed = Some(error),
         }
@@ -644,16 +690,39 @@ impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
             dirty,
         };
         function.visit_states(&mut commit);
-        if commit.dirty && !slot.dirty {
-            slot.dirty = true;
-            self.dirty.push(slot_id);
+        if !commit.dirty || slot.dirty {
+            return Invoked::Done;
         }
+        let early = self.writes_early
+            && slot.written < self.epoch
+            && slot.row_bytes as usize <= EARLY_BYTES;
+        if early {
+            slot.written = self.epoch;
+            let mut flush = FlushAll::new(&mut self.early, &mut self.prefix, &self.states);
+            flush.slot(slot, self.key_groups, &mut self.heap_bytes);
+            self.early_rows += flush.rows;
+            if flush.failed.is_none() && flush.unwritten.is_none() {
+                return Invoked::Done;
+            }
+            // The cut tries again, and says what is wrong.
+        }
+        slot.dirty = true;
+        self.dirty.push(slot_id);
         Invoked::Done
     }
 
     fn cut(&mut self, epoch: u64, section: &mut Vec<u8>) -> Result<TableCut, StateError> {
         const AHEAD: usize = 8;
-        let mut cut = TableCut::default();
+        let mut cut = TableCut {
+            rows: std::mem::take(&mut self.early_rows),
+            ..TableCut::default()
+        };
+        if section.is_empty() {
+            std::mem::swap(section, &mut self.early);
+        } else {
+            section.extend_from_slice(&self.early);
+            self.early.clear();
+        }
         let mut dirty = std::mem::take(&mut self.dirty);
         let mut again = Vec::new();
         for (position, slot_id) in dirty.iter().enumerate() {
@@ -668,39 +737,18 @@ impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
             };
             slot.dirty = false;
             slot.written = epoch;
-            let Some(function) = slot.function.as_mut() else {
-                continue;
-            };
-            self.prefix.clear();
-            push_address(
-                &mut self.prefix,
-                Space::State,
-                self.key_groups,
-                &slot.address,
-            );
-            let mut flush = FlushAll {
-                section,
-                prefix: &self.prefix,
-                states: &self.states,
-                address: &slot.address,
-                rows: 0,
-                bytes: 0,
-                unwritten: None,
-                failed: None,
-            };
-            function.visit_states(&mut flush);
+            let mut flush = FlushAll::new(section, &mut self.prefix, &self.states);
+            flush.slot(slot, self.key_groups, &mut self.heap_bytes);
             if let Some(error) = flush.failed {
                 return Err(error);
             }
-            if let Some(error) = flush.unwritten {
+            cut.rows += flush.rows;
+            if let Some((info, problem)) = flush.unwritten {
+                let error = info.encode_error(&slot.address, problem);
                 cut.unwritten.push((slot.address.clone(), error));
                 slot.dirty = true;
                 again.push(*slot_id);
             }
-            cut.rows += flush.rows;
-            let bytes = flush.bytes as u32;
-            self.heap_bytes = self.heap_bytes + bytes as usize - slot.row_bytes as usize;
-            slot.row_bytes = bytes;
         }
         dirty.clear();
         dirty.append(&mut again);
@@ -708,8 +756,12 @@ impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
         Ok(cut)
     }
 
+    fn enter(&mut self, epoch: u64) {
+        self.epoch = epoch;
+    }
+
     fn is_dirty(&self) -> bool {
-        !self.dirty.is_empty()
+        !self.dirty.is_empty() || !self.early.is_empty()
     }
 
     fn bytes(&self) -> usize {

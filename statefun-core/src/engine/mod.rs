@@ -18,8 +18,10 @@ pub(crate) mod request;
 pub(crate) mod rows;
 pub mod shared;
 pub(crate) mod sinks;
+pub(crate) mod slab;
 pub mod start;
 pub(crate) mod stored;
+pub(crate) mod sweep;
 #[cfg(test)]
 mod tests;
 pub(crate) mod threads;

@@ -243,6 +243,18 @@ impl Registry {
             .is_some_and(|own| own.contains(&hash))
     }
 
+    /// Whether a function may answer later who called it then: an outside client, itself, or a function that it says it sends to.
+    pub(crate) fn may_reply(&self, function: TypeName, to: TypeName) -> bool {
+        let definition = self
+            .function_index(function)
+            .and_then(|index| self.functions.get(index));
+        to == RequestFunction::type_name()
+            || to == function
+            || definition.is_some_and(|definition| {
+                definition.dynamic_sends || definition.sends.contains(&to)
+            })
+    }
+
     /// Whether there is an egress of that id hash.
     pub(crate) fn has_egress(&self, hash: u64) -> bool {
         self.egresses.iter().any(|(known, _)| *known == hash)

@@ -90,6 +90,8 @@ pub(crate) struct Shared {
     pub(crate) quiet: Vec<AtomicBool>,
     /// Invocations of each worker, for whoever watches.
     pub(crate) invocations: Vec<AtomicU64>,
+    /// Rows that each worker deleted since they had expired.
+    pub(crate) expired: Vec<AtomicU64>,
     threads: Vec<OnceLock<Thread>>,
     sleeping: Vec<AtomicBool>,
     /// Whether a source of each worker has called since its idle sources were last polled.
@@ -113,6 +115,7 @@ impl Shared {
             in_transit: counters(),
             quiet: flags(),
             invocations: (0..workers).map(|_| AtomicU64::new(0)).collect(),
+            expired: (0..workers).map(|_| AtomicU64::new(0)).collect(),
             threads: (0..workers).map(|_| OnceLock::new()).collect(),
             sleeping: flags(),
             // What a source had before anybody could call is to be found as well.
@@ -122,6 +125,15 @@ impl Shared {
             full: watch::Sender::new(false),
             failure: Mutex::new(None),
         }
+    }
+
+    /// Messages that a worker has to run, or is about to get.
+    pub(crate) fn under_way(&self, worker: usize) -> usize {
+        [&self.backlog, &self.in_transit]
+            .into_iter()
+            .filter_map(|gauge| gauge.get(worker))
+            .map(|gauge| gauge.load(Ordering::Relaxed))
+            .sum()
     }
 
     /// Registers the calling thread as that of a worker.

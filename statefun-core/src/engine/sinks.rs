@@ -17,6 +17,7 @@ use crate::engine::driver::ToCommit;
 use crate::engine::shared::{EngineError, Phase, Shared};
 use crate::id::MessageTypeId;
 use crate::io::egress::{Egress, EgressRecord};
+use crate::io::stdio::is_reader_gone;
 use crate::log::{LogError, LogReader};
 use crate::sdk::egress::egress_hash;
 use crate::steps::{Step, reached};
@@ -323,6 +324,8 @@ impl SinkRunner {
                 progress.through = egress.epoch;
             }
             Next::Log(from) => {
+                // What the queue had no room for may have been taken from the log before it was pushed.
+                let from = from.max(progress.taken + 1);
                 let mut bytes = 0;
                 let (last, more) = self.deliver_from_log(hash, from, &mut bytes)?;
                 if let Some(last) = last {
@@ -469,7 +472,10 @@ fn patiently<T>(
             Err(error) if error.transient => {
                 // It may take long, and nobody is to wait for it.
                 settled.store(true, Ordering::Release);
-                tracing::warn!(%error, retry_in_ms = pause.as_millis() as u64, "an egress does not take records");
+                // The application stops then, and says so.
+                if !is_reader_gone(&error) {
+                    tracing::warn!(%error, retry_in_ms = pause.as_millis() as u64, "an egress does not take records");
+                }
                 // Waiting in small steps, so that a stop is not held up.
                 let mut waited = Duration::ZERO;
                 while waited < pause {

@@ -58,7 +58,7 @@ impl Default for EngineSettings {
         Self {
             workers: 1,
             cache_bytes: 512 << 20,
-            max_log_bytes: 4 << 30,
+            max_log_bytes: 8 << 30,
             apply_bytes: 256 << 20,
             apply_after: Duration::from_secs(10),
             warn_after: Duration::from_millis(100),

@@ -10,10 +10,10 @@ use crate::clock::WallClock;
 use crate::engine::applier::RowFeed;
 use crate::engine::commit::GroupCommit;
 use crate::engine::cut::EpochPart;
-use crate::engine::driver::{ToCommit, ToWorker};
+use crate::engine::driver::{ToCommit, ToReader, ToWorker};
 use crate::engine::shared::{EngineError, Hold, Phase, Shared};
 use crate::engine::sinks::{Buffers, EpochEgress, SinkFeed};
-use crate::engine::worker::{ReadDone, ReadRequest};
+use crate::engine::worker::ReadDone;
 use crate::io::clients::Clients;
 use crate::io::ingress::AckOutcome;
 use crate::log::LogError;
@@ -152,15 +152,15 @@ impl Committer {
     }
 }
 
-/// Reads the state of addresses that memory does not hold.
+/// Reads the state of addresses that memory does not hold, and looks for rows that have expired.
 pub(crate) fn read_cold_state(
-    requests: &Receiver<(usize, Vec<ReadRequest>)>,
+    requests: &Receiver<(usize, ToReader)>,
     store: &dyn StateStore,
     workers: &[Sender<ToWorker>],
     shared: &Shared,
 ) {
     loop {
-        let (worker, batch) = match requests.recv_timeout(Duration::from_millis(500)) {
+        let (worker, request) = match requests.recv_timeout(Duration::from_millis(500)) {
             Ok(request) => request,
             Err(RecvTimeoutError::Timeout) if shared.phase() != Phase::Stopped => continue,
             Err(_) => return,
@@ -168,12 +168,20 @@ pub(crate) fn read_cold_state(
         let Some(inbox) = workers.get(worker) else {
             continue;
         };
-        for request in batch {
-            let rows = request.keys.iter().map(|key| store.get(key)).collect();
-            let _ = inbox.send(ToWorker::Read(ReadDone {
-                address: request.address,
-                rows,
-            }));
+        match request {
+            ToReader::Rows(batch) => {
+                for request in batch {
+                    let rows = request.keys.iter().map(|key| store.get(key)).collect();
+                    let _ = inbox.send(ToWorker::Read(ReadDone {
+                        address: request.address,
+                        rows,
+                    }));
+                }
+            }
+            ToReader::Look(look) => {
+                let as_of = shared.applied.load(Ordering::Acquire);
+                let _ = inbox.send(ToWorker::Looked(look.run(store, as_of)));
+            }
         }
         shared.wake(worker);
     }

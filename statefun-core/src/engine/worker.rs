@@ -2,6 +2,7 @@
 //! messages, records, time and frontier go in, and batches, reads, operations and parts of epochs come out.
 
 mod commands;
+mod expiry;
 mod invoke;
 mod queues;
 mod trace;
@@ -22,6 +23,7 @@ use crate::engine::instances::{FunctionTable, TableSite};
 use crate::engine::registry::Registry;
 use crate::engine::request::ClientResponse;
 use crate::engine::rows::{RowStore, SharedRows};
+use crate::engine::sweep::{Look, Looked, Sweep};
 use crate::engine::timers::Timers;
 use crate::engine::waiting::{Wait, WaitKind, WaitRow};
 use crate::engine::watchdog::Watched;
@@ -120,6 +122,7 @@ pub(crate) struct Effects {
     pub(crate) batches: Vec<Batch>,
     pub(crate) reads: Vec<ReadRequest>,
     pub(crate) operations: Vec<StartOperation>,
+    pub(crate) looks: Vec<Look>,
 }
 
 /// Counters of a worker since its start.
@@ -129,6 +132,8 @@ pub(crate) struct WorkerCounts {
     pub(crate) failures: u64,
     pub(crate) dead_letters: u64,
     pub(crate) parked: u64,
+    /// Rows deleted since they had expired.
+    pub(crate) expired: u64,
 }
 
 /// Uses the hash that an address carries.
@@ -190,6 +195,9 @@ pub(crate) struct Worker {
     tables: Vec<Box<dyn FunctionTable>>,
     rows: SharedRows,
     timers: Timers,
+    sweep: Sweep,
+    /// What has expired and is to be deleted at the next cut.
+    expired: Option<Looked>,
     /// Addresses that are loaded or worked off: what waits there counts as runnable.
     moving: AddressMap<Wait>,
     /// Addresses that retry or are parked.
@@ -233,10 +241,12 @@ impl Worker {
         }
         let range = groups.range_of(setup.index, setup.workers);
         let epoch = setup.last_epoch + 1;
+        for table in &mut tables {
+            table.enter(epoch);
+        }
         Ok(Self {
             index: setup.index,
             workers: setup.workers,
-            registry: setup.registry,
             groups,
             epoch,
             applied: setup.applied_epoch,
@@ -253,6 +263,8 @@ impl Worker {
             spare_batches: Vec::new(),
             tables,
             rows,
+            sweep: Sweep::new(setup.registry.functions(), range.clone()),
+            expired: None,
             timers: Timers::new(range),
             moving: AddressMap::default(),
             held: AddressMap::default(),
@@ -274,6 +286,7 @@ impl Worker {
             counts: WorkerCounts::default(),
             effects: Effects::default(),
             trace: None,
+            registry: setup.registry,
         })
     }
 
@@ -285,6 +298,7 @@ impl Worker {
         now: Timestamp,
     ) -> Result<(), WorkerError> {
         self.now = now;
+        self.sweep.begin(now);
         for (key, value) in self.own_rows(Space::Waiting)? {
             let (Some(key), Some(row)) = (parse_address_key(&key), WaitRow::decode(&value)) else {
                 return Err(WorkerError::Row("a waiting address"));
@@ -368,13 +382,11 @@ impl Worker {
         self.now = self.now.max(now);
     }
 
-    /// When the worker wants to be woken for a timer or a retry.
+    /// When the worker wants to be woken for a timer, a retry, or a look at what has expired.
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
         let retry = self.retries.peek().map(|Reverse((at, _))| *at);
-        match (self.timers.next_due(), retry) {
-            (Some(timer), Some(retry)) => Some(timer.min(retry)),
-            (timer, retry) => timer.or(retry),
-        }
+        let dues = [self.timers.next_due(), retry, self.next_look()];
+        dues.into_iter().flatten().min()
     }
 
     /// Takes a batch that was sent in epoch `label`; the worker must have cut up to it. What was sent before a cut that
@@ -462,6 +474,7 @@ impl Worker {
         let mut part = self.spare.pop().unwrap_or_default();
         part.epoch = self.epoch;
         part.worker = self.index as u32;
+        self.delete_expired(&mut part);
         let mut unwritten = Vec::new();
         for (function, table) in self.tables.iter_mut().enumerate() {
             if table.is_dirty() {
@@ -482,6 +495,9 @@ impl Worker {
         part.acks = std::mem::take(&mut self.acks);
         self.parts.push_back(part);
         self.epoch += 1;
+        for table in &mut self.tables {
+            table.enter(self.epoch);
+        }
         self.changed = false;
         Ok(())
     }
@@ -535,7 +551,11 @@ impl Worker {
                 return;
             }
         }
-        self.stuck_at = Some(self.applied);
+        self.stuck_at = if self.release_parked() {
+            None
+        } else {
+            Some(self.applied)
+        };
     }
 
     fn cached_bytes(&self) -> usize {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
@@ -111,10 +113,14 @@ fn read(
 ///
 /// What was written before a crash and not logged as such is written again after the next start; a restore does the same with
 /// everything since its checkpoint.
+///
+/// When nobody reads any more, as behind `| head`, the application stops as it does after Ctrl-C, and ends without an error.
+/// What it could not write is kept, and written after the next start.
 pub struct StdioEgress {
     spec: EgressSpec,
     output: Box<dyn Write + Send>,
     buffer: Vec<u8>,
+    reader_gone: Option<Arc<AtomicBool>>,
 }
 
 impl fmt::Debug for StdioEgress {
@@ -137,7 +143,16 @@ impl StdioEgress {
             spec,
             output: Box::new(output),
             buffer: Vec::new(),
+            reader_gone: None,
         }
+    }
+
+    /// Sets a flag when nobody reads the output any more. Who reads the flag stops the application; until then the
+    /// egress takes nothing, and without such a flag it fails.
+    #[must_use]
+    pub fn tell_when_reader_is_gone(mut self, flag: Arc<AtomicBool>) -> Self {
+        self.reader_gone = Some(flag);
+        self
     }
 
     fn error(&self, problem: impl fmt::Display) -> EgressError {
@@ -150,7 +165,15 @@ impl StdioEgress {
 
     fn written(&self, outcome: io::Result<()>) -> Result<(), EgressError> {
         outcome.map_err(|error| match error.kind() {
-            io::ErrorKind::BrokenPipe => self.error(READER_GONE),
+            io::ErrorKind::BrokenPipe => {
+                if let Some(flag) = &self.reader_gone {
+                    flag.store(true, Ordering::SeqCst);
+                }
+                EgressError {
+                    transient: self.reader_gone.is_some(),
+                    ..self.error(READER_GONE)
+                }
+            }
             _ => self.error(format_args!("cannot write to standard output: {error}")),
         })
     }

@@ -9,11 +9,10 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
 
+use super::Filling;
 use super::error::{Failure, LogError};
 use super::segment::{self, Segment};
-use crate::clock::Stopwatch;
 use crate::disk::{Disk, DiskFile, OpenMode};
 
 /// The distance of two entries of the index within a segment, in bytes at least.
@@ -21,6 +20,9 @@ const MARK_BYTES: u64 = 64 << 10;
 /// How much larger each segment is than the one before, until the wanted size is reached: small applications take
 /// little space, and a new log is ready at once. Where space is scarce, it is as much smaller.
 const GROWTH: u64 = 4;
+/// When a segment was wanted before it was filled with zeros, so many next ones are not filled, only reserved: the device cannot
+/// write everything twice. Their syncs take longer, since the file system has to note what is written.
+const RESERVED_IN_A_HURRY: u32 = 8;
 
 pub(super) struct Shared {
     pub(super) disk: Arc<dyn Disk>,
@@ -29,7 +31,7 @@ pub(super) struct Shared {
     segment_bytes: u64,
     /// Whether a thread prepares and removes segments; else whoever appends or releases does.
     background: bool,
-    hurry: Duration,
+    filling: Filling,
     state: Mutex<State>,
     /// Told when there is work for the thread.
     wake: Condvar,
@@ -58,8 +60,8 @@ pub(super) struct State {
     starved: bool,
     /// Something is to be done.
     work: bool,
-    /// Since the last segment was prepared.
-    since_prepared: Option<Stopwatch>,
+    /// So many next segments are only reserved.
+    hurry: u32,
 }
 
 /// A segment that holds durable records.
@@ -128,7 +130,7 @@ impl Shared {
         first_bytes: u64,
         segment_bytes: u64,
         background: bool,
-        hurry: Duration,
+        filling: Filling,
     ) -> Self {
         Self {
             disk,
@@ -136,7 +138,7 @@ impl Shared {
             first_bytes: first_bytes.min(segment_bytes),
             segment_bytes,
             background,
-            hurry,
+            filling,
             state: Mutex::new(State {
                 next_number: 1,
                 next_bytes: first_bytes.min(segment_bytes),
@@ -289,7 +291,15 @@ impl Shared {
     /// call may be made again.
     pub(super) fn take(&self, bytes: u64) -> Result<Prepared, Failure> {
         let _files = self.files();
-        if self.state().prepared.is_empty() {
+        let late = {
+            let mut state = self.state();
+            let late = state.prepared.is_empty();
+            if late {
+                state.hurry = RESERVED_IN_A_HURRY;
+            }
+            late
+        };
+        if late {
             self.prepare(bytes)?;
         }
         // It stays in the list until it is long enough, so that it is not lost when there is no space.
@@ -407,7 +417,7 @@ impl Shared {
         });
         state.next_number = number + 1;
         state.next_bytes = self.grown(bytes);
-        state.since_prepared = Some(Stopwatch::start());
+        state.hurry = state.hurry.saturating_sub(1);
         Ok(())
     }
 
@@ -421,12 +431,13 @@ impl Shared {
             .open_direct(path, OpenMode::Create)
             .map_err(Failure::new("create", path))?;
         file.set_len(0).map_err(Failure::new("empty", path))?;
-        let hurry = self
-            .state()
-            .since_prepared
-            .is_some_and(|since| since.elapsed() < self.hurry);
+        let reserve = match self.filling {
+            Filling::Always => false,
+            Filling::UnlessLate => self.background && self.state().hurry > 0,
+            Filling::Never => true,
+        };
         // Where a file system cannot set space aside, it is filled.
-        if hurry && file.reserve(bytes).is_ok() {
+        if reserve && file.reserve(bytes).is_ok() {
             file.sync_all().map_err(Failure::new("sync", path))?;
             return Ok(Some(file));
         }

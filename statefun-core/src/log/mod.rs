@@ -71,8 +71,6 @@
 //! [`LogError::NoSpace`], which counts as if it had not been called. Any other failed write or sync poisons the log, since
 //! nobody knows what is on the medium: the process has to start again.
 
-use std::time::Duration;
-
 mod error;
 mod keeper;
 mod reader;
@@ -87,6 +85,18 @@ mod tests;
 pub use error::LogError;
 pub use reader::{LogReader, LoggedEpoch, Retention};
 pub use writer::{EpochLog, Position};
+
+/// Whether segments are filled with zeros before they are written. A sync of what was filled is quicker, since the file system has
+/// nothing to note; but everything is written twice. Else the space is only set aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Filling {
+    /// All are filled.
+    Always,
+    /// They are filled, but for some that follow one that was wanted before it was filled: the device cannot keep up.
+    UnlessLate,
+    /// None is filled.
+    Never,
+}
 
 /// How a log is opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,9 +116,8 @@ pub struct OpenOptions {
     /// Whether a thread prepares and removes segments. Without it, whoever appends or releases does, which makes all steps
     /// deterministic.
     pub background: bool,
-    /// When the segment before was used up within this time, the next one is not filled with zeros, but only set aside: filling
-    /// would double what is written, to save less than it costs.
-    pub hurry: Duration,
+    /// Whether segments are filled with zeros before they are written.
+    pub filling: Filling,
 }
 
 impl OpenOptions {
@@ -121,7 +130,7 @@ impl OpenOptions {
             segment_bytes: 64 << 20,
             first_segment_bytes: 256 << 10,
             background: true,
-            hurry: Duration::from_secs(1),
+            filling: Filling::UnlessLate,
         }
     }
 

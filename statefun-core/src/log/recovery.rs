@@ -116,7 +116,7 @@ impl EpochLog {
             options.first_segment_bytes,
             options.segment_bytes,
             options.background,
-            options.hurry,
+            options.filling,
         ));
         let mut log = restore(shared, ready, retained, last, options, lock)?;
         log.begin_attempt()?;
@@ -125,13 +125,18 @@ impl EpochLog {
         }
         log.prepare_ahead();
         let retention = log.retention();
-        tracing::info!(
+        tracing::debug!(
             attempt = log.attempt(),
             last_epoch = log.last_epoch(),
             segments = retention.segment_count(),
-            ?torn,
             "the epoch log is open"
         );
+        if let Some(torn) = &torn {
+            tracing::info!(
+                ?torn,
+                "the epoch log ended within a record, as after a crash"
+            );
+        }
         Ok(Recovered {
             first_epoch: retention.first_epoch(),
             last_epoch: log.last_epoch(),

@@ -39,6 +39,16 @@ pub enum SendError {
         /// The type of the value.
         message: String,
     },
+    /// The function does not say that it sends there.
+    #[error(
+        "`{function}` does not say that it sends to `{target}`: list it under `sends(…)`, or add `dynamic_sends`"
+    )]
+    NotDeclared {
+        /// The sending function's type.
+        function: String,
+        /// The target's function type.
+        target: String,
+    },
     /// The value is larger than what the function takes.
     #[error(
         "the message has {bytes} bytes, and `{function}` takes {limit} at most: send less, or raise its `max_message_bytes`"
@@ -295,10 +305,77 @@ impl<'a, F: StatefulFunction> Context<'a, F> {
 
     /// Answers the caller: the function that sent the message, or an outside client that waits.
     ///
+    /// Where messages also come from ingresses that take no replies, ask for the [`caller`](Self::caller) first, or the
+    /// error fails the invocation:
+    ///
+    /// ```
+    /// # use statefun_core::prelude::*;
+    /// # #[stateful_function(typename = "example/prices", accepts(String))]
+    /// # struct Prices {}
+    /// impl Handle<String> for Prices {
+    ///     fn handle(&mut self, product: String, ctx: &mut Context<'_, Self>) -> HandlerResult {
+    ///         if ctx.caller().is_some() {
+    ///             ctx.reply(format!("{product}: 12 CHF"))?;
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    /// ```
+    ///
     /// # Errors
     /// When there is no caller, or the calling function does not accept the message.
     pub fn reply<M: Message>(&mut self, message: M) -> Result<(), SendError> {
         let caller = self.scope.caller.ok_or(SendError::NoCaller)?.clone();
+        self.dynamic(caller, Box::new(message))
+    }
+
+    /// Answers a caller of an earlier message, whose address the function has kept in its state. An outside client may
+    /// always be answered; a function only if it is under `sends(…)`, or with `dynamic_sends`.
+    ///
+    /// ```
+    /// # use statefun_core::prelude::*;
+    /// # use statefun_core::testing::Harness;
+    /// #[stateful_function(typename = "example/kitchen", accepts(String, bool))]
+    /// struct Kitchen {
+    ///     #[persisted]
+    ///     guest: PersistedValue<Option<Address>>,
+    /// }
+    ///
+    /// impl Handle<String> for Kitchen {
+    ///     fn handle(&mut self, _order: String, ctx: &mut Context<'_, Self>) -> HandlerResult {
+    ///         self.guest.set(ctx.caller().cloned());
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// impl Handle<bool> for Kitchen {
+    ///     fn handle(&mut self, _ready: bool, ctx: &mut Context<'_, Self>) -> HandlerResult {
+    ///         if let Some(guest) = self.guest.take() {
+    ///             ctx.reply_to(guest, "bon appétit".to_owned())?;
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let mut app = Harness::builder().function::<Kitchen>().build()?;
+    /// let order = app.request(Kitchen::at("k"), "soup".to_owned());
+    /// app.run_until_idle();
+    /// assert_eq!(app.reply::<String>(&order), None);
+    /// app.send(Kitchen::at("k"), true).run_until_idle();
+    /// assert_eq!(app.reply::<String>(&order).as_deref(), Some("bon appétit"));
+    /// # Ok::<(), statefun_core::testing::HarnessError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When the function does not say that it sends there, or the other one does not accept the message.
+    pub fn reply_to<M: Message>(&mut self, caller: Address, message: M) -> Result<(), SendError> {
+        let own = self.scope.address.function();
+        if !self.scope.registry.may_reply(own, caller.function()) {
+            return Err(SendError::NotDeclared {
+                function: own.to_string(),
+                target: caller.function().to_string(),
+            });
+        }
         self.dynamic(caller, Box::new(message))
     }
 

@@ -264,7 +264,7 @@ pub struct FunctionDefinition {
     pub typename: TypeName,
     /// The messages that it accepts.
     pub accepts: Vec<MessageDefinition>,
-    /// The functions that it sends to.
+    /// The functions that it lists as those it sends to. Each may send to itself as well.
     pub sends: Vec<TypeName>,
     /// The egresses that it writes to.
     pub egress: Vec<EgressUse>,
@@ -311,7 +311,7 @@ impl FunctionDefinition {
                 .iter()
                 .map(|handler| handler.message)
                 .collect(),
-            sends: vec![F::type_name()],
+            sends: Vec::new(),
             egress: Vec::new(),
             states: Vec::new(),
             dynamic_sends: false,

@@ -118,10 +118,13 @@ impl Sim {
             p.writing = p.commit.take_complete();
             let early = self.mutant(Mutant::ReleaseBeforeDurable);
             if let Some((epoch, mut parts)) = p.writing.take_if(|_| early) {
+                self.feed_sinks(p)?;
                 self.let_out(p, epoch, &mut parts);
                 p.writing = Some((epoch, parts));
                 if self.one_in(4) {
-                    return Err(Stop::Down(Crash::Power));
+                    // The sinks take it at once, or nobody would ever know.
+                    self.feed_sinks(p)?;
+                    return Err(Stop::Down(Crash::Process));
                 }
             }
         }
@@ -229,8 +232,26 @@ impl Sim {
         )
     }
 
-    /// Reads the rows for one address, or brings them home.
+    /// Reads the rows for one address, or looks for rows that have expired.
     fn read(&mut self, p: &mut Process) -> Result<(), Stop> {
+        if !p.looks.is_empty()
+            && self.one_in(2)
+            && let Some((worker, look)) = p.looks.pop()
+        {
+            let as_of = if self.mutant(Mutant::TimelessLook) {
+                u64::MAX
+            } else {
+                p.applied
+            };
+            let looked = look.run(&*self.store, as_of);
+            self.trace.note(format_args!(
+                "{} rows of worker {worker} have expired as of {}",
+                looked.expired.len(),
+                p.applied
+            ));
+            p.sites[worker].inbox.push_back(Inbox::Looked(looked));
+            return Ok(());
+        }
         if p.reads.is_empty() {
             return Ok(());
         }
@@ -316,6 +337,14 @@ impl Sim {
                 .ingress_index(REQUESTS_INGRESS)
                 .unwrap_or_default();
             p.sites[index].worker.admit(ingress, None, record)?;
+        }
+        Ok(())
+    }
+
+    /// The sinks take all that waits for them.
+    fn feed_sinks(&mut self, p: &mut Process) -> Result<(), Stop> {
+        while p.sinks.have_more() {
+            self.feed_sink(p)?;
         }
         Ok(())
     }

@@ -23,7 +23,6 @@ mod trace;
 mod workload;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::disk::{Crash, SimDisk};
@@ -33,7 +32,7 @@ use crate::engine::shared::EngineError;
 use crate::engine::sinks::Buffers;
 use crate::engine::worker::{WorkerError, partition_address};
 use crate::id::{Address, KeyGroups};
-use crate::log::LogError;
+use crate::log::{Filling, LogError};
 use crate::rand::Random;
 use crate::sdk::function::StatefulFunction;
 use crate::simulation::clients::Clients;
@@ -79,6 +78,8 @@ enum Mutant {
     LogGoesTooEarly,
     /// A label is one too late, as if the sender had cut before it sent.
     LabelTooLate,
+    /// What a look found to have expired counts, whatever has been applied since.
+    TimelessLook,
 }
 
 /// How a run ends early.
@@ -140,8 +141,8 @@ struct Shape {
     /// One of so many events is trouble with the disk.
     trouble_every: u64,
     segment_bytes: u64,
-    /// Segments are set aside instead of filled when they follow one another so fast.
-    hurry: Duration,
+    /// Whether segments are filled with zeros, or only set aside.
+    filling: Filling,
 }
 
 impl Shape {
@@ -164,7 +165,7 @@ impl Shape {
             crash_every: pick(&[60, 200, 500, 100_000]),
             trouble_every: pick(&[100, 400, 100_000]),
             segment_bytes: pick(&[8 << 10, 32 << 10, 128 << 10]),
-            hurry: [Duration::ZERO, Duration::MAX][pick(&[0, 1]) as usize],
+            filling: [Filling::Always, Filling::Never][pick(&[0, 1]) as usize],
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::clock::{Timestamp, WallClock};
 use crate::engine::commit::GroupCommit;
 use crate::engine::cut::EpochPart;
 use crate::engine::envelope::Envelope;
+use crate::engine::sweep::{Look, Looked};
 use crate::engine::worker::{Batch, Body, ReadDone, ReadRequest, Worker};
 use crate::id::Address;
 use crate::io::ingress::{Ack, Record, RecordValue};
@@ -24,6 +25,7 @@ use crate::simulation::{Mutant, RECORDS_INGRESS, Sim, Stop, plan};
 pub(super) enum Inbox {
     Read(ReadDone),
     Operation(Address, u64, Body),
+    Looked(Looked),
     Recycle(EpochPart),
 }
 
@@ -81,6 +83,7 @@ pub(super) struct Process {
     pub(super) log: LogReader,
     pub(super) retention: Retention,
     pub(super) reads: Vec<(usize, ReadRequest)>,
+    pub(super) looks: Vec<(usize, Look)>,
     pub(super) running: Vec<Running>,
     /// The next record of each partition.
     pub(super) positions: Vec<u64>,
@@ -188,6 +191,7 @@ impl Sim {
                 Some(Inbox::Operation(address, id, result)) => {
                     site.worker.operation_done(&address, id, result);
                 }
+                Some(Inbox::Looked(looked)) => site.worker.looked(looked)?,
                 Some(Inbox::Recycle(part)) => site.worker.recycle(part),
                 None => break,
             }
@@ -336,6 +340,8 @@ impl Sim {
         let effects = &mut p.sites[index].worker.effects;
         p.reads
             .extend(effects.reads.drain(..).map(|request| (index, request)));
+        p.looks
+            .extend(effects.looks.drain(..).map(|look| (index, look)));
         for start in effects.operations.drain(..) {
             let mut operation = start.operation;
             let polled = operation

@@ -81,7 +81,7 @@ impl Sim {
             segment_bytes: self.shape.segment_bytes,
             first_segment_bytes: 8 << 10,
             background: false,
-            hurry: self.shape.hurry,
+            filling: self.shape.filling,
             ..OpenOptions::new(LINEAGE)
         };
         let mut last: Option<Vec<u8>> = None;
@@ -268,6 +268,7 @@ impl Sim {
             log: reader,
             retention,
             reads: Vec::new(),
+            looks: Vec::new(),
             running: Vec::new(),
             positions,
             acked: self.acked.clone(),

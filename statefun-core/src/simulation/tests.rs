@@ -93,4 +93,5 @@ mutants! {
     notices_a_sink_that_doubles: SinkDoubles;
     notices_a_log_that_goes_too_early: LogGoesTooEarly;
     notices_a_label_that_is_too_late: LabelTooLate;
+    notices_a_look_at_expired_rows_that_is_never_too_old: TimelessLook;
 }

@@ -114,6 +114,10 @@ impl Harness {
                 rows,
             })?;
         }
+        for look in std::mem::take(&mut self.worker.effects.looks) {
+            let as_of = self.store.applied_epoch().map_err(EngineError::from)?;
+            self.worker.looked(look.run(&*self.store, as_of))?;
+        }
         for operation in std::mem::take(&mut self.worker.effects.operations) {
             self.operations.start(operation)?;
         }

@@ -1,5 +1,6 @@
 //! Messages that their formats cannot hold: they become dead letters, and stop nothing else.
 
+mod expiry;
 mod sizes;
 mod states;
 

@@ -20,6 +20,10 @@ use statefun_tests::bare::{BareLoop, fdatasync_loop};
 use statefun_tests::bench::{Events, GREETERS, Greetings, Load, PERSONS};
 use statefun_tests::process::{cpu_time, resident_bytes};
 
+/// Messages are made by one worker and freed by another, which this allocator takes lightly. The bare loop has it too.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 type Failure = Box<dyn std::error::Error>;
 
 struct Bench(Arc<Load>);
@@ -124,7 +128,7 @@ fn run(json: bool, directory: &Path) -> Result<(), Failure> {
     };
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let text = format!(
-        "{cores} cores; data in {}; durable = fdatasync of the epoch log",
+        "{cores} cores; data in {}; durable = fdatasync of the epoch log; jemalloc",
         directory.display()
     );
     report.add(
@@ -144,7 +148,11 @@ fn run(json: bool, directory: &Path) -> Result<(), Failure> {
     let one = start(&data, 1, &runtime)?;
     let one_worker = throughput(&one, 10, 5);
     one.load.set_rate(0);
-    rest(1);
+    // What waits for the state store is working memory, and given back.
+    while one.engine.handle().applied_epoch() < one.engine.handle().durable_epoch() {
+        rest(1);
+    }
+    rest(4);
     let resident = resident_bytes();
     let per_address = (resident - resident_before) as f64 / (PERSONS + GREETERS) as f64;
     one.engine.stop()?;

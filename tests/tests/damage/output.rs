@@ -54,12 +54,12 @@ fn with_undelivered(count: u64) -> App {
 
 fn without_courier(app: &mut App) {
     app.module(CARTS);
-    app.app = "shop-courier-gone".to_owned();
+    "shop-courier-gone".clone_into(&mut app.app);
 }
 
 fn with_file(app: &mut App) {
     app.module(&format!("{SHOWN}{FILE}"));
-    app.app = "shop".to_owned();
+    "shop".clone_into(&mut app.app);
 }
 
 fn totals(app: &App) -> Vec<u64> {

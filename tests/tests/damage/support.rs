@@ -9,11 +9,12 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use statefun_core::clock::Stopwatch;
+use statefun_core::rand::Random;
 use statefun_tests::kill::client::{Answer, Client};
 use statefun_tests::kill::process::{Addresses, PATIENCE, Process, Start};
 
 /// Longer than anything takes that is not waited for by looking.
-const ADMIN_PATIENCE: Duration = Duration::from_secs(60);
+const ADMIN_PATIENCE: Duration = Duration::from_mins(1);
 
 /// An application and all that it leaves behind. It stays when the test fails.
 pub(crate) struct App {
@@ -165,7 +166,7 @@ impl Running {
         self.client.post(to, path, key, body.as_bytes())
     }
 
-    /// Sends a message that is to be durable, again and again while there is too much under way.
+    /// Sends a message that is to be durable.
     pub(crate) fn send(&mut self, ingress: &str, path: &str, body: &str) {
         let answer = self.insist(ingress, path, body);
         assert_eq!(answer.status, 202, "{}", answer.text());
@@ -179,11 +180,13 @@ impl Running {
             .unwrap_or_else(|error| panic!("{error} in {}", answer.text()))
     }
 
+    /// Sends a message under a key of its own, again and again while there is too much under way or the machine too busy.
     fn insist(&mut self, ingress: &str, path: &str, body: &str) -> Answer {
+        let key = format!("{:016x}", Random::from_system().next_u64());
         let watch = Stopwatch::start();
         loop {
-            match self.post(ingress, path, None, body) {
-                Ok(answer) if answer.status == 429 && watch.elapsed() < PATIENCE => {
+            match self.post(ingress, path, Some(&key), body) {
+                Ok(answer) if matches!(answer.status, 429 | 504) && watch.elapsed() < PATIENCE => {
                     std::thread::sleep(Duration::from_millis(20));
                 }
                 Ok(answer) => return answer,

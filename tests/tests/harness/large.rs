@@ -56,6 +56,21 @@ fn keys(app: &mut Harness) -> Vec<u32> {
         .unwrap()
 }
 
+/// All keys, read in pages of 70.
+fn paged(app: &mut Harness) -> Vec<u32> {
+    app.state(Ledger::at("x"), |ledger| {
+        let (mut keys, mut from) = (Vec::new(), 0);
+        loop {
+            let page = ledger.entries.entries_from(&from, 70).unwrap();
+            keys.extend(page.iter().map(|(key, _)| *key));
+            match page.last() {
+                Some((last, _)) if page.len() == 70 => from = last + 1,
+                _ => return keys,
+            }
+        }
+    })
+}
+
 #[test]
 fn tables_and_buffers_hold_more_than_memory_does() {
     let mut app = Harness::builder()
@@ -82,8 +97,10 @@ fn tables_and_buffers_hold_more_than_memory_does() {
         .assert_no_failures();
     let left: Vec<u32> = (0..ENTRIES).filter(|key| key % 3 != 0).collect();
     assert_eq!(keys(&mut app), left, "before the epoch ends");
+    assert_eq!(paged(&mut app), left);
     app.run_until_idle();
     assert_eq!(keys(&mut app), left, "after it has");
+    assert_eq!(paged(&mut app), left);
 
     app.send(Ledger::at("x"), -2).run_until_idle();
     assert_eq!(app.parked().len(), 1);

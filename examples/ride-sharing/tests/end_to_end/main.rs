@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "../../../process.rs"]
 mod process;
+mod rides;
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -11,6 +13,7 @@ use process::Application;
 use ride_sharing::audit::audit;
 use ride_sharing::grid::CellId;
 use ride_sharing::messages::*;
+use rides::{Rides as _, lines, start};
 
 const HERE: CellId = CellId::new(5, 5);
 const THERE: CellId = CellId::new(5, 8);
@@ -26,19 +29,19 @@ fn located(app: &Application, driver: &str, at: CellId, asks: bool) -> DriverOrd
 fn events(app: &mut Application, count: usize) -> Vec<RideEvent> {
     let file = app.events();
     app.until(&format!("there are {count} events"), |_| {
-        Application::lines::<RideEvent>(&file).filter(|events| events.len() >= count)
+        lines::<RideEvent>(&file).filter(|events| events.len() >= count)
     })
 }
 
 #[test]
 fn a_ride_survives_being_killed_at_every_step() {
-    let mut app = Application::start(&[("OFFER_TIMEOUT", "1h"), ("TICK", "50ms")]);
+    let mut app = start(&[("OFFER_TIMEOUT", "1h"), ("TICK", "50ms")]);
     let request = RequestRide {
         pickup: HERE,
         destination: THERE,
     };
     assert_eq!(located(&app, "dora", HERE, true).state, DriverState::Free);
-    let (status, _) = app.post(
+    let status = app.send(
         "/passengers/paul/request?wait=100ms",
         Some("first"),
         &request,
@@ -129,13 +132,13 @@ fn a_ride_survives_being_killed_at_every_step() {
 
 #[test]
 fn an_offer_expires_though_the_process_dies() {
-    let mut app = Application::start(&[
+    let mut app = start(&[
         ("OFFER_TIMEOUT", "500ms"),
         ("SEARCH_PAUSE", "100ms"),
         ("SEARCH_ROUNDS", "1000"),
     ]);
     located(&app, "dora", HERE, true);
-    let (status, _) = app.post(
+    let status = app.send(
         "/passengers/paul/request",
         None,
         &RequestRide {
@@ -161,7 +164,7 @@ fn an_offer_expires_though_the_process_dies() {
 
 #[test]
 fn a_crowd_does_not_notice_two_kills() {
-    let mut app = Application::start(&[
+    let mut app = start(&[
         ("OFFER_TIMEOUT", "300ms"),
         ("SEARCH_PAUSE", "100ms"),
         ("ROUTE_DELAY", "100ms"),

@@ -1,6 +1,6 @@
 //! What cannot be written, or is too large, on running workers: it stops nobody else, and no process.
 
-use super::Running;
+use super::running::Running;
 use crate::engine::start::EngineSettings;
 use crate::prelude::*;
 use crate::shape::{Shape, ShapeScope, Shaped};

@@ -13,6 +13,7 @@ use super::PATIENCE;
 use crate::catalog::DataDirectory;
 use crate::clock::{Timestamp, WallClock};
 use crate::disk::RealDisk;
+use crate::engine::dead_letters::DeadLetterDesk;
 use crate::engine::registry::{IngressWiring, Parts, Registry};
 use crate::engine::start::{Engine, EngineSettings, EngineSetup};
 use crate::io::ingress::{
@@ -108,7 +109,7 @@ fn start(directory: &Path, clock: WallClock, sources: Vec<MakePoll>) -> Engine {
         ingresses: vec![("engine-tests/in".to_owned(), Box::new(Sources(sources)))],
         egresses: Vec::new(),
         drop_data: Vec::new(),
-        dead_letters: Default::default(),
+        dead_letters: DeadLetterDesk::default(),
         clock: Arc::new(clock),
         runtime: runtime.handle().clone(),
     })

@@ -216,6 +216,12 @@ impl Worker {
         }
     }
 
+    /// Addresses in memory that retry or are parked.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> usize {
+        self.held.len()
+    }
+
     /// The position that this worker keeps of a partition.
     #[cfg(test)]
     pub(crate) fn position(&self, partition: &Address) -> Result<Option<Vec<u8>>, WorkerError> {

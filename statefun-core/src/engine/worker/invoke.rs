@@ -383,6 +383,7 @@ impl Worker {
             fired += 1;
         }
         fired += self.take_up_retries()?;
+        self.look_for_expired();
         Ok(fired)
     }
 

@@ -15,6 +15,8 @@ use crate::state::keys::{Space, address_key};
 
 /// Messages that are brought from rows into memory at a time.
 const REFILL: usize = 32;
+/// Parked addresses that are let go at a time.
+const RELEASE: usize = 4096;
 
 impl Worker {
     /// Has the state of an address read; its messages wait meanwhile, behind those that wait already.
@@ -88,6 +90,7 @@ impl Worker {
                 self.held.insert(address, wait);
             }
             WaitKind::Parked => {
+                self.keep(&address);
                 self.held.insert(address, wait);
             }
             WaitKind::Loading | WaitKind::Draining => {
@@ -130,11 +133,49 @@ impl Worker {
             self.push_row(&mut wait, &envelope)?;
         }
         if held {
+            self.keep(&address);
             self.held.insert(address, wait);
         } else {
             self.moving.insert(address, wait);
         }
         Ok(())
+    }
+
+    /// Keeps an instance in memory until its address' waiting row of this epoch is applied: who reads it back must find that.
+    fn keep(&mut self, address: &Address) {
+        if let Some(function) = self.registry.function_index(address.function())
+            && let Some(table) = self.tables.get_mut(function)
+            && let Some(slot) = table.find(address)
+        {
+            table.keep(slot, self.epoch);
+        }
+    }
+
+    /// Lets parked addresses go, whose queues are rows; a message or an operator brings them back. True when any went.
+    pub(super) fn release_parked(&mut self) -> bool {
+        let parked = self
+            .held
+            .iter()
+            .filter(|(_, wait)| wait.kind == WaitKind::Parked && wait.memory.is_empty());
+        let parked: Vec<Address> = parked
+            .map(|(address, _)| address.clone())
+            .take(RELEASE)
+            .collect();
+        let mut any = false;
+        for address in parked {
+            let table = self
+                .registry
+                .function_index(address.function())
+                .and_then(|function| self.tables.get_mut(function));
+            let Some(table) = table else { continue };
+            if let Some(slot) = table.find(&address)
+                && table.remove(slot, self.applied)
+            {
+                self.held.remove(&address);
+                any = true;
+            }
+        }
+        any
     }
 
     pub(super) fn push_row(
@@ -359,6 +400,7 @@ impl Worker {
         wait.problem = problem;
         self.counts.parked += 1;
         self.store_wait(address, wait);
+        self.keep(address);
     }
 
     /// Takes up the retries that are due; returns how many.

@@ -170,7 +170,7 @@ impl HttpServers {
             }
             server.clone()
         } else {
-            let server = Server::bind(host, opening, &route.component)?;
+            let server = Server::bind(host, opening)?;
             if state.started {
                 server.accept_connections();
             }
@@ -281,7 +281,7 @@ impl std::fmt::Debug for Server {
 }
 
 impl Server {
-    fn bind(host: &str, opening: &Opening<'_>, component: &str) -> Result<Arc<Self>, String> {
+    fn bind(host: &str, opening: &Opening<'_>) -> Result<Arc<Self>, String> {
         let port = opening.port;
         let tls = opening.tls.map(ServerTls::load).transpose()?;
         let shown = if host.contains(':') {
@@ -307,7 +307,7 @@ impl Server {
                 }
                 _ => "choose another address",
             };
-            format!("`{component}` cannot listen on {shown}: {error} ({hint})")
+            format!("cannot listen on {shown}: {error} ({hint})")
         })?;
         Ok(Arc::new(Self {
             host: host.to_owned(),

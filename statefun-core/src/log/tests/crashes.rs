@@ -1,10 +1,8 @@
 //! Crashes at every step, against a model of what must be found afterwards.
 
-use std::time::Duration;
-
 use super::{Case, Random, body, dir, open, options, seeds};
 use crate::disk::{Crash, Disk, Fault, SimDisk};
-use crate::log::{LogError, OpenOptions, Recovered};
+use crate::log::{Filling, LogError, OpenOptions, Recovered};
 
 #[derive(Debug, Clone, Copy)]
 enum Op {
@@ -43,14 +41,14 @@ struct Model {
     tried: Vec<Vec<u8>>,
     released: u64,
     attempt: u64,
-    /// Segments are set aside instead of filled, all but the first.
-    hurry: bool,
+    /// Segments are set aside instead of filled.
+    reserve: bool,
 }
 
 impl Model {
     fn of(seed: u64) -> Self {
         Self {
-            hurry: seed % 2 == 1,
+            reserve: seed % 2 == 1,
             ..Self::default()
         }
     }
@@ -63,10 +61,10 @@ impl Model {
         OpenOptions {
             // What was released is in the state store.
             applied_epoch: self.released,
-            hurry: if self.hurry {
-                Duration::MAX
+            filling: if self.reserve {
+                Filling::Never
             } else {
-                Duration::ZERO
+                Filling::Always
             },
             ..options()
         }

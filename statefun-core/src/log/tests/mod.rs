@@ -3,9 +3,8 @@
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::{EpochLog, LogError, OpenOptions, Recovered, segment};
+use super::{EpochLog, Filling, LogError, OpenOptions, Recovered, segment};
 use crate::disk::{Disk, SimDisk};
 
 mod basics;
@@ -34,7 +33,7 @@ fn options() -> OpenOptions {
         segment_bytes: 8_192 + 4_096,
         first_segment_bytes: 2_048 + 4_096,
         background: false,
-        hurry: Duration::ZERO,
+        filling: Filling::Always,
         ..OpenOptions::new(LINEAGE)
     }
 }

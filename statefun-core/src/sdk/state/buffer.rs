@@ -1,6 +1,7 @@
 //! `PersistedBuffer`: an append-only list per address, whose elements are rows of their own.
 
 use crate::clock::Timestamp;
+use crate::engine::rows::RowStore;
 use crate::module::description::{Expiration, StateKind};
 use crate::sdk::state::{
     Flush, PersistedState, RowBytes, RowValue, StateSite, StateValue, Unwritten, decode_value,
@@ -9,6 +10,8 @@ use crate::sdk::state::{
 use crate::state::StateError;
 
 const CHUNK_ROWS: usize = 512;
+/// Elements that are looked at together for those at the front that have expired; most often it is one.
+const TRIM_ROWS: usize = 16;
 
 /// A list per address that is appended to without being read: its cost does not grow with its length.
 #[derive(Debug)]
@@ -21,6 +24,10 @@ pub struct PersistedBuffer<T> {
     undo: Option<Undo<T>>,
     /// Elements before this one are to be deleted at the next cut, from `deleted_from` on.
     deleted_from: u64,
+    /// When the last element expires, and so all of them have; 0 for never.
+    expires_at_ms: u64,
+    /// When the first stored element expires, where that is known.
+    first_expires_at_ms: Option<u64>,
     dirty: bool,
     site: Option<StateSite>,
     now: Timestamp,
@@ -54,6 +61,8 @@ impl<T> Default for PersistedBuffer<T> {
             pending: Vec::new(),
             undo: None,
             deleted_from: 0,
+            expires_at_ms: 0,
+            first_expires_at_ms: None,
             dirty: false,
             site: None,
             now: Timestamp::default(),
@@ -86,6 +95,7 @@ impl<T: StateValue> PersistedBuffer<T> {
     pub fn clear(&mut self) {
         self.remember();
         self.first = self.next;
+        self.first_expires_at_ms = None;
         let pending = std::mem::take(&mut self.pending);
         if let Some(undo) = &mut self.undo
             && undo.cleared.is_none()
@@ -96,7 +106,8 @@ impl<T: StateValue> PersistedBuffer<T> {
         }
     }
 
-    /// How many elements were appended since the last `clear`; expired ones count until they are deleted.
+    /// How many elements were appended since the last `clear`. Expired ones count as long as there are others: until the end
+    /// of the epoch that appends to the buffer next.
     pub fn len(&self) -> u64 {
         self.next - self.first
     }
@@ -157,6 +168,38 @@ impl<T: StateValue> PersistedBuffer<T> {
     }
 }
 
+/// The first stored element that has not expired, and when it does; the rows of those before it are deleted.
+fn trim(
+    rows: &mut RowStore,
+    site: &StateSite,
+    mut first: u64,
+    stored: u64,
+    now: Timestamp,
+) -> Result<(u64, Option<u64>), StateError> {
+    let key = |sequence: u64| site.entry_key(|out| out.extend_from_slice(&sequence.to_be_bytes()));
+    loop {
+        let chunk = rows.scan(&key(first), &key(stored), TRIM_ROWS)?;
+        let is_last = chunk.len() < TRIM_ROWS;
+        for (row_key, bytes) in chunk {
+            let row =
+                RowValue::parse(&bytes).ok_or_else(|| site.decode_error("the row is too short"))?;
+            let sequence = row_key
+                .get(site.key.len()..)
+                .and_then(|bytes| bytes.first_chunk::<8>())
+                .ok_or_else(|| site.decode_error("the key of an element is malformed"))?;
+            first = u64::from_be_bytes(*sequence);
+            if !row.expired(now) {
+                return Ok((first, Some(row.expires_at_ms)));
+            }
+            rows.delete(row_key);
+            first += 1;
+        }
+        if is_last {
+            return Ok((stored, None));
+        }
+    }
+}
+
 impl<T: StateValue> PersistedState for PersistedBuffer<T> {
     type Value = T;
     type Key = ();
@@ -173,13 +216,21 @@ impl<T: StateValue> PersistedState for PersistedBuffer<T> {
         if let Some(RowBytes(row)) = row {
             (self.first, self.next) = decode_value(row.payload)?;
             self.deleted_from = self.first;
+            self.expires_at_ms = row.expires_at_ms;
         }
         Ok(())
     }
 
     fn expire(&mut self, now: Timestamp) -> bool {
         self.now = now;
-        false
+        let all = self.first < self.next && expired(self.expires_at_ms, now);
+        if all {
+            self.first = self.next;
+            self.first_expires_at_ms = None;
+            self.pending.clear();
+            self.dirty = true;
+        }
+        all
     }
 
     fn check(&self) -> Result<(), String> {
@@ -195,6 +246,9 @@ impl<T: StateValue> PersistedState for PersistedBuffer<T> {
             for (_, expires_at_ms) in self.pending.iter_mut().skip(undo.first_new()) {
                 *expires_at_ms = expiry_from(expiration, now);
             }
+            if let Some((_, last)) = self.pending.last() {
+                self.expires_at_ms = *last;
+            }
             self.dirty = true;
         }
         self.dirty
@@ -204,6 +258,7 @@ impl<T: StateValue> PersistedState for PersistedBuffer<T> {
         if let Some(undo) = self.undo.take() {
             self.first = undo.first;
             self.next = undo.next;
+            self.first_expires_at_ms = None;
             match undo.cleared {
                 Some(pending) => self.pending = pending,
                 None => self.pending.truncate(undo.pending),
@@ -236,6 +291,12 @@ impl<T: StateValue> PersistedState for PersistedBuffer<T> {
             }
             self.deleted_from = self.first;
         }
+        let known = self.first_expires_at_ms;
+        if self.expires_at_ms != 0 && known.is_none_or(|at| expired(at, self.now)) {
+            (self.first, self.first_expires_at_ms) =
+                trim(&mut rows, site, self.first, stored, self.now)?;
+            self.deleted_from = self.first;
+        }
         let mut written = 0;
         let mut result = Ok(());
         for (element, expires_at_ms) in &self.pending {
@@ -256,7 +317,8 @@ impl<T: StateValue> PersistedState for PersistedBuffer<T> {
         // Those behind one that cannot be written wait with it, so that the elements stay in order.
         self.pending.drain(..written);
         let next = stored + written as u64;
-        flush.put(0, |out| encode_value(&(self.first, next), out))?;
+        let ends = (self.first, next);
+        flush.put(self.expires_at_ms, |out| encode_value(&ends, out))?;
         self.dirty = result.is_err();
         result
     }

@@ -15,6 +15,31 @@ use crate::state::StateError;
 /// States of one address that are registered at run time, by name: values, tables and buffers.
 ///
 /// A registered state is remembered with its shape; registering the same name with another shape is an error that names both.
+///
+/// ```
+/// # use statefun_core::prelude::*;
+/// # use statefun_core::testing::Harness;
+/// #[stateful_function(typename = "example/sensor", accepts(String))]
+/// struct Sensor {
+///     #[persisted]
+///     readings: PersistedRegistry,
+/// }
+///
+/// impl Handle<String> for Sensor {
+///     fn handle(&mut self, kind: String, _: &mut Context<'_, Self>) -> HandlerResult {
+///         **self.readings.value::<u32>(&kind)? += 1;
+///         let days = self.readings.state::<PersistedTable<u64, u32>>("days", Expiration::None)?;
+///         days.update(7, |count| *count += 1)?;
+///         Ok(())
+///     }
+/// }
+///
+/// let mut app = Harness::builder().function::<Sensor>().build()?;
+/// app.send(Sensor::at("attic"), "heat".to_owned()).send(Sensor::at("attic"), "noise".to_owned()).run_until_idle();
+/// let names = app.state(Sensor::at("attic"), |sensor| sensor.readings.names()).unwrap();
+/// assert_eq!(names, ["days", "heat", "noise"]);
+/// # Ok::<(), statefun_core::testing::HarnessError>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct PersistedRegistry {
     states: BTreeMap<String, Box<dyn Registered>>,

@@ -1,6 +1,7 @@
 //! `PersistedTable`: a map per address, whose entries are rows of their own.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
 
 use crate::clock::Timestamp;
 use crate::module::description::{Expiration, StateKind};
@@ -14,10 +15,15 @@ use crate::state::keys::prefix_end;
 /// Entries kept in memory per address while nothing forces them to stay.
 const CACHED_ENTRIES: usize = 1024;
 const CHUNK_ROWS: usize = 512;
+/// Rows that are read for the first entry: those that were removed in this epoch are among them.
+const FIRST_ROWS: usize = 16;
 
 /// A map per address. Entries are read one by one when they are asked for, so a table may be larger than memory.
 ///
 /// Reading an entry that memory does not hold reads the local store, and can fail as storage can.
+///
+/// There is no `len`: nobody counts the entries, since an `insert` would then have to read what was there before. Where the
+/// number matters, keep it in a `PersistedValue`, or count with [`for_each`](Self::for_each).
 #[derive(Debug)]
 pub struct PersistedTable<K, V> {
     entries: HashMap<K, Entry<V>>,
@@ -122,9 +128,36 @@ impl<K: TableKey, V: StateValue> PersistedTable<K, V> {
         Ok(values)
     }
 
+    /// Up to `limit` entries from a key on, itself included, in the order of their keys: one page of a large table, of which
+    /// no more is read.
+    pub fn entries_from(&mut self, from: &K, limit: usize) -> Result<Vec<(K, V)>, StateError> {
+        let mut entries = Vec::new();
+        if limit > 0 {
+            self.walk(Some(from), limit.min(CHUNK_ROWS), |key, value| {
+                entries.push((key.clone(), value.clone()));
+                if entries.len() < limit {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                }
+            })?;
+        }
+        Ok(entries)
+    }
+
+    /// The first entry, by the order of the keys.
+    pub fn first(&mut self) -> Result<Option<(K, V)>, StateError> {
+        let mut first = None;
+        self.walk(None, FIRST_ROWS, |key, value| {
+            first = Some((key.clone(), value.clone()));
+            ControlFlow::Break(())
+        })?;
+        Ok(first)
+    }
+
     /// Whether there is no entry.
     pub fn is_empty(&mut self) -> Result<bool, StateError> {
-        Ok(self.keys()?.is_empty())
+        Ok(self.first()?.is_none())
     }
 
     /// Removes all entries.
@@ -137,44 +170,98 @@ impl<K: TableKey, V: StateValue> PersistedTable<K, V> {
 
     /// Visits all entries in the order of their keys, a chunk in memory at a time.
     pub fn for_each(&mut self, mut visit: impl FnMut(&K, &V)) -> Result<(), StateError> {
+        self.walk(None, CHUNK_ROWS, |key, value| {
+            visit(key, value);
+            ControlFlow::Continue(())
+        })
+    }
+
+    /// Visits the entries from a key on, itself included, in the order of their keys, until `visit` breaks.
+    ///
+    /// ```
+    /// # use statefun_core::sdk::state::PersistedTable;
+    /// # let mut scores = PersistedTable::<u32, u32>::default();
+    /// # for number in 0..10 { scores.set(number, number); }
+    /// use std::ops::ControlFlow;
+    ///
+    /// let mut sum = 0;
+    /// scores.for_each_from(&5, |_, score| {
+    ///     sum += score;
+    ///     if sum < 15 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    /// })?;
+    /// assert_eq!(sum, 5 + 6 + 7);
+    /// # Ok::<(), statefun_core::state::StateError>(())
+    /// ```
+    pub fn for_each_from(
+        &mut self,
+        from: &K,
+        visit: impl FnMut(&K, &V) -> ControlFlow<()>,
+    ) -> Result<(), StateError> {
+        self.walk(Some(from), CHUNK_ROWS, visit)
+    }
+
+    /// Visits entries in order, from a key on or all, until `visit` breaks; reads so many rows at a time.
+    fn walk(
+        &self,
+        from: Option<&K>,
+        rows: usize,
+        mut visit: impl FnMut(&K, &V) -> ControlFlow<()>,
+    ) -> Result<(), StateError> {
+        let now = self.now;
         let changed: BTreeMap<&K, &Entry<V>> = self
             .entries
             .iter()
             .filter(|(_, entry)| entry.dirty || entry.touched)
+            .filter(|(key, _)| from.is_none_or(|from| *key >= from))
             .collect();
+        // Also those that are gone, since they stand in place of their rows.
         let mut changed = changed.into_iter().peekable();
-        let now = self.now;
+        let mut show = |key: &K, entry: &Entry<V>| match entry.live(now) {
+            Some(value) => visit(key, value),
+            None => ControlFlow::Continue(()),
+        };
         if let Some(site) = &self.site {
             let end = prefix_end(&site.key);
             // The state's own key has no row; entries begin behind it.
-            let mut start = site.key.clone();
+            let mut start = match from {
+                Some(from) => site.entry_key(|out| from.encode_key(out)),
+                None => site.key.clone(),
+            };
             loop {
-                let chunk = site.rows.borrow().scan(&start, &end, CHUNK_ROWS)?;
+                let chunk = site.rows.borrow().scan(&start, &end, rows)?;
                 for (row_key, bytes) in &chunk {
                     let key = decode_entry_key::<K>(site, row_key)?;
                     while let Some((changed_key, entry)) =
                         changed.next_if(|(changed_key, _)| **changed_key < key)
                     {
-                        if let Some(value) = entry.live(now) {
-                            visit(changed_key, value);
+                        if show(changed_key, entry).is_break() {
+                            return Ok(());
                         }
                     }
-                    if let Some((_, entry)) =
+                    let shown = if let Some((_, entry)) =
                         changed.next_if(|(changed_key, _)| **changed_key == key)
                     {
-                        if let Some(value) = entry.live(now) {
-                            visit(&key, value);
+                        show(&key, entry)
+                    } else {
+                        let row = RowValue::parse(bytes)
+                            .ok_or_else(|| site.decode_error("the row is too short"))?;
+                        if row.expired(now) {
+                            continue;
                         }
-                        continue;
-                    }
-                    let row = RowValue::parse(bytes)
-                        .ok_or_else(|| site.decode_error("the row is too short"))?;
-                    if !row.expired(self.now) {
-                        visit(&key, &site.decode(row.payload)?);
+                        let entry = Entry {
+                            value: Some(site.decode(row.payload)?),
+                            expires_at_ms: row.expires_at_ms,
+                            dirty: false,
+                            touched: false,
+                        };
+                        show(&key, &entry)
+                    };
+                    if shown.is_break() {
+                        return Ok(());
                     }
                 }
                 match chunk.last() {
-                    Some((last, _)) if chunk.len() == CHUNK_ROWS => {
+                    Some((last, _)) if chunk.len() == rows => {
                         start.clone_from(last);
                         start.push(0);
                     }
@@ -183,8 +270,8 @@ impl<K: TableKey, V: StateValue> PersistedTable<K, V> {
             }
         }
         for (key, entry) in changed {
-            if let Some(value) = entry.live(now) {
-                visit(key, value);
+            if show(key, entry).is_break() {
+                break;
             }
         }
         Ok(())
@@ -391,6 +478,28 @@ mod tests {
             table.entries().unwrap(),
             [(1, 5), (2, 2)],
             "written again by the running invocation"
+        );
+    }
+
+    #[test]
+    fn pages_begin_at_a_key_and_end_at_a_limit() {
+        let mut table = PersistedTable::<u32, u32>::default();
+        for key in (0..10).rev() {
+            table.set(key, key * 10);
+        }
+        table.remove(&3);
+        assert_eq!(
+            table.entries_from(&2, 3).unwrap(),
+            [(2, 20), (4, 40), (5, 50)]
+        );
+        assert_eq!(table.entries_from(&9, 3).unwrap(), [(9, 90)]);
+        assert!(table.entries_from(&10, 3).unwrap().is_empty());
+        assert!(table.entries_from(&0, 0).unwrap().is_empty());
+        assert_eq!(table.first().unwrap(), Some((0, 0)));
+        table.clear().unwrap();
+        assert_eq!(
+            (table.first().unwrap(), table.is_empty().unwrap()),
+            (None, true)
         );
     }
 

@@ -263,3 +263,38 @@ fn it_does_not_matter_what_else_the_address_waits_for() {
     app.skip(Keeper::at("x")).run_until_idle();
     assert_eq!(app.egress(DONE), [-1, 1]);
 }
+
+#[test]
+fn parked_addresses_leave_memory_and_come_back() {
+    let mut app = Harness::builder()
+        .function::<Keeper>()
+        .cache_bytes(0)
+        .build()
+        .unwrap();
+    let id = |number: i64| Keeper::at(number.to_string());
+    for number in 0..50 {
+        app.send(id(number), put("value", 7))
+            .send(id(number), put("value", -1));
+    }
+    app.run_until_idle();
+    // Their rows are applied now; the next epoch needs room.
+    app.send(id(99), put("value", 1)).run_until_idle();
+    app.send(id(99), put("value", 2)).run_until_idle();
+    assert_eq!((app.parked().len(), app.worker.held()), (50, 0));
+    for number in 0..50 {
+        app.send(id(number), put("value", 8));
+    }
+    app.run_until_idle();
+    assert!(app.parked().iter().all(|parked| parked.queued == 2));
+    app.send(id(99), put("value", 3)).run_until_idle();
+    app.send(id(99), put("value", 4)).run_until_idle();
+    assert_eq!(app.worker.held(), 0);
+    for number in 0..50 {
+        app.skip(id(number));
+    }
+    app.run_until_idle();
+    assert!(app.parked().is_empty());
+    for number in 0..50 {
+        assert_eq!(state(&mut app, &number.to_string()), (2, vec![8]));
+    }
+}

@@ -1,4 +1,8 @@
 //! One application in several versions of its code, as changes over time make them.
+#![allow(
+    clippy::wildcard_imports,
+    reason = "each version is the code above it, but for what it changes"
+)]
 
 use statefun_core::prelude::*;
 use statefun_core::sdk::module::{Binder, GlobalConfiguration, Module};

@@ -1,6 +1,7 @@
 //! Standard input and output.
 
 use std::io::{self, Read as _, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::json;
@@ -219,5 +220,27 @@ fn a_closed_pipe_is_told_apart() {
         .unwrap_err();
         assert!(!error.transient);
         assert_eq!(is_reader_gone(&error), gone, "{error}");
+    }
+}
+
+#[test]
+fn whoever_stops_the_application_is_told_of_a_closed_pipe() {
+    for (kind, gone) in [
+        (io::ErrorKind::BrokenPipe, true),
+        (io::ErrorKind::StorageFull, false),
+    ] {
+        let flag = Arc::<AtomicBool>::default();
+        let mut egress = egress(Output {
+            fails: Some(kind),
+            ..Output::default()
+        })
+        .tell_when_reader_is_gone(flag.clone());
+        let error = egress.deliver(1, &[payload("1")]).unwrap_err();
+        // Not given up: it is delivered after the next start.
+        assert_eq!(
+            (error.transient, flag.load(Ordering::SeqCst)),
+            (gone, gone),
+            "{error}"
+        );
     }
 }
