@@ -2,10 +2,16 @@
 //!
 //! An instance stays while its rows are not in the state store yet; beyond the cache budget, those not used lately go.
 
+mod table;
+mod visits;
+
 use std::rc::Rc;
 
 use crate::clock::Timestamp;
 use crate::engine::index::{Index, prefetch_all};
+pub(crate) use crate::engine::instances::table::SlotId;
+pub use crate::engine::instances::table::{FunctionTable, Invoked, TableCut};
+use crate::engine::instances::visits::{Check, Commit, Expire, FlushAll, Load, Rollback};
 use crate::engine::registry::check_size;
 use crate::engine::rows::SharedRows;
 use crate::engine::slab::Slab;
@@ -18,88 +24,12 @@ use crate::sdk::function::{
     Factory, FunctionDefinition, Handler, MissingFactory, StatefulFunction,
 };
 use crate::sdk::message::{AnyMessage, Message, TypedValue};
-use crate::sdk::state::{
-    Flush, PersistedState, RowBytes, RowValue, StateSite, StateVisitor, Unwritten,
-    may_be_unwritable, schema_id, state_id,
-};
+use crate::sdk::state::{PersistedState, StateVisitor, may_be_unwritable, schema_id, state_id};
 use crate::state::StateError;
 use crate::state::keys::{Space, push_address};
 
-/// How an invocation ended.
-#[doc(hidden)]
-#[derive(Debug)]
-pub enum Invoked {
-    /// Its changes are kept, its effects are to be carried out.
-    Done,
-    /// Nothing of it remains.
-    Failed(HandlerError),
-}
-
-/// What a cut took from a table.
-#[doc(hidden)]
-#[derive(Debug, Default)]
-pub struct TableCut {
-    /// Rows written.
-    pub rows: usize,
-    /// Instances that are not wholly written, since a value of theirs cannot be: they count as changed still.
-    pub unwritten: Vec<(Address, StateError)>,
-}
-
 /// States larger than this are written at the cut only, however often they change, in bytes.
 const EARLY_BYTES: usize = 4096;
-
-/// The number of an instance within its table.
-pub(crate) type SlotId = u32;
-
-/// The instances of one function type on one worker; the engine's view, without the Rust type.
-#[doc(hidden)]
-pub trait FunctionTable {
-    /// Brings the index entry of an address into the cache.
-    fn prefetch_index(&self, hash: u64);
-    /// Brings the instance into the cache, once its index entry is there.
-    fn prefetch_instance(&self, hash: u64);
-    /// The slot of an address.
-    fn find(&self, address: &Address) -> Option<SlotId>;
-    /// A slot for an address that has none; it is busy until it is loaded.
-    fn insert(&mut self, address: &Address) -> SlotId;
-    /// Fills an instance from its stored rows, in the order of [`row_states`](Self::row_states).
-    fn load(&mut self, slot: SlotId, rows: &[Option<Vec<u8>>]) -> Result<(), StateError>;
-    /// The numbers of the states that have a row of their own.
-    fn row_states(&self) -> &[u32];
-    /// Whether messages to the instance must wait.
-    fn is_busy(&self, slot: SlotId) -> bool;
-    /// Makes messages to the instance wait, or not.
-    fn set_busy(&mut self, slot: SlotId, busy: bool);
-    /// Keeps the instance in memory until the store has applied `epoch`.
-    fn keep(&mut self, slot: SlotId, epoch: u64);
-    /// Runs a handler.
-    fn invoke(
-        &mut self,
-        slot: SlotId,
-        body: &dyn AnyMessage,
-        scope: InvocationScope<'_>,
-    ) -> Invoked;
-    /// An epoch begins: what changes from now on belongs to it.
-    fn enter(&mut self, epoch: u64);
-    /// Writes the rows that changed since the last cut. Where one was written twice, the later counts.
-    fn cut(&mut self, epoch: u64, section: &mut Vec<u8>) -> Result<TableCut, StateError>;
-    /// Whether anything changed since the last cut.
-    fn is_dirty(&self) -> bool;
-    /// What the instances occupy, roughly, in bytes.
-    fn bytes(&self) -> usize;
-    /// Lets instances go that were not used lately, until `goal_bytes` are free or nothing more can go.
-    fn evict(&mut self, applied: u64, goal_bytes: usize) -> usize;
-    /// Lets one instance go; false when it must stay.
-    fn remove(&mut self, slot: SlotId, applied: u64) -> bool;
-    /// Shows the instance, as `F`, with the state that a handler would see now; changes of it are taken back.
-    /// False when the instance is not loaded.
-    fn inspect(
-        &mut self,
-        slot: SlotId,
-        now: Timestamp,
-        visit: &mut dyn FnMut(&mut dyn std::any::Any),
-    ) -> bool;
-}
 
 struct Slot<F> {
     address: Address,
@@ -323,176 +253,6 @@ fn make_instance<F: StatefulFunction>(factory: Option<&Factory>) -> Option<F> {
     match factory {
         Some(factory) => factory.make::<F>(),
         None => F::create(),
-    }
-}
-
-struct Load<'a> {
-    rows: std::slice::Iter<'a, Option<Vec<u8>>>,
-    states: &'a [StateInfo],
-    site: &'a SharedRows,
-    address: &'a Address,
-    prefix: &'a [u8],
-    error: Option<StateError>,
-}
-
-impl StateVisitor for Load<'_> {
-    fn visit<S: PersistedState>(&mut self, index: usize, state: &mut S) {
-        let Some(info) = self.states.get(index) else {
-            return;
-        };
-        let site = StateSite {
-            rows: self.site.clone(),
-            key: [self.prefix, &info.id.to_be_bytes()].concat(),
-            schema: info.schema,
-            expiration: info.expiration,
-            name: info.name.clone(),
-            address: self.address.clone(),
-        };
-        let row = if S::HAS_ROW {
-            self.rows.next().and_then(Option::as_deref)
-        } else {
-            None
-        };
-        let parsed = row.map(RowValue::parse);
-        let loaded = match parsed {
-            Some(None) => Err("the row is too short".to_owned()),
-            parsed => {
-                let row = parsed.flatten().map(RowBytes);
-                // What has no further rows needs no site; most states are of this kind.
-                state.load(row, S::NEEDS_SITE.then(|| site.clone()))
-            }
-        };
-        if let Err(problem) = loaded
-            && self.error.is_none()
-        {
-            self.error = Some(site.decode_error(problem));
-        }
-    }
-}
-
-struct Expire(Timestamp, bool);
-impl StateVisitor for Expire {
-    #[inline]
-    fn visit<S: PersistedState>(&mut self, _index: usize, state: &mut S) {
-        self.1 |= state.expire(self.0);
-    }
-}
-
-struct Commit<'a> {
-    now: Timestamp,
-    states: &'a [StateInfo],
-    dirty: bool,
-}
-impl StateVisitor for Commit<'_> {
-    #[inline]
-    fn visit<S: PersistedState>(&mut self, index: usize, state: &mut S) {
-        let expiration = self
-            .states
-            .get(index)
-            .map_or(Expiration::None, |state| state.expiration);
-        self.dirty |= state.commit(self.now, expiration);
-    }
-}
-
-/// Whether an invocation's changes can be written, where that is not certain.
-struct Check<'a> {
-    states: &'a [StateInfo],
-    address: &'a Address,
-    error: Option<StateError>,
-}
-impl StateVisitor for Check<'_> {
-    fn visit<S: PersistedState>(&mut self, index: usize, state: &mut S) {
-        if let Some(info) = self.states.get(index).filter(|info| info.checked)
-            && let Err(problem) = state.check()
-        {
-            let error = || info.encode_error(self.address, problem);
-            self.error.get_or_insert_with(error);
-        }
-    }
-}
-
-impl StateInfo {
-    fn encode_error(&self, address: &Address, problem: String) -> StateError {
-        StateError::Encode {
-            state: self.name.to_string(),
-            address: address.to_string(),
-            problem,
-        }
-    }
-}
-
-struct Rollback;
-impl StateVisitor for Rollback {
-    fn visit<S: PersistedState>(&mut self, _index: usize, state: &mut S) {
-        state.rollback();
-    }
-}
-
-struct FlushAll<'a> {
-    section: &'a mut Vec<u8>,
-    prefix: &'a mut Vec<u8>,
-    states: &'a [StateInfo],
-    rows: usize,
-    bytes: usize,
-    /// A state whose value cannot be written.
-    unwritten: Option<(&'a StateInfo, String)>,
-    failed: Option<StateError>,
-}
-
-impl<'a> FlushAll<'a> {
-    fn new(section: &'a mut Vec<u8>, prefix: &'a mut Vec<u8>, states: &'a [StateInfo]) -> Self {
-        Self {
-            section,
-            prefix,
-            states,
-            rows: 0,
-            bytes: 0,
-            unwritten: None,
-            failed: None,
-        }
-    }
-
-    /// Writes what changed of an instance, and notes its size in it and in the sum of all.
-    fn slot<F: StatefulFunction>(
-        &mut self,
-        slot: &mut Slot<F>,
-        key_groups: KeyGroups,
-        heap_bytes: &mut usize,
-    ) {
-        let Some(function) = slot.function.as_mut() else {
-            return;
-        };
-        self.prefix.clear();
-        push_address(self.prefix, Space::State, key_groups, &slot.address);
-        function.visit_states(self);
-        *heap_bytes = *heap_bytes + self.bytes - slot.row_bytes as usize;
-        slot.row_bytes = self.bytes as u32;
-    }
-}
-impl StateVisitor for FlushAll<'_> {
-    #[inline]
-    fn visit<S: PersistedState>(&mut self, index: usize, state: &mut S) {
-        let Some(info) = self.states.get(index) else {
-            return;
-        };
-        let mut flush = Flush {
-            section: self.section,
-            prefix: self.prefix,
-            state_id: info.id,
-            schema: info.schema,
-            rows: 0,
-            bytes: 0,
-        };
-        let flushed = state.flush(&mut flush);
-        self.rows += flush.rows;
-        self.bytes += flush.bytes + state.heap_bytes();
-        match flushed {
-            Ok(()) => {}
-            Err(Unwritten::Value(problem)) => {
-                self.unwritten.get_or_insert((info, problem));
-            }
-            Err(Unwritten::Store(error)) => self.failed = Some(error),
-        }
     }
 }
 
