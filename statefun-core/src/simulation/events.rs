@@ -12,7 +12,7 @@ use crate::id::{Address, TypeName};
 use crate::log::LogError;
 use crate::sdk::message::Message;
 use crate::simulation::process::{Inbox, Parts, Process};
-use crate::simulation::sink::{EGRESSES, check_file, hash_of};
+use crate::simulation::sink::EGRESSES;
 use crate::simulation::store::SimStore;
 use crate::simulation::workload::{Token, world};
 use crate::simulation::{Mutant, REQUESTS_INGRESS, Sim, Stop};
@@ -395,15 +395,7 @@ impl Sim {
         self.note_accepted(p);
         let closed_at = p.durable;
         if !self.faulty {
-            for egress in EGRESSES {
-                let expected = self.model.files.get(&hash_of(egress));
-                check_file(
-                    &self.disk,
-                    egress,
-                    expected.map_or(&[], Vec::as_slice),
-                    true,
-                )?;
-            }
+            self.check_files(true)?;
         }
         self.one_more_epoch(p)?;
         self.stopped_at = (!self.faulty).then_some(closed_at);

@@ -39,7 +39,7 @@ use crate::simulation::clients::Clients;
 use crate::simulation::model::Model;
 use crate::simulation::plan::{Kind, Rules, make_id, mix};
 use crate::simulation::process::{Acked, Process};
-use crate::simulation::sink::{EGRESSES, check_file, hash_of};
+use crate::simulation::sink::EGRESSES;
 use crate::simulation::store::SimStore;
 use crate::simulation::trace::Trace;
 use crate::simulation::workload::{Narrow, Node, World, world};
@@ -353,16 +353,7 @@ impl Sim {
                 return Err(format!("record {id:#x} had no effect"));
             }
         }
-        for egress in EGRESSES {
-            let expected = self.model.files.get(&hash_of(egress));
-            check_file(
-                &self.disk,
-                egress,
-                expected.map_or(&[], Vec::as_slice),
-                true,
-            )?;
-        }
-        Ok(())
+        self.check_files(true)
     }
 }
 

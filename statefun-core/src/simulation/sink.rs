@@ -16,6 +16,7 @@ use crate::io::egress::{Egress, EgressContext};
 use crate::io::file::FileEgress;
 use crate::log::LogReader;
 use crate::sdk::egress::egress_hash;
+use crate::simulation::Sim;
 use crate::simulation::workload::{OTHERS, RECORDS};
 
 /// The egresses of the workload, each a file.
@@ -150,13 +151,19 @@ impl Sinks {
     }
 }
 
-/// Whether a file holds the beginning of what it must hold; a power cut may have left zeros in it. `whole`: all of it.
-pub(super) fn check_file(
-    disk: &SimDisk,
-    egress: &str,
-    expected: &[u8],
-    whole: bool,
-) -> Result<(), String> {
+impl Sim {
+    /// Whether each file holds the beginning of what it must hold; a power cut may have left zeros in it. `whole`: all of it.
+    pub(super) fn check_files(&self, whole: bool) -> Result<(), String> {
+        for egress in EGRESSES {
+            let expected = self.model.files.get(&egress_hash(egress));
+            let expected = expected.map_or(&[][..], Vec::as_slice);
+            check_file(&self.disk, egress, expected, whole)?;
+        }
+        Ok(())
+    }
+}
+
+fn check_file(disk: &SimDisk, egress: &str, expected: &[u8], whole: bool) -> Result<(), String> {
     let found = disk.content(&file_of(egress)).unwrap_or_default();
     if whole && found != expected {
         let at = found.iter().zip(expected).position(|(a, b)| a != b);
@@ -177,9 +184,4 @@ pub(super) fn check_file(
         )),
         None => Ok(()),
     }
-}
-
-/// The hash under which the log names an egress.
-pub(super) fn hash_of(egress: &str) -> u64 {
-    egress_hash(egress)
 }

@@ -14,7 +14,7 @@ use crate::engine::envelope::Envelope;
 use crate::engine::worker::{Worker, WorkerSetup};
 use crate::log::{EpochLog, LogError, OpenOptions};
 use crate::simulation::process::{Process, Site, clock, now};
-use crate::simulation::sink::{EGRESSES, Sinks, check_file, hash_of};
+use crate::simulation::sink::{EGRESSES, Sinks};
 use crate::simulation::workload::world;
 use crate::simulation::{Mutant, Sim, Stop};
 use crate::state::{StateReader, StateStore};
@@ -27,15 +27,7 @@ impl Sim {
         self.trace.note(format_args!("down: {crash:?}"));
         self.restarts += 1;
         self.disk = self.disk.crash(crash);
-        for egress in EGRESSES {
-            let expected = self.model.files.get(&hash_of(egress));
-            check_file(
-                &self.disk,
-                egress,
-                expected.map_or(&[], Vec::as_slice),
-                false,
-            )?;
-        }
+        self.check_files(false)?;
         self.store.crash(crash).map_err(|error| error.to_string())?;
         self.clients.disconnect();
         // The clock of another start may be behind.

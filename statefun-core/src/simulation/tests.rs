@@ -66,7 +66,7 @@ fn one_seed_gives_one_course_of_events() {
 
 /// A fault of the harness must be found within so many seeds.
 fn is_found(mutant: Mutant) {
-    let found = (0..100).find_map(|seed| run(seed, Some(mutant)).err());
+    let found = (0..300).find_map(|seed| run(seed, Some(mutant)).err());
     let problem = found.unwrap_or_else(|| panic!("nobody noticed {mutant:?}"));
     println!("{mutant:?}: {}", problem.lines().next().unwrap_or_default());
 }
