@@ -203,6 +203,19 @@ impl SinkFeed {
         self.ready.notify_one();
     }
 
+    /// As when the queue is full: from this epoch on the sink reads the log.
+    #[cfg(test)]
+    pub(crate) fn overflow(&self, epoch: u64) {
+        self.queue().read_from.get_or_insert(epoch);
+    }
+
+    /// Whether something waits for the sink.
+    #[cfg(test)]
+    pub(crate) fn has_more(&self) -> bool {
+        let queue = self.queue();
+        !queue.epochs.is_empty() || queue.read_from.is_some()
+    }
+
     /// Nothing follows: the sink delivers what is there, makes it safe, and ends.
     pub(crate) fn close(&self) {
         self.queue().closed = true;
@@ -254,7 +267,7 @@ impl Unflushed {
 
 /// How far a sink has come.
 #[derive(Debug)]
-struct Progress {
+pub(crate) struct Progress {
     open: Unflushed,
     /// What the log says was accepted, until more is.
     through: u64,
@@ -286,7 +299,7 @@ impl SinkRunner {
     }
 
     /// Where the sink is before it has taken anything.
-    fn begin(&self) -> Progress {
+    pub(crate) fn begin(&self) -> Progress {
         let from = self.feed.queue().read_from;
         Progress {
             open: Unflushed::default(),
@@ -311,6 +324,8 @@ impl SinkRunner {
                 progress.through = egress.epoch;
             }
             Next::Log(from) => {
+                // What the queue had no room for may have been taken from the log before it was pushed.
+                let from = from.max(progress.taken + 1);
                 let mut bytes = 0;
                 let (last, more) = self.deliver_from_log(hash, from, &mut bytes)?;
                 if let Some(last) = last {
@@ -340,6 +355,22 @@ impl SinkRunner {
             Next::Stopped => return Ok(false),
         }
         Ok(true)
+    }
+
+    /// What the thread does next, without waiting: for a simulation. When there is nothing, that counts as quiet if it says
+    /// so. False when the sink has ended.
+    #[cfg(test)]
+    pub(crate) fn turn(
+        &mut self,
+        progress: &mut Progress,
+        quiet: bool,
+    ) -> Result<bool, EngineError> {
+        let next = self.feed.queue().next();
+        let quiet = quiet && progress.open.since.is_some();
+        match next.or(quiet.then_some(Next::Quiet)) {
+            Some(next) => self.take(progress, next),
+            None => Ok(true),
+        }
     }
 
     fn next(&self, unflushed: bool) -> Next {

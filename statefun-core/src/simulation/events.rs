@@ -4,15 +4,17 @@
 use crate::clock::Timestamp;
 use crate::disk::{Crash, Fault};
 use crate::engine::apply::apply_window;
-use crate::engine::cut::{EpochBody, EpochPart, SinkPosition};
+use crate::engine::cut::EpochPart;
+use crate::engine::sinks::EpochEgress;
 use crate::engine::waiting::WaitKind;
 use crate::engine::worker::{Command, CommandResult, ReadDone};
 use crate::id::{Address, TypeName};
 use crate::log::LogError;
 use crate::sdk::message::Message;
 use crate::simulation::process::{Inbox, Parts, Process};
+use crate::simulation::sink::EGRESSES;
 use crate::simulation::store::SimStore;
-use crate::simulation::workload::{RECORDS, Token, world};
+use crate::simulation::workload::{Token, world};
 use crate::simulation::{Mutant, REQUESTS_INGRESS, Sim, Stop};
 use crate::state::{StateReader, StateStore};
 
@@ -39,16 +41,23 @@ impl Sim {
             85..=88 => self.ask(p),
             89..=93 => self.feed_sink(p),
             94..=97 => {
-                let jump = match self.random.below(20) {
-                    0 if !self.calm => 4_000,
-                    1..=4 => 100,
-                    _ => 5,
-                };
-                self.wall = Timestamp(self.wall.as_ms() + self.random.below(jump));
+                self.pass_time();
                 Ok(())
             }
+            98 if !self.calm && self.one_in(12) => self.stop_cleanly(p),
             _ => self.operate(p),
         }
+    }
+
+    /// The clock goes on, or is set.
+    fn pass_time(&mut self) {
+        let (wall, jump) = (self.wall.as_ms(), self.random.below(20));
+        self.wall = Timestamp(match jump {
+            0 if !self.calm => wall + self.random.below(4_000),
+            5 if !self.calm => wall.saturating_sub(self.random.below(3_000)),
+            1..=4 => wall + self.random.below(100),
+            _ => wall + self.random.below(5),
+        });
     }
 
     fn crash_kind(&mut self) -> Crash {
@@ -107,21 +116,22 @@ impl Sim {
             };
             p.commit.add(part);
             p.writing = p.commit.take_complete();
-            let early = self.mutant(Mutant::ReleaseBeforeDurable) && p.read_from.is_none();
-            if let Some((epoch, parts)) = p.writing.take_if(|_| early) {
-                self.let_out(p, epoch, &parts);
+            let early = self.mutant(Mutant::ReleaseBeforeDurable);
+            if let Some((epoch, mut parts)) = p.writing.take_if(|_| early) {
+                self.feed_sinks(p)?;
+                self.let_out(p, epoch, &mut parts);
                 p.writing = Some((epoch, parts));
                 if self.one_in(4) {
-                    // The sink takes it at once, or nobody would ever know.
-                    self.feed_sink(p)?;
-                    return Err(Stop::Down(Crash::Power));
+                    // The sinks take it at once, or nobody would ever know.
+                    self.feed_sinks(p)?;
+                    return Err(Stop::Down(Crash::Process));
                 }
             }
         }
         let Some((epoch, parts)) = p.writing.take() else {
             return Ok(());
         };
-        match p.commit.write(epoch, &parts, self.now()) {
+        match p.commit.write(epoch, &parts, self.now(p)) {
             Ok(()) => {
                 let logged = p.log.read_from(epoch, 1)?;
                 let body = logged
@@ -159,7 +169,7 @@ impl Sim {
     fn release(&mut self, p: &mut Process, (epoch, mut parts): Parts) -> Result<(), Stop> {
         p.durable = epoch;
         if p.out < epoch {
-            self.let_out(p, epoch, &parts);
+            self.let_out(p, epoch, &mut parts);
         }
         for part in &mut parts {
             for ack in part.acks.drain(..) {
@@ -177,20 +187,21 @@ impl Sim {
         self.check_acks(p)
     }
 
-    fn let_out(&mut self, p: &mut Process, epoch: u64, parts: &[EpochPart]) {
+    fn let_out(&mut self, p: &mut Process, epoch: u64, parts: &mut [EpochPart]) {
         p.out = epoch;
-        let sections: Vec<(u32, Vec<u8>)> = parts
-            .iter()
-            .filter(|part| !part.egress.is_empty())
-            .map(|part| (part.worker, part.egress.clone()))
-            .collect();
-        if !sections.is_empty() && p.read_from.is_none() {
-            // As when the queue is full; what is not durable cannot be read back from the log.
-            if self.mutant.is_none() && self.one_in(6) {
-                p.read_from = Some(epoch);
-            } else {
-                p.feed.push_back((epoch, sections));
+        let kept: Vec<Vec<u8>> = parts.iter().map(|part| part.egress.clone()).collect();
+        let egress = EpochEgress::take(epoch, parts, &self.buffers);
+        if epoch > p.durable {
+            // Too early, for the test of the checker: it is still to be written.
+            for (part, egress) in parts.iter_mut().zip(kept) {
+                part.egress = egress;
             }
+        }
+        if let Some(egress) = egress {
+            // What is not durable cannot be read back from the log.
+            let overflow = self.mutant.is_none() && self.one_in(6);
+            let sink = overflow.then(|| self.random.below(EGRESSES.len() as u64) as usize);
+            p.sinks.push(egress, sink);
         }
     }
 
@@ -278,8 +289,11 @@ impl Sim {
             };
         }
         if self.one_in(2) {
+            // As if what the store was given were safe at once.
+            let early = self.mutant(Mutant::LogGoesTooEarly);
+            let applied = if early { p.durable } else { p.applied };
             p.retention
-                .release_through(p.applied.min(p.commit.accepted_through()));
+                .release_through(applied.min(p.commit.accepted_through()));
         }
         Ok(())
     }
@@ -313,7 +327,7 @@ impl Sim {
         if !self.calm && self.one_in(6) {
             self.clients.give_up(&mut self.random);
         }
-        let now = self.now();
+        let now = self.now(p);
         if let Some((what, record)) = self.clients.ask(&mut self.random, now, self.calm) {
             let index = self.random.below(p.sites.len() as u64) as usize;
             self.trace
@@ -327,59 +341,81 @@ impl Sim {
         Ok(())
     }
 
-    /// The sink takes an epoch, or makes safe what it took.
-    fn feed_sink(&mut self, p: &mut Process) -> Result<(), Stop> {
-        let doubles = self.mutant(Mutant::SinkDoubles);
-        if let Some((epoch, sections)) = p.feed.pop_front() {
-            self.trace
-                .note(format_args!("the sink takes epoch {epoch}"));
-            self.sink.deliver(epoch, &sections, doubles)?;
-            p.delivered = epoch;
-        } else if let Some(from) = p.read_from {
-            self.feed_from_log(p, from)?;
-        } else if self.one_in(2) {
-            let position = self.sink.flush();
-            p.commit.accepted(SinkPosition {
-                egress: RECORDS.name().to_owned(),
-                through_epoch: p.delivered,
-                position: position.to_le_bytes().to_vec().into(),
-            });
-            self.trace.note(format_args!(
-                "the sink is safe to {position}, epoch {}",
-                p.delivered
-            ));
+    /// The sinks take all that waits for them.
+    fn feed_sinks(&mut self, p: &mut Process) -> Result<(), Stop> {
+        while p.sinks.have_more() {
+            self.feed_sink(p)?;
         }
         Ok(())
     }
 
-    fn feed_from_log(&mut self, p: &mut Process, from: u64) -> Result<(), Stop> {
-        let epochs = match p.log.read_from(from, 1 << self.random.below(15)) {
-            Ok(epochs) => epochs,
-            Err(LogError::Released { first, .. }) => {
-                let next = first.unwrap_or(p.durable + 1).max(from + 1);
-                p.read_from = (next <= p.durable).then_some(next);
+    /// A sink takes an epoch, or makes safe what it took.
+    fn feed_sink(&mut self, p: &mut Process) -> Result<(), Stop> {
+        let index = self.random.below(EGRESSES.len() as u64) as usize;
+        let quiet = self.one_in(2);
+        let went_on = p.sinks.turn(index, quiet);
+        self.trace.note(format_args!("sink {index}: {went_on:?}"));
+        self.note_accepted(p);
+        match went_on {
+            Ok(true) => Ok(()),
+            // It waits for space, or can trust its file no more.
+            Ok(false) if self.faulty => {
+                self.disk.set_capacity(None);
+                Err(Stop::Down(Crash::Process))
+            }
+            Ok(false) => Err(Stop::Violation(format!("sink {index} has ended"))),
+            Err(_) if self.disk.is_down() || self.faulty => Err(Stop::Down(self.crash_kind())),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What sinks have made safe counts once it is logged.
+    pub(super) fn note_accepted(&mut self, p: &mut Process) {
+        for position in p.sinks.accepted() {
+            self.trace.note(format_args!(
+                "`{}` is safe through epoch {}",
+                position.egress, position.through_epoch
+            ));
+            if p.commit.accepted(position) {
+                p.requested = p.requested.max(p.commit.last_epoch() + 2);
+            }
+        }
+    }
+
+    /// A stop on request: one last epoch with what is under way, the sinks take all of it, and the log learns that.
+    fn stop_cleanly(&mut self, p: &mut Process) -> Result<(), Stop> {
+        self.trace.note(format_args!("stops cleanly"));
+        self.one_more_epoch(p)?;
+        if let Err(error) = p.sinks.close() {
+            if self.disk.is_down() || self.faulty {
+                return Err(Stop::Down(self.crash_kind()));
+            }
+            return Err(error.into());
+        }
+        self.note_accepted(p);
+        let closed_at = p.durable;
+        if !self.faulty {
+            self.check_files(true)?;
+        }
+        self.one_more_epoch(p)?;
+        self.stopped_at = (!self.faulty).then_some(closed_at);
+        Err(Stop::Down(Crash::Process))
+    }
+
+    /// All workers cut once more, without running anything, and that becomes durable.
+    fn one_more_epoch(&mut self, p: &mut Process) -> Result<(), Stop> {
+        let next = p.sites.iter().map(|site| site.worker.epoch()).max();
+        let next = next.unwrap_or_default().max(p.requested) + 1;
+        p.freeze(next)?;
+        for _ in 0..10_000 {
+            if p.durable + 1 == next {
                 return Ok(());
             }
-            Err(error) => return Err(error.into()),
-        };
-        let mut next = from;
-        for logged in epochs.iter().filter(|logged| logged.epoch <= p.durable) {
-            let body = EpochBody::parse(&logged.body).ok_or("a body is malformed".to_owned())?;
-            let sections: Vec<(u32, Vec<u8>)> = body
-                .sections
-                .iter()
-                .map(|section| (section.worker, section.egress.to_vec()))
-                .collect();
-            self.sink.deliver(
-                logged.epoch,
-                &sections,
-                self.mutant == Some(Mutant::SinkDoubles),
-            )?;
-            p.delivered = logged.epoch;
-            next = logged.epoch + 1;
+            self.commit(p)?;
         }
-        p.read_from = (next <= p.durable).then_some(next);
-        Ok(())
+        Err(Stop::Violation(
+            "a stop does not come to its end".to_owned(),
+        ))
     }
 
     /// An operator looks at what waits, and does something about it.

@@ -1,5 +1,6 @@
 //! A simulation of the whole engine: real worker cores, the real epoch log and group commit, on one thread, with a network,
-//! a disk, a state store, clients, sources, a sink, time and crashes that one seed decides about.
+//! a disk, a state store, clients, sources, time and crashes that one seed decides about. Records leave through the real sinks
+//! into the real file egress, on the same disk.
 //!
 //! [`Model`](model::Model) checks every durable epoch against what must hold; the functions of
 //! [`workload`] check what they see. A run that fails prints its seed and its last events.
@@ -28,19 +29,20 @@ use crate::disk::{Crash, SimDisk};
 use crate::engine::registry::{IngressWiring, Parts, Registry};
 use crate::engine::request::RequestFunction;
 use crate::engine::shared::EngineError;
+use crate::engine::sinks::Buffers;
 use crate::engine::worker::{WorkerError, partition_address};
 use crate::id::{Address, KeyGroups};
-use crate::log::LogError;
+use crate::log::{Filling, LogError};
 use crate::rand::Random;
 use crate::sdk::function::StatefulFunction;
 use crate::simulation::clients::Clients;
 use crate::simulation::model::Model;
 use crate::simulation::plan::{Kind, Rules, make_id, mix};
 use crate::simulation::process::{Acked, Process};
-use crate::simulation::sink::SimSink;
+use crate::simulation::sink::EGRESSES;
 use crate::simulation::store::SimStore;
 use crate::simulation::trace::Trace;
-use crate::simulation::workload::{Narrow, Node, RECORDS, World, world};
+use crate::simulation::workload::{Narrow, Node, World, world};
 use crate::state::StateError;
 use crate::state::keys::{Space, address_key};
 
@@ -70,8 +72,10 @@ enum Mutant {
     ApplyLosesRow,
     /// A worker's clock runs ahead, and is set back by a restart.
     TimeRunsBack,
-    /// The sink takes what comes again for new.
+    /// A sink is given its last epoch again.
     SinkDoubles,
+    /// The log is let go before the state store has what it holds.
+    LogGoesTooEarly,
     /// A label is one too late, as if the sender had cut before it sent.
     LabelTooLate,
     /// What a look found to have expired counts, whatever has been applied since.
@@ -137,6 +141,8 @@ struct Shape {
     /// One of so many events is trouble with the disk.
     trouble_every: u64,
     segment_bytes: u64,
+    /// Whether segments are filled with zeros, or only set aside.
+    filling: Filling,
 }
 
 impl Shape {
@@ -159,6 +165,7 @@ impl Shape {
             crash_every: pick(&[60, 200, 500, 100_000]),
             trouble_every: pick(&[100, 400, 100_000]),
             segment_bytes: pick(&[8 << 10, 32 << 10, 128 << 10]),
+            filling: [Filling::Always, Filling::Never][pick(&[0, 1]) as usize],
         }
     }
 }
@@ -182,7 +189,9 @@ struct Sim {
     store: Arc<SimStore>,
     partitions: Vec<Partition>,
     clients: Clients,
-    sink: SimSink,
+    /// Through this epoch all sinks had delivered, when the last process ended with a clean stop.
+    stopped_at: Option<u64>,
+    buffers: Buffers,
     model: Model,
     wall: Timestamp,
     attempt: u64,
@@ -233,7 +242,8 @@ impl Sim {
             store: Arc::new(SimStore::new(random.next_u64())),
             partitions,
             clients,
-            sink: SimSink::default(),
+            stopped_at: None,
+            buffers: Buffers::default(),
             model,
             wall: Timestamp(1_000_000),
             attempt: 0,
@@ -343,7 +353,7 @@ impl Sim {
                 return Err(format!("record {id:#x} had no effect"));
             }
         }
-        self.sink.check_end(&self.model)
+        self.check_files(true)
     }
 }
 
@@ -393,7 +403,7 @@ fn registry(key_groups: KeyGroups) -> Registry {
             Narrow::definition(),
             RequestFunction::definition(),
         ],
-        egresses: vec![RECORDS.name().to_owned()],
+        egresses: EGRESSES.map(str::to_owned).to_vec(),
         ingresses: vec![wiring(RECORDS_INGRESS), wiring(REQUESTS_INGRESS)],
         key_groups,
         ..Parts::default()

@@ -22,14 +22,6 @@ use crate::simulation::workload::{
 };
 use crate::state::keys::Space;
 
-/// An egress record as the log has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct LoggedRecord {
-    /// Epoch, worker, number among that worker's records of the epoch.
-    pub(super) place: (u64, u32, u32),
-    pub(super) payload: Vec<u8>,
-}
-
 /// See the module's page.
 pub(super) struct Model {
     rules: Rules,
@@ -58,7 +50,9 @@ pub(super) struct Model {
     pub(super) remembered: HashSet<String>,
     /// Messages that an operator dropped, and in which epoch.
     pub(super) dropped: Vec<(u64, u64)>,
-    pub(super) egress: Vec<LoggedRecord>,
+    /// What the file of each egress must hold, by its hash.
+    pub(super) files: BTreeMap<u64, Vec<u8>>,
+    egress_count: usize,
     egress_numbers: HashMap<String, u64>,
     egress_seen: HashSet<(u64, u32)>,
     egress_due: usize,
@@ -86,7 +80,8 @@ impl Model {
             requests: HashMap::new(),
             remembered: HashSet::new(),
             dropped: Vec::new(),
-            egress: Vec::new(),
+            files: BTreeMap::new(),
+            egress_count: 0,
             egress_numbers: HashMap::new(),
             egress_seen: HashSet::new(),
             egress_due: 0,
@@ -158,7 +153,7 @@ impl Model {
                     *in_flight.entry(id).or_default() += 1;
                 }
             }
-            self.leave(epoch, section.worker, section.egress)?;
+            self.leave(epoch, section.egress)?;
         }
         let dropped: Vec<u64> = self
             .dropped
@@ -287,8 +282,8 @@ impl Model {
     }
 
     /// What leaves with an epoch.
-    fn leave(&mut self, epoch: u64, worker: u32, section: &[u8]) -> Result<(), String> {
-        for (sequence, record) in egress_framing::iter(section).enumerate() {
+    fn leave(&mut self, epoch: u64, section: &[u8]) -> Result<(), String> {
+        for record in egress_framing::iter(section) {
             let record = record.ok_or("an egress record is malformed")?;
             let out = OutRecord::decode(record.payload).map_err(|error| error.to_string())?;
             let last = self.egress_numbers.entry(out.from.clone()).or_default();
@@ -307,11 +302,10 @@ impl Model {
                     out.index, out.id
                 ));
             }
-            let place = (epoch, worker, sequence as u32);
-            self.egress.push(LoggedRecord {
-                place,
-                payload: record.payload.to_vec(),
-            });
+            let file = self.files.entry(record.egress).or_default();
+            file.extend_from_slice(record.payload);
+            file.push(b'\n');
+            self.egress_count += 1;
         }
         Ok(())
     }
@@ -382,11 +376,10 @@ impl Model {
                 return Err(format!("the token {token:?} stands for no timer"));
             }
         }
-        if self.egress_due != self.egress.len() {
+        if self.egress_due != self.egress_count {
             return Err(format!(
                 "{} records have left, and {} must have",
-                self.egress.len(),
-                self.egress_due
+                self.egress_count, self.egress_due
             ));
         }
         Ok(())

@@ -1,11 +1,12 @@
 //! The running process: workers, the network between them, and what its other threads have before them. All of it is gone
 //! after a crash.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
-use crate::clock::Timestamp;
+use crate::clock::{Timestamp, WallClock};
 use crate::engine::commit::GroupCommit;
 use crate::engine::cut::EpochPart;
 use crate::engine::envelope::Envelope;
@@ -16,6 +17,7 @@ use crate::io::ingress::{Ack, Record, RecordValue};
 use crate::log::{LogReader, Retention};
 use crate::sdk::async_result::AsyncResult;
 use crate::simulation::plan::{operation_hangs, target};
+use crate::simulation::sink::Sinks;
 use crate::simulation::workload::{OpMeta, Token};
 use crate::simulation::{Mutant, RECORDS_INGRESS, Sim, Stop, plan};
 
@@ -61,9 +63,6 @@ pub(super) type Parts = (u64, Vec<EpochPart>);
 /// Batches on their way, in order, with their labels.
 pub(super) type Channel = VecDeque<(u64, Vec<Envelope>)>;
 
-/// Egress of a released epoch.
-pub(super) type Released = (u64, Vec<(u32, Vec<u8>)>);
-
 /// Partition and number of records that were acknowledged.
 pub(super) type Acked = Arc<Mutex<Vec<(usize, u64)>>>;
 
@@ -89,13 +88,27 @@ pub(super) struct Process {
     /// The next record of each partition.
     pub(super) positions: Vec<u64>,
     pub(super) acked: Acked,
-    pub(super) feed: VecDeque<Released>,
-    /// From this epoch on the sink reads the log.
-    pub(super) read_from: Option<u64>,
+    pub(super) sinks: Sinks,
     /// The last epoch whose output was let out.
     pub(super) out: u64,
-    /// The last epoch delivered to the sink.
-    pub(super) delivered: u64,
+    /// The one clock of all its threads.
+    pub(super) clock: WallClock,
+}
+
+thread_local! {
+    /// What the machine's clock says.
+    static WALL: Cell<Timestamp> = const { Cell::new(Timestamp(0)) };
+}
+
+/// A clock as a process has it that goes on behind `floor`.
+pub(super) fn clock(floor: Timestamp) -> WallClock {
+    WallClock::reading(|| WALL.get(), floor)
+}
+
+/// What such a clock says.
+pub(super) fn now(wall: Timestamp, clock: &WallClock) -> Timestamp {
+    WALL.set(wall);
+    clock.now()
 }
 
 impl Process {
@@ -109,6 +122,27 @@ impl Process {
             .flatten()
             .map(|(label, _)| *label);
         epochs.chain(labels).min().unwrap_or(0)
+    }
+
+    /// All workers are in this epoch, everything sent before has come, and all parts before it are complete.
+    pub(super) fn freeze(&mut self, epoch: u64) -> Result<(), Stop> {
+        for index in 0..self.sites.len() {
+            self.cut_to(index, epoch)?;
+        }
+        for index in 0..self.sites.len() {
+            for from in 0..self.sites.len() {
+                while let Some((label, messages)) = self.channels[from][index].pop_front() {
+                    self.sites[index].worker.receive(label, messages)?;
+                }
+            }
+        }
+        for (site, parts) in self.sites.iter_mut().zip(&mut self.parts) {
+            site.frontier = epoch;
+            while let Some(part) = site.worker.complete(epoch) {
+                parts.push_back(part);
+            }
+        }
+        Ok(())
     }
 
     /// Sends what the worker has for others, with the label of its epoch.
@@ -133,13 +167,14 @@ impl Process {
 }
 
 impl Sim {
-    pub(super) fn now(&self) -> Timestamp {
-        self.wall.max(self.model.time)
+    /// The time of the process.
+    pub(super) fn now(&self, p: &Process) -> Timestamp {
+        now(self.wall, &p.clock)
     }
 
     /// One activation of a worker, as the dataflow's shell would do it.
     pub(super) fn activate(&mut self, p: &mut Process, index: usize) -> Result<(), Stop> {
-        let mut now = self.now();
+        let mut now = self.now(p);
         if self.mutant(Mutant::TimeRunsBack) && self.one_in(8) {
             now = Timestamp(now.as_ms() + 3_000);
         }
@@ -364,10 +399,7 @@ impl Sim {
         );
         add(!p.reads.is_empty(), "reads are under way");
         add(!p.running.is_empty(), "operations run");
-        add(
-            p.read_from.is_some() || !p.feed.is_empty(),
-            "the sink has records before it",
-        );
+        add(p.sinks.have_more(), "a sink has records before it");
         let taken = p.positions.iter().zip(&self.partitions);
         add(
             taken

@@ -1,85 +1,187 @@
-//! A sink that can tell what it has, as file egress can: what comes again after a restart must be what it took before.
+//! The sinks: the real runners with the real file egress, one turn at a time, on the simulated disk.
 
-use crate::disk::Crash;
-use crate::engine::cut::egress_framing;
-use crate::rand::Random;
-use crate::simulation::model::{LoggedRecord, Model};
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 
-/// Where the records went, outside of the application.
-#[derive(Debug, Default)]
-pub(super) struct SimSink {
-    taken: Vec<LoggedRecord>,
-    /// So many are safe from a power cut.
-    safe: usize,
-    /// Where the running process is: all before this one have been delivered by it, or need not be.
-    pub(super) next: usize,
+use bytes::Bytes;
+use crossbeam_channel::Receiver;
+
+use crate::disk::SimDisk;
+use crate::engine::cut::SinkPosition;
+use crate::engine::driver::ToCommit;
+use crate::engine::shared::{EngineError, Phase, Shared};
+use crate::engine::sinks::{EpochEgress, Progress, SinkFeed, SinkRunner};
+use crate::io::egress::{Egress, EgressContext};
+use crate::io::file::FileEgress;
+use crate::log::LogReader;
+use crate::sdk::egress::egress_hash;
+use crate::simulation::Sim;
+use crate::simulation::workload::{OTHERS, RECORDS};
+
+/// The egresses of the workload, each a file.
+pub(super) const EGRESSES: [&str; 2] = [RECORDS.name(), OTHERS.name()];
+
+/// The file of an egress.
+pub(super) fn file_of(egress: &str) -> PathBuf {
+    PathBuf::from(format!("/data/out/{}.jsonl", egress.replace('/', "-")))
 }
 
-impl SimSink {
-    /// The records of one epoch's sections are delivered.
-    pub(super) fn deliver(
-        &mut self,
-        epoch: u64,
-        sections: &[(u32, Vec<u8>)],
-        doubles: bool,
-    ) -> Result<(), String> {
-        for (worker, section) in sections {
-            for (sequence, record) in egress_framing::iter(section).enumerate() {
-                let record = record.ok_or("an egress record is malformed")?;
-                let place = (epoch, *worker, sequence as u32);
-                let record = LoggedRecord {
-                    place,
-                    payload: record.payload.to_vec(),
-                };
-                match self.taken.get(self.next) {
-                    Some(taken) if !doubles => {
-                        if *taken != record {
-                            return Err(format!(
-                                "the sink took {:?} and is given {:?} now",
-                                taken.place, record.place
-                            ));
-                        }
-                    }
-                    _ => self.taken.push(record),
-                }
-                self.next += 1;
+/// One sink of the running process.
+struct Sink {
+    runner: SinkRunner,
+    progress: Progress,
+    feed: Arc<SinkFeed>,
+    ended: bool,
+}
+
+/// The sinks of the running process.
+pub(super) struct Sinks {
+    sinks: Vec<Sink>,
+    accepted: Receiver<ToCommit>,
+}
+
+fn context(egress: &str, position: Option<Bytes>, lineage: u64) -> EgressContext {
+    // Files need no runtime, but contexts have one.
+    static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
+    let runtime = RUNTIME.get_or_init(|| {
+        tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("a runtime without threads can be made")
+    });
+    EgressContext {
+        id: egress.to_owned(),
+        position,
+        lineage,
+        runtime: runtime.handle().clone(),
+        stopping: tokio::sync::watch::channel(false).1,
+    }
+}
+
+impl Sinks {
+    /// Opens the egresses where the log knows them to be; `repeats` lets the log's account lag by an epoch.
+    pub(super) fn open(
+        disk: &SimDisk,
+        log: &LogReader,
+        positions: &[SinkPosition],
+        lineage: u64,
+        repeats: bool,
+    ) -> Result<Self, EngineError> {
+        let (commit, accepted) = crossbeam_channel::unbounded();
+        // Nobody waits within a turn: what fails for a while ends it.
+        let shared = Arc::new(Shared::new(1, 0, 0));
+        shared.enter_phase(Phase::Frozen);
+        let mut sinks = Vec::new();
+        for id in EGRESSES {
+            let known = positions.iter().find(|position| position.egress == id);
+            let spec = serde_json::json!({
+                "id": id, "path": file_of(id), "format": "json",
+                "csv": {"delimiter": ",", "header": null, "columns": []},
+            });
+            let spec = serde_json::from_value(spec).expect("the description of an egress");
+            let mut egress = FileEgress::new(spec, Arc::new(disk.clone()));
+            let position = known.map(|known| known.position.clone());
+            egress.open(&context(id, position, lineage))?;
+            let through = known.map_or(0, |known| known.through_epoch);
+            let from = if repeats { through.max(1) } else { through + 1 };
+            let feed = Arc::new(SinkFeed::reading_from(from));
+            let runner = SinkRunner {
+                id: id.to_owned(),
+                egress: Box::new(egress),
+                feed: feed.clone(),
+                log: log.clone(),
+                commit: commit.clone(),
+                shared: shared.clone(),
+                names: Arc::new(|_| "sim/OutRecord"),
+                settled: Arc::new(AtomicBool::new(false)),
+            };
+            sinks.push(Sink {
+                progress: runner.begin(),
+                runner,
+                feed,
+                ended: false,
+            });
+        }
+        Ok(Self { sinks, accepted })
+    }
+
+    /// A durable epoch's egress, for all of them. With `overflow` this one leaves it to be read from the log.
+    pub(super) fn push(&self, egress: EpochEgress, overflow: Option<usize>) {
+        let egress = Arc::new(egress);
+        for (index, sink) in self.sinks.iter().enumerate() {
+            if overflow == Some(index) {
+                sink.feed.overflow(egress.epoch);
+            }
+            sink.feed.push(&egress);
+        }
+    }
+
+    /// One of them takes what is next; false when it has ended.
+    pub(super) fn turn(&mut self, index: usize, quiet: bool) -> Result<bool, EngineError> {
+        let sink = &mut self.sinks[index % EGRESSES.len()];
+        sink.runner.turn(&mut sink.progress, quiet)
+    }
+
+    /// What they have made safe since this was asked last.
+    pub(super) fn accepted(&self) -> Vec<SinkPosition> {
+        let positions = self
+            .accepted
+            .try_iter()
+            .filter_map(|message| match message {
+                ToCommit::Sink(position) => Some(position),
+                ToCommit::Part(_) | ToCommit::Stop => None,
+            });
+        positions.collect()
+    }
+
+    /// Nothing follows: all of them deliver what is there, and end.
+    pub(super) fn close(&mut self) -> Result<(), EngineError> {
+        for sink in &mut self.sinks {
+            sink.feed.close();
+            while !sink.ended {
+                sink.ended = !sink.runner.turn(&mut sink.progress, false)?;
             }
         }
         Ok(())
     }
 
-    /// Makes what was delivered safe, and says where a restart goes on.
-    pub(super) fn flush(&mut self) -> u64 {
-        self.safe = self.safe.max(self.next);
-        self.next as u64
+    /// Whether one of them still has to take something.
+    pub(super) fn have_more(&self) -> bool {
+        self.sinks.iter().any(|sink| sink.feed.has_more())
     }
+}
 
-    /// The process starts again; the log knows this position.
-    pub(super) fn reopen(&mut self, position: u64) -> Result<(), String> {
-        self.next = position as usize;
-        if self.next > self.safe {
-            Err(format!("position {position} was never safe"))
-        } else {
-            Ok(())
+impl Sim {
+    /// Whether each file holds the beginning of what it must hold; a power cut may have left zeros in it. `whole`: all of it.
+    pub(super) fn check_files(&self, whole: bool) -> Result<(), String> {
+        for egress in EGRESSES {
+            let expected = self.model.files.get(&egress_hash(egress));
+            let expected = expected.map_or(&[][..], Vec::as_slice);
+            check_file(&self.disk, egress, expected, whole)?;
         }
+        Ok(())
     }
+}
 
-    pub(super) fn crash(&mut self, crash: Crash, random: &mut Random) {
-        if crash == Crash::Power {
-            let lost = random.below((self.taken.len() - self.safe) as u64 + 1) as usize;
-            self.taken.truncate(self.taken.len() - lost);
-        }
+fn check_file(disk: &SimDisk, egress: &str, expected: &[u8], whole: bool) -> Result<(), String> {
+    let found = disk.content(&file_of(egress)).unwrap_or_default();
+    if whole && found != expected {
+        let at = found.iter().zip(expected).position(|(a, b)| a != b);
+        return Err(format!(
+            "the file of `{egress}` has {} bytes of {}; they differ from {at:?} on",
+            found.len(),
+            expected.len()
+        ));
     }
-
-    /// Everything that left the application is here, once and in order.
-    pub(super) fn check_end(&self, model: &Model) -> Result<(), String> {
-        if self.taken == model.egress {
-            return Ok(());
-        }
-        Err(format!(
-            "the sink has {} records, and {} left",
-            self.taken.len(),
-            model.egress.len()
-        ))
+    let foreign = found
+        .iter()
+        .enumerate()
+        .find(|(at, byte)| **byte != 0 && expected.get(*at) != Some(byte));
+    match foreign {
+        Some((at, _)) => Err(format!(
+            "the file of `{egress}` shows at byte {at} what is not durable output ({} bytes are)",
+            expected.len()
+        )),
+        None => Ok(()),
     }
 }

@@ -5,16 +5,17 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
-use crate::clock::Timestamp;
+use crate::clock::{Timestamp, WallClock};
 use crate::disk::Crash;
 use crate::engine::apply::catch_up;
 use crate::engine::commit::GroupCommit;
 use crate::engine::cut::EpochBody;
 use crate::engine::envelope::Envelope;
 use crate::engine::worker::{Worker, WorkerSetup};
-use crate::log::{EpochLog, Filling, LogError, OpenOptions};
-use crate::simulation::process::{Process, Site};
-use crate::simulation::workload::{RECORDS, world};
+use crate::log::{EpochLog, LogError, OpenOptions};
+use crate::simulation::process::{Process, Site, clock, now};
+use crate::simulation::sink::{EGRESSES, Sinks};
+use crate::simulation::workload::world;
 use crate::simulation::{Mutant, Sim, Stop};
 use crate::state::{StateReader, StateStore};
 
@@ -26,8 +27,8 @@ impl Sim {
         self.trace.note(format_args!("down: {crash:?}"));
         self.restarts += 1;
         self.disk = self.disk.crash(crash);
-        self.store.crash().map_err(|error| error.to_string())?;
-        self.sink.crash(crash, &mut self.random);
+        self.check_files(false)?;
+        self.store.crash(crash).map_err(|error| error.to_string())?;
         self.clients.disconnect();
         // The clock of another start may be behind.
         if self.one_in(2) {
@@ -72,7 +73,7 @@ impl Sim {
             segment_bytes: self.shape.segment_bytes,
             first_segment_bytes: 8 << 10,
             background: false,
-            filling: Filling::Always,
+            filling: self.shape.filling,
             ..OpenOptions::new(LINEAGE)
         };
         let mut last: Option<Vec<u8>> = None;
@@ -144,10 +145,11 @@ impl Sim {
             )));
         }
         self.model.dropped.retain(|(epoch, _)| *epoch <= last_epoch);
-        let now = self.now();
+        let clock = clock(body.as_ref().map_or(Timestamp(0), |body| body.time));
+        let now = now(self.wall, &clock);
         let workers_list = self.workers(workers, last_epoch, body.as_ref(), now)?;
         self.workers_then = workers;
-        self.begin(log, workers_list, last_epoch, body.as_ref())
+        self.begin(log, workers_list, last_epoch, body.as_ref(), clock)
     }
 
     /// The workers, with all that was carried before any of them works.
@@ -207,6 +209,7 @@ impl Sim {
         workers: Vec<Worker>,
         last_epoch: u64,
         body: Option<&EpochBody<'_>>,
+        clock: WallClock,
     ) -> Result<Process, Stop> {
         let groups = self.registry.key_groups;
         let count = workers.len();
@@ -218,15 +221,24 @@ impl Sim {
             positions.push(position.unwrap_or(0));
         }
         let sinks = body.map(|body| body.sinks.clone()).unwrap_or_default();
-        let sink = sinks.first();
-        let position = sink.and_then(|sink| {
-            sink.position
-                .first_chunk()
-                .map(|position| u64::from_le_bytes(*position))
-        });
-        self.sink.reopen(position.unwrap_or(0))?;
-        let through = sink.map_or(0, |sink| sink.through_epoch);
         let (reader, retention) = (log.reader(), log.retention());
+        let repeats = self.mutant(Mutant::SinkDoubles);
+        let running = match Sinks::open(&self.disk, &reader, &sinks, LINEAGE, repeats) {
+            Ok(running) => running,
+            Err(_) if self.disk.is_down() || self.faulty => {
+                self.disk.set_capacity(None);
+                return Err(Stop::Down(Crash::Process));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(stopped_at) = self.stopped_at.take() {
+            let known = sinks.iter().filter(|sink| sink.through_epoch >= stopped_at);
+            if known.count() < EGRESSES.len() {
+                return Err(Stop::Violation(format!(
+                    "a clean stop delivered all of epoch {stopped_at}, and the log has {sinks:?}"
+                )));
+            }
+        }
         self.clients.check(&self.model)?;
         for (partition, number) in std::mem::take(&mut *self.acked.lock().unwrap()) {
             self.check_ack(partition, number)?;
@@ -242,7 +254,7 @@ impl Sim {
             applied: last_epoch,
             applying: None,
             parts: (0..count).map(|_| VecDeque::new()).collect(),
-            commit: GroupCommit::new(log, count, &[RECORDS.name().to_owned()], sinks),
+            commit: GroupCommit::new(log, count, &EGRESSES.map(str::to_owned), sinks),
             writing: None,
             written: None,
             log: reader,
@@ -252,10 +264,9 @@ impl Sim {
             running: Vec::new(),
             positions,
             acked: self.acked.clone(),
-            feed: VecDeque::new(),
-            read_from: (through < last_epoch).then_some(through + 1),
+            sinks: running,
             out: last_epoch,
-            delivered: last_epoch,
+            clock,
         };
         for index in 0..count {
             Self::end(&mut process, index);

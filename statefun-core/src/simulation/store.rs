@@ -1,8 +1,10 @@
-//! A state store on a simulated machine: what it applied stays; an apply takes effect as a whole, at some moment before it
-//! returns, also between two reads; and the machine may go down before or after that moment.
+//! A state store on a simulated machine: an apply takes effect as a whole, at some moment before it returns, also between two
+//! reads. It is safe when it has returned: until then a power cut takes it back, rows and marker together, also when it
+//! has been seen.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::disk::Crash;
 use crate::rand::Random;
 use crate::state::memory::MemoryStore;
 use crate::state::{Row, RowChange, StateError, StateReader, StateStore};
@@ -22,12 +24,14 @@ struct Inner {
     linger: bool,
     /// The machine goes down at the next apply: before it took effect, or after.
     crash: Option<bool>,
+    /// What there was before an apply that is seen and has not returned.
+    before: Option<MemoryStore>,
 }
 
 /// See the module's page.
 #[derive(Debug)]
 pub(super) struct SimStore {
-    rows: MemoryStore,
+    rows: Mutex<MemoryStore>,
     inner: Mutex<Inner>,
 }
 
@@ -38,15 +42,20 @@ impl SimStore {
             under_way: None,
             linger: false,
             crash: None,
+            before: None,
         };
         Self {
-            rows: MemoryStore::default(),
+            rows: Mutex::default(),
             inner: Mutex::new(inner),
         }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn rows(&self) -> MutexGuard<'_, MemoryStore> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets the next apply return before it is in effect, as a thread's that is still at it.
@@ -62,16 +71,24 @@ impl SimStore {
     /// The apply under way has returned.
     pub(super) fn settle(&self) -> Result<(), StateError> {
         let under_way = self.inner().under_way.take();
-        under_way.map_or(Ok(()), |under_way| self.take_effect(under_way))
+        under_way.map_or(Ok(()), |under_way| self.take_effect(under_way))?;
+        self.inner().before = None;
+        Ok(())
     }
 
     /// The machine went down: the apply under way is in effect, or never was.
-    pub(super) fn crash(&self) -> Result<(), StateError> {
+    pub(super) fn crash(&self, crash: Crash) -> Result<(), StateError> {
         let mut inner = self.inner();
         inner.linger = false;
         inner.crash = None;
         if inner.random.below(2) == 0 {
             inner.under_way = None;
+            let before = inner.before.take();
+            if crash == Crash::Power
+                && let Some(before) = before
+            {
+                *self.rows() = before;
+            }
         }
         drop(inner);
         self.settle()
@@ -82,7 +99,9 @@ impl SimStore {
             .changes
             .iter()
             .map(|(key, value)| (&key[..], value.as_deref()));
-        self.rows.apply(under_way.epoch, &mut changes)
+        let rows = self.rows();
+        self.inner().before = Some(rows.clone());
+        rows.apply(under_way.epoch, &mut changes)
     }
 
     /// Somebody reads: meanwhile the apply under way may take effect.
@@ -96,19 +115,19 @@ impl SimStore {
 
     /// All rows.
     pub(super) fn all(&self) -> Result<Vec<Row>, StateError> {
-        self.rows.scan(&[], &[], usize::MAX)
+        self.rows().scan(&[], &[], usize::MAX)
     }
 }
 
 impl StateReader for SimStore {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
         self.read()?;
-        self.rows.get(key)
+        self.rows().get(key)
     }
 
     fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<Row>, StateError> {
         self.read()?;
-        self.rows.scan(start, end, limit)
+        self.rows().scan(start, end, limit)
     }
 }
 
@@ -143,13 +162,13 @@ impl StateStore for SimStore {
         drop(inner);
         self.take_effect(under_way)?;
         if crash == Some(true) {
-            Err(StateError::Store(DOWN.to_owned()))
-        } else {
-            Ok(())
+            return Err(StateError::Store(DOWN.to_owned()));
         }
+        self.inner().before = None;
+        Ok(())
     }
 
     fn applied_epoch(&self) -> Result<u64, StateError> {
-        self.rows.applied_epoch()
+        self.rows().applied_epoch()
     }
 }

@@ -66,7 +66,7 @@ fn one_seed_gives_one_course_of_events() {
 
 /// A fault of the harness must be found within so many seeds.
 fn is_found(mutant: Mutant) {
-    let found = (0..100).find_map(|seed| run(seed, Some(mutant)).err());
+    let found = (0..300).find_map(|seed| run(seed, Some(mutant)).err());
     let problem = found.unwrap_or_else(|| panic!("nobody noticed {mutant:?}"));
     println!("{mutant:?}: {}", problem.lines().next().unwrap_or_default());
 }
@@ -91,6 +91,7 @@ mutants! {
     notices_a_row_that_is_not_applied: ApplyLosesRow;
     notices_time_that_runs_back: TimeRunsBack;
     notices_a_sink_that_doubles: SinkDoubles;
+    notices_a_log_that_goes_too_early: LogGoesTooEarly;
     notices_a_label_that_is_too_late: LabelTooLate;
     notices_a_look_at_expired_rows_that_is_never_too_old: TimelessLook;
 }

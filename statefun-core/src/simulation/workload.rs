@@ -82,6 +82,7 @@ pub(super) enum TimerState {
 }
 
 pub(super) const RECORDS: EgressId<OutRecord> = EgressId::new("sim/records");
+pub(super) const OTHERS: EgressId<OutRecord> = EgressId::new("sim/others");
 pub(super) const FADING_MS: u64 = 2_000;
 pub(super) const ENTRY_MS: u64 = 3_000;
 
@@ -151,7 +152,7 @@ macro_rules! node {
         #[stateful_function(
             accepts(Token, AsyncResult<OpMeta, i64>),
             sends(Node, Narrow),
-            egress(RECORDS),
+            egress(RECORDS, OTHERS),
             $($setting)*
         )]
         pub(super) struct $name {
@@ -369,7 +370,8 @@ macro_rules! node {
                 for index in 0..plan.records {
                     *self.records += 1;
                     let from = ctx.address().to_string();
-                    ctx.egress(RECORDS, &OutRecord { id, index, from, seq: *self.records });
+                    let egress = if plan::drawn(id, 36, 3) { OTHERS } else { RECORDS };
+                    ctx.egress(egress, &OutRecord { id, index, from, seq: *self.records });
                 }
                 if let Some(operation) = plan.operation {
                     let attempt = world(|world| world.attempt);

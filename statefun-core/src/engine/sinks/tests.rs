@@ -117,6 +117,18 @@ fn an_epoch_that_was_read_from_the_log_already_is_not_delivered_again() {
 }
 
 #[test]
+fn an_epoch_that_was_read_from_the_log_already_is_not_read_again() {
+    let (mut sink, first) = run();
+    sink.feed.overflow(1);
+    sink.feed.push(&first);
+    sink.feed.push(&append(&mut sink.log, 2, ID));
+    assert_eq!(sink.told.recv_timeout(PATIENCE).unwrap(), (2, 1));
+    sink.feed.close();
+    sink.thread.join().unwrap();
+    assert!(sink.told.try_recv().is_err());
+}
+
+#[test]
 fn a_sink_that_gets_nothing_says_that_it_is_past_it() {
     let (mut sink, _) = run();
     for epoch in 2..9 {
