@@ -180,6 +180,23 @@ impl Running {
             .unwrap_or_else(|error| panic!("{error} in {}", answer.text()))
     }
 
+    /// Asks once, of an address that may be waiting for something else: none when it does not answer soon.
+    pub(crate) fn ask<T: DeserializeOwned>(
+        &mut self,
+        ingress: &str,
+        path: &str,
+        body: &str,
+    ) -> Option<T> {
+        let path = format!("{path}?wait=2s");
+        let answer = self.post(ingress, &path, None, body).ok()?;
+        if matches!(answer.status, 429 | 503 | 504) {
+            return None;
+        }
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let read = serde_json::from_slice(&answer.body);
+        Some(read.unwrap_or_else(|error| panic!("{error} in {}", answer.text())))
+    }
+
     /// Sends a message under a key of its own, again and again while there is too much under way or the machine too busy.
     fn insist(&mut self, ingress: &str, path: &str, body: &str) -> Answer {
         let key = format!("{:016x}", Random::from_system().next_u64());
