@@ -4,22 +4,7 @@ use std::path::PathBuf;
 
 use statefun_core::rand::Random;
 
-use crate::support::{App, Running, assert_says};
-
-const MODULE: &str = "\
-kind: io.statefun.http.v1/ingress
-spec:
-  id: load/puts
-  address: 127.0.0.1:0
-  path: /put/{id}
-  valueType: load/Put
-  targets: [load/counter]
----
-kind: io.statefun.file.v1/egress
-spec:
-  id: load/lines
-  path: lines.jsonl
-";
+use crate::support::{App, PUTS_AND_LINES as MODULE, Running, assert_says};
 
 const SECTOR: usize = 512;
 const HEADER: usize = 72;

@@ -1,21 +1,6 @@
 //! A second process on a data directory.
 
-use crate::support::{App, assert_says};
-
-const MODULE: &str = "\
-kind: io.statefun.http.v1/ingress
-spec:
-  id: load/puts
-  address: 127.0.0.1:0
-  path: /put/{id}
-  valueType: load/Put
-  targets: [load/counter]
----
-kind: io.statefun.file.v1/egress
-spec:
-  id: load/lines
-  path: lines.jsonl
-";
+use crate::support::{App, PUTS_AND_LINES as MODULE, assert_says};
 
 #[test]
 fn a_second_process_is_refused_and_the_first_goes_on() {

@@ -13,6 +13,22 @@ use statefun_core::rand::Random;
 use statefun_tests::kill::client::{Answer, Client};
 use statefun_tests::kill::process::{Addresses, PATIENCE, Process, Start};
 
+/// The wiring of the application `load`: numbers come in, and lines go out.
+pub(crate) const PUTS_AND_LINES: &str = "\
+kind: io.statefun.http.v1/ingress
+spec:
+  id: load/puts
+  address: 127.0.0.1:0
+  path: /put/{id}
+  valueType: load/Put
+  targets: [load/counter]
+---
+kind: io.statefun.file.v1/egress
+spec:
+  id: load/lines
+  path: lines.jsonl
+";
+
 /// Longer than anything takes that is not waited for by looking.
 const ADMIN_PATIENCE: Duration = Duration::from_mins(1);
 
