@@ -301,7 +301,9 @@ fn connector(
                 .map(|egress| dead_letters.letters_to(egress.as_str()));
             Connector::Egress(Box::new(Webhook::new(spec, functions, letters)))
         }
-        Spec::FileIngress(spec) => Connector::Ingress(Box::new(FileIngress::new(spec))),
+        Spec::FileIngress(spec) => {
+            Connector::Ingress(Box::new(FileIngress::new(spec, disk.clone())))
+        }
         Spec::FileEgress(spec) => Connector::Egress(Box::new(FileEgress::new(spec, disk.clone()))),
         Spec::StdioIngress(spec) => Connector::Ingress(Box::new(StdioIngress::new(spec))),
         Spec::StdioEgress(spec) => {

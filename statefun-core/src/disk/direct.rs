@@ -166,6 +166,10 @@ impl DiskFile for DirectFile {
         self.ordinary.len()
     }
 
+    fn metadata(&self) -> io::Result<super::Metadata> {
+        self.ordinary.metadata()
+    }
+
     fn set_len(&self, bytes: u64) -> io::Result<()> {
         self.ordinary.set_len(bytes)
     }

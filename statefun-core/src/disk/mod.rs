@@ -1,4 +1,4 @@
-//! The only door to files for the epoch log, the catalog and file egress.
+//! The only door to files for the epoch log, the catalog, file ingress and file egress.
 //!
 //! Everything above it names files through [`Disk`] and [`DiskFile`], so that the same code runs on a real file system
 //! ([`RealDisk`]) and on the simulated one that loses unsynced writes and tears sectors
@@ -40,6 +40,42 @@ pub enum OpenMode {
     CreateNew,
 }
 
+/// What a name stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metadata {
+    /// What it is.
+    pub kind: FileKind,
+    /// The device that it is on; the number may be another one after a restart of the machine.
+    pub device: u64,
+    /// Its number there, which stays when it gets another name. Another file may get it when it is gone.
+    pub inode: u64,
+    /// Its length in bytes.
+    pub bytes: u64,
+}
+
+impl Metadata {
+    /// Whether both are of the same file.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.device == other.device && self.inode == other.inode
+    }
+
+    /// Whether it is an ordinary file, which can be read again.
+    pub fn is_file(&self) -> bool {
+        self.kind == FileKind::File
+    }
+}
+
+/// What a name can stand for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileKind {
+    /// An ordinary file.
+    File,
+    /// A directory.
+    Directory,
+    /// A pipe, a device, or in a listing a link.
+    Other,
+}
+
 /// A file system, or what plays its part.
 ///
 /// Errors are those of the operating system; they do not name the path, callers add it.
@@ -64,6 +100,12 @@ pub trait Disk: Send + Sync + fmt::Debug {
 
     /// The names of the files in a directory, sorted; directories are left out.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
+
+    /// As [`Disk::list`], with what is known of each file: of a link, not of what it leads to. In no order.
+    fn entries(&self, dir: &Path) -> io::Result<Vec<(String, Metadata)>>;
+
+    /// What a path leads to, found without opening it, since that alone might wait for the writer of a pipe.
+    fn metadata(&self, path: &Path) -> io::Result<Metadata>;
 
     /// Whether a file or directory of that name exists.
     fn exists(&self, path: &Path) -> io::Result<bool>;
@@ -92,6 +134,9 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
 
     /// The file's length in bytes.
     fn len(&self) -> io::Result<u64>;
+
+    /// What is known of the file.
+    fn metadata(&self) -> io::Result<Metadata>;
 
     /// Cuts the file, or extends it with zeros that take no space yet.
     fn set_len(&self, bytes: u64) -> io::Result<()>;

@@ -2,12 +2,12 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, IoSlice, Seek, SeekFrom, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::direct::DirectFile;
-use super::{Disk, DiskFile, DiskLock, OpenMode};
+use super::{Disk, DiskFile, DiskLock, FileKind, Metadata, OpenMode};
 
 /// The file system of the operating system.
 #[derive(Debug, Clone, Copy, Default)]
@@ -70,6 +70,27 @@ impl Disk for RealDisk {
         Ok(names)
     }
 
+    fn entries(&self, dir: &Path) -> io::Result<Vec<(String, Metadata)>> {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            // Names change while they are looked at, and those that are not UTF-8 are never ours.
+            let Ok(found) = entry.metadata() else {
+                continue;
+            };
+            if !found.is_dir()
+                && let Ok(name) = entry.file_name().into_string()
+            {
+                entries.push((name, metadata(&found)));
+            }
+        }
+        Ok(entries)
+    }
+
+    fn metadata(&self, path: &Path) -> io::Result<Metadata> {
+        Ok(metadata(&fs::metadata(path)?))
+    }
+
     fn exists(&self, path: &Path) -> io::Result<bool> {
         path.try_exists()
     }
@@ -110,6 +131,21 @@ impl Disk for RealDisk {
             }
             Err(TryLockError::Error(error)) => Err(error),
         }
+    }
+}
+
+/// What the operating system says of a file.
+fn metadata(found: &fs::Metadata) -> Metadata {
+    let kind = match found {
+        found if found.is_file() => FileKind::File,
+        found if found.is_dir() => FileKind::Directory,
+        _ => FileKind::Other,
+    };
+    Metadata {
+        kind,
+        device: found.dev(),
+        inode: found.ino(),
+        bytes: found.len(),
     }
 }
 
@@ -186,6 +222,10 @@ impl DiskFile for RealFile {
 
     fn len(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
+    }
+
+    fn metadata(&self) -> io::Result<Metadata> {
+        Ok(metadata(&self.file.metadata()?))
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
@@ -283,6 +323,36 @@ mod tests {
         // A file where a directory should be is an error, not a loop.
         RealDisk.open(&a, OpenMode::Create).unwrap();
         assert!(RealDisk.create_dir_all(&a.join("d")).is_err());
+    }
+
+    #[test]
+    fn a_file_is_known_under_each_name() {
+        let root = tempfile::tempdir().unwrap();
+        let (a, b, link) = (
+            root.path().join("a"),
+            root.path().join("b"),
+            root.path().join("link"),
+        );
+        let file = RealDisk.open(&a, OpenMode::Create).unwrap();
+        file.write_at(b"xyz", 0).unwrap();
+        RealDisk.rename(&a, &b).unwrap();
+        std::os::unix::fs::symlink(&b, &link).unwrap();
+        fs::create_dir(&a).unwrap();
+        let known = file.metadata().unwrap();
+        assert_eq!((known.kind, known.bytes), (FileKind::File, 3));
+        assert!(known.is_same(&RealDisk.metadata(&b).unwrap()));
+        // A path leads through a link, a listing shows it.
+        assert!(known.is_same(&RealDisk.metadata(&link).unwrap()));
+        assert_eq!(RealDisk.metadata(&a).unwrap().kind, FileKind::Directory);
+        let missing = RealDisk.metadata(&root.path().join("c")).unwrap_err();
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+        let mut entries = RealDisk.entries(root.path()).unwrap();
+        entries.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        assert_eq!(entries[0], ("b".to_owned(), known));
+        assert_eq!(
+            (entries.len(), entries[1].0.as_str(), entries[1].1.kind),
+            (2, "link", FileKind::Other)
+        );
     }
 
     #[test]

@@ -34,6 +34,7 @@ pub(crate) struct RowFeed {
     waiting: Mutex<Waiting>,
     ready: Condvar,
     workers: Vec<Sender<ToWorker>>,
+    room_bytes: usize,
 }
 
 #[derive(Default)]
@@ -49,7 +50,15 @@ impl RowFeed {
             waiting: Mutex::default(),
             ready: Condvar::new(),
             workers,
+            room_bytes: FEED_BYTES,
         }
+    }
+
+    /// With another bound for the buffers that wait.
+    #[cfg(test)]
+    pub(crate) fn with_room(mut self, bytes: usize) -> Self {
+        self.room_bytes = bytes;
+        self
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -59,7 +68,7 @@ impl RowFeed {
     /// Hands over the parts of a durable epoch.
     pub(crate) fn push(&self, epoch: u64, parts: Vec<EpochPart>) {
         let mut waiting = self.waiting();
-        if waiting.bytes > FEED_BYTES {
+        if waiting.bytes > self.room_bytes {
             drop(waiting);
             return self.recycle(parts);
         }
@@ -127,7 +136,7 @@ impl Handover {
         self.slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_busy(&self) -> bool {
+    pub(crate) fn is_busy(&self) -> bool {
         self.slot().busy
     }
 
@@ -209,10 +218,7 @@ impl Gatherer {
         let mut since_news = Stopwatch::start();
         let mut patience = Duration::ZERO;
         loop {
-            // Changes wait in the window, and when that is full, in the log.
-            let may_wait = self.store.is_crowded() || self.handover.is_busy();
-            let is_full = may_wait && self.window.bytes() > self.window_bytes;
-            let news = if is_full {
+            let news = if self.is_full() {
                 crate::clock::pause(LOOK_EVERY);
                 false
             } else {
@@ -228,31 +234,13 @@ impl Gatherer {
                 since_news = Stopwatch::start();
             }
             let idle = since_news.elapsed() > APPLY_WHEN_IDLE;
-            let due = self.window.bytes() > self.window_bytes
-                || self.window.log_bytes() as u64 > self.max_log_bytes / 2
-                || since_empty.elapsed() > self.apply_after
-                || idle
-                || self.shared.apply_soon.load(Ordering::Relaxed);
-            if due
-                && self.window.last().is_some()
-                && !self.handover.is_busy()
-                && !self.store.is_crowded()
-            {
-                self.shared.apply_soon.store(false, Ordering::Relaxed);
-                let window = std::mem::replace(&mut self.window, Window::new());
-                self.window = self.handover.give(window);
-            }
+            self.hand_over(idle || since_empty.elapsed() > self.apply_after);
             if idle && self.window.last().is_none() {
                 self.window = Window::new();
                 self.handover.trim();
             }
+            self.let_go();
             let applied = self.shared.applied.load(Ordering::Acquire);
-            self.retention
-                .release_through(applied.min(self.accepted.load(Ordering::Acquire)));
-            self.shared.set_hold(
-                Hold::LogFull,
-                self.retention.retained_bytes() > self.max_log_bytes,
-            );
             // While there is more, it is taken at once; idle, the committer calls when memory waits.
             patience = match (news, idle && self.gathered == applied) {
                 (true, _) => Duration::ZERO,
@@ -262,8 +250,44 @@ impl Gatherer {
         }
     }
 
+    /// Whether the window takes no more for now: changes wait there, and when it is full, in the log.
+    pub(crate) fn is_full(&self) -> bool {
+        let may_wait = self.store.is_crowded() || self.handover.is_busy();
+        may_wait && self.window.bytes() > self.window_bytes
+    }
+
+    /// Gives what was gathered to the applier, when that can take it and it is time: there is much of it, or somebody
+    /// waits for it, or it has `waited` long enough.
+    pub(crate) fn hand_over(&mut self, waited: bool) {
+        let due = waited
+            || self.window.bytes() > self.window_bytes
+            || self.window.log_bytes() as u64 > self.max_log_bytes / 2
+            || self.shared.apply_soon.load(Ordering::Relaxed);
+        if due
+            && self.window.last().is_some()
+            && !self.handover.is_busy()
+            && !self.store.is_crowded()
+        {
+            self.shared.apply_soon.store(false, Ordering::Relaxed);
+            let window = std::mem::replace(&mut self.window, Window::new());
+            self.window = self.handover.give(window);
+        }
+    }
+
+    /// Lets the log go behind what the store has and all sinks have accepted; while it is too long all the same, nothing is
+    /// taken in.
+    pub(crate) fn let_go(&self) {
+        let applied = self.shared.applied.load(Ordering::Acquire);
+        self.retention
+            .release_through(applied.min(self.accepted.load(Ordering::Acquire)));
+        self.shared.set_hold(
+            Hold::LogFull,
+            self.retention.retained_bytes() > self.max_log_bytes,
+        );
+    }
+
     /// Takes the next durable epochs into the window; false when there is none.
-    fn gather(&mut self, patience: Duration) -> Result<bool, EngineError> {
+    pub(crate) fn gather(&mut self, patience: Duration) -> Result<bool, EngineError> {
         let Some((epoch, parts)) = self.feed.next(patience) else {
             // When the feed was full, the last epochs may be in the log alone.
             return self.read(self.shared.durable.load(Ordering::Acquire));
@@ -346,34 +370,51 @@ impl Applier {
 
     fn apply_all(&mut self) -> Result<(), EngineError> {
         loop {
-            if self.window.is_none() {
-                self.window = self.handover.take(CHECK_EVERY);
-            }
+            self.take(CHECK_EVERY);
             if self.shared.phase() == Phase::Stopped {
                 return Ok(());
             }
-            if let Err(error) = self.store.check().and_then(|()| self.apply()) {
-                self.mend(error)?;
-            } else if std::mem::take(&mut self.mending.holds) {
-                tracing::info!("the state store takes changes again");
-                self.shared.set_hold(Hold::StoreNoSpace, false);
+            match self.apply() {
+                Ok(Some(last)) => self.applied(last),
+                Ok(None) => {}
+                Err(error) => {
+                    let pause = self.mend(error)?;
+                    let watch = Stopwatch::start();
+                    while watch.elapsed() < pause && self.shared.phase() != Phase::Stopped {
+                        crate::clock::pause(LOOK_EVERY);
+                    }
+                    self.mending.pause = Some(((pause * 2).min(LONGEST_PAUSE), Stopwatch::start()));
+                }
             }
         }
     }
 
-    fn apply(&mut self) -> Result<(), StateError> {
-        let Some(window) = &mut self.window else {
-            return Ok(());
-        };
-        reached(Step::Applying);
-        if let Some(last) = window.apply(&*self.store)? {
-            self.applied(last);
+    /// Takes the next window, unless it has one; waits for it for a while.
+    pub(crate) fn take(&mut self, patience: Duration) {
+        if self.window.is_none() {
+            self.window = self.handover.take(patience);
         }
-        Ok(())
+    }
+
+    /// Gives the window that was taken to the store; returns its last epoch.
+    pub(crate) fn apply(&mut self) -> Result<Option<u64>, StateError> {
+        self.store.check()?;
+        let last = match &mut self.window {
+            Some(window) => {
+                reached(Step::Applying);
+                window.apply(&*self.store)?
+            }
+            None => None,
+        };
+        if std::mem::take(&mut self.mending.holds) {
+            tracing::info!("the state store takes changes again");
+            self.shared.set_hold(Hold::StoreNoSpace, false);
+        }
+        Ok(last)
     }
 
     /// The store has what the window held.
-    fn applied(&mut self, epoch: u64) {
+    pub(crate) fn applied(&mut self, epoch: u64) {
         reached(Step::Applied);
         self.shared.applied.store(epoch, Ordering::Release);
         self.shared.wake_all();
@@ -384,9 +425,9 @@ impl Applier {
     }
 
     /// The store met a full disk: nothing is taken in until it goes on. It is opened again, which gives back the space of what
-    /// it had begun, and after a while the same is tried again. Any other failure ends the engine; but where the store
-    /// cannot tell which it was, it may have been that.
-    fn mend(&mut self, error: StateError) -> Result<(), EngineError> {
+    /// it had begun, and after a while, which is returned, the same is tried again. Any other failure ends the engine; but
+    /// where the store cannot tell which it was, it may have been that.
+    pub(crate) fn mend(&mut self, error: StateError) -> Result<Duration, EngineError> {
         if !matches!(error, StateError::NoSpace { .. }) {
             self.mending.strikes += 1;
             if self.store.check().is_ok() || self.mending.strikes > STRIKES {
@@ -407,16 +448,10 @@ impl Applier {
         {
             self.applied(applied);
         }
-        let pause = match self.mending.pause {
+        Ok(match self.mending.pause {
             Some((pause, since)) if since.elapsed() < FORGET_AFTER => pause,
             _ => FIRST_PAUSE,
-        };
-        let watch = Stopwatch::start();
-        while watch.elapsed() < pause && self.shared.phase() != Phase::Stopped {
-            crate::clock::pause(LOOK_EVERY);
-        }
-        self.mending.pause = Some(((pause * 2).min(LONGEST_PAUSE), Stopwatch::start()));
-        Ok(())
+        })
     }
 }
 
@@ -434,147 +469,4 @@ fn yield_to_workers() {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock::Timestamp;
-    use crate::disk::SimDisk;
-    use crate::engine::cut::{body_slices, encode_head};
-    use crate::engine::rows::framing;
-    use crate::log::{EpochLog, OpenOptions};
-    use crate::state::StateReader;
-    use crate::state::memory::MemoryStore;
-
-    /// An epoch that changes a row of its own and one that all change.
-    fn part(epoch: u64, capacity: usize) -> EpochPart {
-        let mut part = EpochPart {
-            epoch,
-            rows: Vec::with_capacity(capacity),
-            ..EpochPart::default()
-        };
-        let value = epoch.to_le_bytes();
-        framing::push(&mut part.rows, &[b' ', epoch as u8], Some(&value));
-        framing::push(&mut part.rows, &[b' ', 0], Some(&value));
-        part
-    }
-
-    struct Site {
-        log: EpochLog,
-        gatherer: Gatherer,
-        store: Arc<MemoryStore>,
-        recycled: crossbeam_channel::Receiver<ToWorker>,
-    }
-
-    impl Site {
-        fn new() -> Self {
-            let disk = SimDisk::new(1);
-            let options = OpenOptions {
-                background: false,
-                ..OpenOptions::new(1)
-            };
-            let mut see = |_: crate::log::RecordView<'_>| Ok::<(), std::convert::Infallible>(());
-            let log = EpochLog::open(Arc::new(disk), "/log", &options, &mut see)
-                .unwrap()
-                .log;
-            let (worker, recycled) = crossbeam_channel::unbounded();
-            let store = Arc::new(MemoryStore::default());
-            let gatherer = Gatherer {
-                feed: Arc::new(RowFeed::new(vec![worker])),
-                handover: Arc::default(),
-                store: store.clone(),
-                log: log.reader(),
-                retention: log.retention(),
-                shared: Arc::new(Shared::new(1, 0, 0)),
-                accepted: Arc::default(),
-                window: Window::new(),
-                gathered: 0,
-                window_bytes: 1 << 20,
-                apply_after: Duration::from_secs(1),
-                max_log_bytes: 1 << 30,
-            };
-            Self {
-                log,
-                gatherer,
-                store,
-                recycled,
-            }
-        }
-
-        /// What the committer does with an epoch.
-        fn commit(&mut self, epoch: u64, capacity: usize) {
-            let parts = vec![part(epoch, capacity)];
-            let mut head = Vec::new();
-            encode_head(&mut head, Timestamp(1), &[], &parts);
-            self.log.append(epoch, &body_slices(&head, &parts)).unwrap();
-            self.gatherer.shared.durable.store(epoch, Ordering::SeqCst);
-            self.gatherer.feed.push(epoch, parts);
-        }
-
-        fn gather(&mut self) {
-            while self.gatherer.gather(Duration::ZERO).unwrap() {}
-        }
-    }
-
-    #[test]
-    fn epochs_that_the_feed_has_no_room_for_are_read_from_the_log_in_their_place() {
-        let mut site = Site::new();
-        // The first fills the feed; the next three go to the log alone.
-        site.commit(1, FEED_BYTES + 1);
-        for epoch in 2..5 {
-            site.commit(epoch, 0);
-        }
-        assert_eq!(site.recycled.len(), 3);
-        assert!(site.gatherer.gather(Duration::ZERO).unwrap());
-        assert_eq!(site.gatherer.gathered, 1);
-        // There is room again: this one comes by the feed, ahead of those that it must follow.
-        site.commit(5, 0);
-        site.gather();
-        assert_eq!(site.gatherer.gathered, 5);
-        // The last ones are in the log alone, and nothing behind them calls.
-        site.commit(6, FEED_BYTES + 1);
-        site.commit(7, 0);
-        site.gather();
-        assert_eq!((site.gatherer.gathered, site.recycled.len()), (7, 7));
-
-        let last = site.gatherer.window.apply(&*site.store).unwrap();
-        assert_eq!(last, Some(7));
-        for epoch in 1..8u64 {
-            let row = site.store.get(&[b' ', epoch as u8]).unwrap();
-            assert_eq!(row.as_deref(), Some(&epoch.to_le_bytes()[..]));
-        }
-        let newest = site.store.get(b" \0").unwrap();
-        assert_eq!(newest.as_deref(), Some(&7u64.to_le_bytes()[..]));
-    }
-
-    #[test]
-    fn an_epoch_that_was_read_from_the_log_counts_once() {
-        let mut site = Site::new();
-        site.commit(1, 0);
-        site.commit(2, 0);
-        // As when the gatherer looks between an epoch's becoming durable and its coming by the feed.
-        site.gatherer.read(2).unwrap();
-        assert_eq!(site.gatherer.gathered, 2);
-        let bytes = site.gatherer.window.log_bytes();
-        site.gather();
-        assert_eq!(site.gatherer.window.log_bytes(), bytes);
-        assert_eq!(site.recycled.len(), 2);
-    }
-
-    #[test]
-    fn windows_change_hands_one_at_a_time() {
-        let handover = Handover::default();
-        assert!(!handover.is_busy());
-        assert!(handover.take(Duration::ZERO).is_none());
-        let mut full = Window::new();
-        full.add_parts(1, &[part(1, 0)]).unwrap();
-        assert!(handover.give(full).last().is_none());
-        assert!(handover.is_busy());
-        let mut taken = handover.take(Duration::ZERO).unwrap();
-        assert_eq!(taken.last(), Some(1));
-        assert!(handover.is_busy());
-        taken.clear();
-        handover.done(taken);
-        assert!(!handover.is_busy());
-        handover.wake();
-        assert!(handover.take(Duration::from_mins(1)).is_none());
-    }
-}
+mod tests;

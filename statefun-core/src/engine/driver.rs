@@ -7,6 +7,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::clock::{Stopwatch, Timestamp, WallClock};
+use crate::engine::admission::Admission;
 use crate::engine::cut::EpochPart;
 use crate::engine::shared::{Phase, Shared};
 use crate::engine::sweep::{Look, Looked};
@@ -25,12 +26,6 @@ const RUN_BUDGET: usize = 1024;
 const CUT_BUDGET: usize = 1024;
 /// Records taken from the sources at a time.
 const POLL_RECORDS: usize = 256;
-/// Runnable messages on a worker above which it takes nothing in.
-const ADMIT_OWN: usize = 1024;
-/// Runnable messages on any worker above which no worker takes anything in.
-const ADMIT_ANY: usize = 4096;
-/// A worker that is above these limits takes one record for so many messages that it has run.
-const TRICKLE: usize = 16;
 const TIMER_BUDGET: usize = 1024;
 /// Messages run between two looks at the clock.
 const SLICE: usize = 128;
@@ -97,6 +92,7 @@ pub(crate) struct Driver {
     sources: Vec<ActiveSource>,
     clock: Arc<WallClock>,
     records: Vec<Record>,
+    admission: Admission,
     applied: u64,
 }
 
@@ -119,6 +115,7 @@ impl Driver {
             sources,
             clock,
             records: Vec::with_capacity(POLL_RECORDS),
+            admission: Admission::default(),
             applied: 0,
         }
     }
@@ -255,31 +252,22 @@ impl Driver {
                 if self.requested().is_some() || self.wants_cut() {
                     break;
                 }
-                self.run(ADMIT_OWN)?;
+                self.run(self.admission.own)?;
             }
-        } else if done >= TRICKLE && self.may_admit_some() {
-            self.poll_sources(done / TRICKLE)?;
+            return Ok(());
+        }
+        let share = self
+            .admission
+            .share(&self.shared, self.index, &self.worker, done);
+        if share > 0 {
+            self.poll_sources(share)?;
         }
         Ok(())
     }
 
-    /// What other workers send may keep this one above its own limit for ever. Its sources have a share all the same: less than
-    /// it has worked off, so that nothing grows.
-    fn may_admit_some(&self) -> bool {
-        !self.shared.is_held()
-            && self.worker.backlog() < 2 * ADMIT_ANY
-            && (0..self.shared.backlog.len())
-                .filter(|worker| *worker != self.index)
-                .all(|worker| self.shared.under_way(worker) < ADMIT_ANY)
-            && !self.worker.is_full()
-    }
-
     fn may_admit(&self) -> bool {
-        !self.shared.is_held()
-            && self.worker.backlog() < ADMIT_OWN
-            && (0..self.shared.backlog.len())
-                .all(|worker| self.shared.under_way(worker) < ADMIT_ANY)
-            && !self.worker.is_full()
+        self.admission
+            .is_open(&self.shared, self.index, &self.worker)
     }
 
     /// Takes up to so many records from each source; false when none had any.

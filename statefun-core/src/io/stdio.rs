@@ -74,7 +74,7 @@ impl Ingress for StdioIngress {
         let most_bytes = self.most_bytes;
         // The thread may wait for input when the application stops; it ends with the process then.
         let partition = feed::spawn(context, "stdin".to_owned(), None, move |feed| {
-            read(input, &format, most_bytes, feed)
+            read(input, Arc::new(format), most_bytes, feed)
         })?;
         Ok(vec![partition])
     }
@@ -82,7 +82,7 @@ impl Ingress for StdioIngress {
 
 fn read(
     mut input: impl Read,
-    format: &Format,
+    format: Arc<Format>,
     most_bytes: usize,
     feed: &mut Feed,
 ) -> Result<(), Halt> {
@@ -193,7 +193,7 @@ impl Egress for StdioEgress {
         self.buffer.clear();
         for record in records {
             LineEncoder::Json
-                .append(&record.payload, &mut self.buffer)
+                .append_record(record, &mut self.buffer)
                 .map_err(|problem| {
                     self.error(format_args!(
                     "record {} of worker {} in epoch {epoch} (`{}`) cannot be written: {problem}",

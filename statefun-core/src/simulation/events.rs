@@ -1,10 +1,12 @@
 //! What can happen next, and everything beside the workers: committing, applying, reading, the sink, clients, operators,
 //! trouble with the disk.
 
+use std::sync::atomic::Ordering;
+
 use crate::clock::Timestamp;
 use crate::disk::{Crash, Fault};
-use crate::engine::apply::apply_window;
 use crate::engine::cut::EpochPart;
+use crate::engine::shared::Hold;
 use crate::engine::sinks::EpochEgress;
 use crate::engine::waiting::WaitKind;
 use crate::engine::worker::{Command, CommandResult, ReadDone};
@@ -13,10 +15,9 @@ use crate::log::LogError;
 use crate::sdk::message::Message;
 use crate::simulation::process::{Inbox, Parts, Process};
 use crate::simulation::sink::EGRESSES;
-use crate::simulation::store::SimStore;
 use crate::simulation::workload::{Token, world};
 use crate::simulation::{Mutant, REQUESTS_INGRESS, Sim, Stop};
-use crate::state::{StateReader, StateStore};
+use crate::state::StateReader;
 
 impl Sim {
     /// One event.
@@ -30,18 +31,22 @@ impl Sim {
             }
         }
         match self.random.below(100) {
-            0..=54 => {
+            0..=49 => {
                 let index = self.random.below(p.sites.len() as u64) as usize;
                 self.activate(p, index)
             }
-            55..=69 => self.commit(p),
-            70..=76 => self.read(p),
-            77..=80 => self.apply(p),
-            81..=84 => self.finish_operation(p),
-            85..=88 => self.ask(p),
-            89..=93 => self.feed_sink(p),
-            94..=97 => {
+            50..=63 => self.commit(p),
+            64..=70 => self.read(p),
+            71..=79 => self.apply(p),
+            80..=82 => self.finish_operation(p),
+            83..=86 => self.ask(p),
+            87..=91 => self.feed_sink(p),
+            92..=94 => {
                 self.pass_time();
+                Ok(())
+            }
+            95..=97 => {
+                self.write_input();
                 Ok(())
             }
             98 if !self.calm && self.one_in(12) => self.stop_cleanly(p),
@@ -55,7 +60,7 @@ impl Sim {
         self.wall = Timestamp(match jump {
             0 if !self.calm => wall + self.random.below(4_000),
             5 if !self.calm => wall.saturating_sub(self.random.below(3_000)),
-            1..=4 => wall + self.random.below(100),
+            1..=4 => wall + self.random.below(100 * self.shape.hurry),
             _ => wall + self.random.below(5),
         });
     }
@@ -87,7 +92,14 @@ impl Sim {
 
     /// The disk is full, or has space again, or fails.
     fn trouble(&mut self) {
-        self.faulty = true;
+        match self.random.below(7) {
+            5 => {
+                let after = self.one_in(2);
+                return self.store.full_at_apply(after);
+            }
+            6 => return self.make_unreadable(),
+            _ => self.faulty = true,
+        }
         match self.random.below(5) {
             0 | 1 => self
                 .disk
@@ -106,6 +118,11 @@ impl Sim {
 
     /// The committer's next step.
     fn commit(&mut self, p: &mut Process) -> Result<(), Stop> {
+        if let Some((epoch, parts)) = p.released.take() {
+            p.applying.push(&p.commit, epoch, parts);
+            p.take_recycled();
+            return Ok(());
+        }
         if let Some(parts) = p.written.take() {
             return self.release(p, parts);
         }
@@ -116,6 +133,15 @@ impl Sim {
             };
             p.commit.add(part);
             p.writing = p.commit.take_complete();
+            if self.mutant(Mutant::AnswersTooEarly)
+                && let Some((_, parts)) = &mut p.writing
+            {
+                for response in parts.iter_mut().flat_map(|part| &mut part.responses) {
+                    if self.clients.is_without_key(&response.request) {
+                        self.clients.answer(response.clone())?;
+                    }
+                }
+            }
             let early = self.mutant(Mutant::ReleaseBeforeDurable);
             if let Some((epoch, mut parts)) = p.writing.take_if(|_| early) {
                 self.feed_sinks(p)?;
@@ -143,12 +169,14 @@ impl Sim {
                     body.len()
                 ));
                 self.model.durable(epoch, &body, p.sites.len())?;
+                p.shared.set_hold(Hold::NoSpace, false);
                 p.written = Some((epoch, parts));
                 Ok(())
             }
             Err(LogError::NoSpace { .. }) => {
                 self.trace.note(format_args!("no space for epoch {epoch}"));
                 p.writing = Some((epoch, parts));
+                p.shared.set_hold(Hold::NoSpace, true);
                 if self.one_in(6) {
                     self.disk.set_capacity(None);
                 }
@@ -171,6 +199,7 @@ impl Sim {
         if p.out < epoch {
             self.let_out(p, epoch, &mut parts);
         }
+        p.shared.durable.store(epoch, Ordering::SeqCst);
         for part in &mut parts {
             for ack in part.acks.drain(..) {
                 ack.tell(crate::io::ingress::AckOutcome::Durable);
@@ -179,11 +208,7 @@ impl Sim {
                 self.clients.answer(response)?;
             }
         }
-        for part in parts {
-            p.sites[part.worker as usize]
-                .inbox
-                .push_back(Inbox::Recycle(part));
-        }
+        p.released = Some((epoch, parts));
         self.check_acks(p)
     }
 
@@ -224,16 +249,18 @@ impl Sim {
     }
 
     pub(super) fn source_key(&self, partition: usize) -> Vec<u8> {
-        let address = &self.partitions[partition].address;
-        crate::state::keys::address_key(
-            crate::state::keys::Space::Source,
-            self.registry.key_groups,
-            address,
-        )
+        self.inputs[partition].key.clone()
     }
 
     /// Reads the rows for one address, or looks for rows that have expired.
     fn read(&mut self, p: &mut Process) -> Result<(), Stop> {
+        if !p.looked.is_empty()
+            && self.one_in(10)
+            && let Some((worker, looked)) = p.looked.pop()
+        {
+            p.sites[worker].inbox.push_back(Inbox::Looked(looked));
+            return Ok(());
+        }
         if !p.looks.is_empty()
             && self.one_in(2)
             && let Some((worker, look)) = p.looks.pop()
@@ -241,15 +268,16 @@ impl Sim {
             let as_of = if self.mutant(Mutant::TimelessLook) {
                 u64::MAX
             } else {
-                p.applied
+                p.applied()
             };
             let looked = look.run(&*self.store, as_of);
             self.trace.note(format_args!(
                 "{} rows of worker {worker} have expired as of {}",
                 looked.expired.len(),
-                p.applied
+                p.applied()
             ));
-            p.sites[worker].inbox.push_back(Inbox::Looked(looked));
+            // It takes a while to come back.
+            p.looked.push((worker, looked));
             return Ok(());
         }
         if p.reads.is_empty() {
@@ -263,38 +291,6 @@ impl Sim {
             address: request.address,
             rows,
         }));
-        Ok(())
-    }
-
-    /// Applies some epochs to the store, and lets the log go behind them.
-    fn apply(&mut self, p: &mut Process) -> Result<(), Stop> {
-        if let Some(epoch) = p.applying {
-            self.store.settle()?;
-            p.applying = None;
-            p.applied = epoch;
-            self.trace.note(format_args!("applied through {epoch}"));
-        } else if p.durable > p.applied {
-            let epochs = p.log.read_from(p.applied + 1, 1 << self.random.below(16))?;
-            let epochs: Vec<_> = epochs
-                .into_iter()
-                .filter(|logged| logged.epoch <= p.durable)
-                .collect();
-            if self.one_in(2) {
-                self.store.linger();
-            }
-            p.applying = if self.mutant(Mutant::ApplyLosesRow) && self.one_in(4) {
-                apply_window(&Leaky(&self.store), &epochs)?
-            } else {
-                apply_window(&*self.store, &epochs)?
-            };
-        }
-        if self.one_in(2) {
-            // As if what the store was given were safe at once.
-            let early = self.mutant(Mutant::LogGoesTooEarly);
-            let applied = if early { p.durable } else { p.applied };
-            p.retention
-                .release_through(applied.min(p.commit.accepted_through()));
-        }
         Ok(())
     }
 
@@ -328,8 +324,13 @@ impl Sim {
             self.clients.give_up(&mut self.random);
         }
         let now = self.now(p);
-        if let Some((what, record)) = self.clients.ask(&mut self.random, now, self.calm) {
-            let index = self.random.below(p.sites.len() as u64) as usize;
+        let index = self.random.below(p.sites.len() as u64) as usize;
+        let admission = self.shape.admission;
+        if !admission.is_open(&p.shared, index, &p.sites[index].worker) {
+            return Ok(());
+        }
+        if let Some((what, record, loose)) = self.clients.ask(&mut self.random, now, self.calm) {
+            self.model.loose.extend(loose);
             self.trace
                 .note(format_args!("worker {index} takes request {what}"));
             let ingress = self
@@ -351,6 +352,13 @@ impl Sim {
 
     /// A sink takes an epoch, or makes safe what it took.
     fn feed_sink(&mut self, p: &mut Process) -> Result<(), Stop> {
+        for _ in 1..self.shape.sink_turns {
+            self.feed_one_sink(p)?;
+        }
+        self.feed_one_sink(p)
+    }
+
+    fn feed_one_sink(&mut self, p: &mut Process) -> Result<(), Stop> {
         let index = self.random.below(EGRESSES.len() as u64) as usize;
         let quiet = self.one_in(2);
         let went_on = p.sinks.turn(index, quiet);
@@ -518,34 +526,5 @@ impl Sim {
             }
         }
         Ok(())
-    }
-}
-
-/// Applies all rows but one.
-struct Leaky<'a>(&'a SimStore);
-
-impl StateReader for Leaky<'_> {
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, crate::state::StateError> {
-        self.0.get(key)
-    }
-    fn scan(
-        &self,
-        start: &[u8],
-        end: &[u8],
-        limit: usize,
-    ) -> Result<Vec<crate::state::Row>, crate::state::StateError> {
-        self.0.scan(start, end, limit)
-    }
-}
-impl StateStore for Leaky<'_> {
-    fn apply(
-        &self,
-        epoch: u64,
-        changes: &mut dyn Iterator<Item = crate::state::RowChange<'_>>,
-    ) -> Result<(), crate::state::StateError> {
-        self.0.apply(epoch, &mut changes.skip(1))
-    }
-    fn applied_epoch(&self) -> Result<u64, crate::state::StateError> {
-        self.0.applied_epoch()
     }
 }

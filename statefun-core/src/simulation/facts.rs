@@ -33,7 +33,8 @@ pub(super) enum Change {
     /// A message of a queue, or none when it is taken out.
     Queue(u64, Option<Queued>),
     DeadLetter(Option<u64>),
-    Position(u64),
+    /// What its ingress wrote.
+    Position(Vec<u8>),
     Remembered(String),
     Other,
 }
@@ -143,11 +144,8 @@ pub(super) fn parse_row(
             return Ok((None, Change::DeadLetter(envelope_id(rest, registry)?)));
         }
         Space::Source => {
-            let position: [u8; 8] = value
-                .unwrap_or_default()
-                .try_into()
-                .map_err(|_| "a position is malformed")?;
-            return Ok((None, Change::Position(u64::from_le_bytes(position))));
+            let position = value.ok_or("a position is deleted")?;
+            return Ok((None, Change::Position(position.to_vec())));
         }
         _ => {}
     }

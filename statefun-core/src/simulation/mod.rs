@@ -1,6 +1,6 @@
-//! A simulation of the whole engine: real worker cores, the real epoch log and group commit, on one thread, with a network,
-//! a disk, a state store, clients, sources, time and crashes that one seed decides about. Records leave through the real sinks
-//! into the real file egress, on the same disk.
+//! A simulation of the whole engine: real worker cores, the real epoch log and group commit, the real gatherer and applier,
+//! on one thread, with a network, a disk, a state store, clients, time and crashes that one seed decides about. Records come
+//! by the real file ingress and leave through the real sinks into the real file egress, on simulated disks.
 //!
 //! [`Model`](model::Model) checks every durable epoch against what must hold; the functions of
 //! [`workload`] check what they see. A run that fails prints its seed and its last events.
@@ -8,9 +8,11 @@
 //! - `STATEFUN_SIM_SEEDS=N` runs N seeds, `STATEFUN_SIM_SEED=x` replays one.
 //! - It is compiled for this crate's tests only: its functions register at link time, as an application's do.
 
+mod applying;
 mod clients;
 mod events;
 mod facts;
+mod inputs;
 mod model;
 mod plan;
 mod process;
@@ -22,31 +24,32 @@ mod tests;
 mod trace;
 mod workload;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use crate::disk::{Crash, SimDisk};
+use crate::disk::{Crash, Disk, SimDisk};
+use crate::engine::admission::Admission;
 use crate::engine::registry::{IngressWiring, Parts, Registry};
 use crate::engine::request::RequestFunction;
 use crate::engine::shared::EngineError;
 use crate::engine::sinks::Buffers;
-use crate::engine::worker::{WorkerError, partition_address};
-use crate::id::{Address, KeyGroups};
+use crate::engine::worker::WorkerError;
+use crate::id::KeyGroups;
 use crate::log::{Filling, LogError};
 use crate::rand::Random;
 use crate::sdk::function::StatefulFunction;
 use crate::simulation::clients::Clients;
+use crate::simulation::inputs::Input;
 use crate::simulation::model::Model;
-use crate::simulation::plan::{Kind, Rules, make_id, mix};
+use crate::simulation::plan::Rules;
 use crate::simulation::process::{Acked, Process};
 use crate::simulation::sink::EGRESSES;
 use crate::simulation::store::SimStore;
 use crate::simulation::trace::Trace;
 use crate::simulation::workload::{Narrow, Node, World, world};
 use crate::state::StateError;
-use crate::state::keys::{Space, address_key};
 
-const RECORDS_INGRESS: &str = "sim/in";
 const REQUESTS_INGRESS: &str = "sim/requests";
 
 /// A fault of the harness' own, that the checker must find.
@@ -74,12 +77,24 @@ enum Mutant {
     TimeRunsBack,
     /// A sink is given its last epoch again.
     SinkDoubles,
-    /// The log is let go before the state store has what it holds.
+    /// The log is let go before the state store was given what it holds.
     LogGoesTooEarly,
     /// A label is one too late, as if the sender had cut before it sent.
     LabelTooLate,
     /// What a look found to have expired counts, whatever has been applied since.
     TimelessLook,
+    /// Where a file was read ahead to counts as where its records were taken in.
+    ReadAheadCounts,
+    /// A bad record does not go where its ingress wants it.
+    LetterLost,
+    /// A client is told that a request without a key is accepted before it is durable.
+    AnswersTooEarly,
+    /// Epochs that the feed had no room for are not read back from the log.
+    EpochsLeftOut,
+    /// What was handed to the applier counts as applied.
+    AppliedTooEarly,
+    /// What did not fit into the state store's disk is given up.
+    FullStoreForgotten,
 }
 
 /// How a run ends early.
@@ -103,7 +118,7 @@ impl From<WorkerError> for Stop {
 }
 impl From<StateError> for Stop {
     fn from(error: StateError) -> Self {
-        if error.to_string().contains(store::DOWN) {
+        if store::is_down(&error) {
             Self::Down(Crash::Power)
         } else {
             Self::Violation(format!("the store failed: {error}"))
@@ -141,6 +156,17 @@ struct Shape {
     /// One of so many events is trouble with the disk.
     trouble_every: u64,
     segment_bytes: u64,
+    /// Bytes of log above which nothing is taken in.
+    max_log_bytes: u64,
+    /// Bytes of buffers that may wait for the gatherer.
+    feed_bytes: usize,
+    /// Bytes of rows that are worth an apply.
+    window_bytes: usize,
+    admission: Admission,
+    /// Time goes so many times as fast.
+    hurry: u64,
+    /// Turns of sinks that follow one another.
+    sink_turns: u64,
     /// Whether segments are filled with zeros, or only set aside.
     filling: Filling,
 }
@@ -148,6 +174,8 @@ struct Shape {
 impl Shape {
     fn of(random: &mut Random) -> Self {
         let mut pick = |choices: &[u64]| choices[random.below(choices.len() as u64) as usize];
+        let segment_bytes = pick(&[8 << 10, 32 << 10, 128 << 10]);
+        let own = pick(&[4, 60, 60]) as usize;
         Self {
             key_groups: pick(&[1, 3, 8, 64]) as u16,
             rules: Rules {
@@ -164,18 +192,20 @@ impl Shape {
             steps: pick(&[300, 800, 1_500]),
             crash_every: pick(&[60, 200, 500, 100_000]),
             trouble_every: pick(&[100, 400, 100_000]),
-            segment_bytes: pick(&[8 << 10, 32 << 10, 128 << 10]),
+            segment_bytes,
+            max_log_bytes: segment_bytes * pick(&[4, 8, 1 << 20]),
+            feed_bytes: pick(&[0, 4 << 10, 32 << 20]) as usize,
+            window_bytes: pick(&[1 << 10, 64 << 10, 1 << 20]) as usize,
+            admission: Admission {
+                own,
+                any: 2 * own,
+                trickle: 4,
+            },
+            hurry: pick(&[1, 10]),
+            sink_turns: pick(&[1, 4]),
             filling: [Filling::Always, Filling::Never][pick(&[0, 1]) as usize],
         }
     }
-}
-
-/// A partition of the source.
-#[derive(Debug)]
-struct Partition {
-    address: Address,
-    /// Ids of its records.
-    records: Vec<u64>,
 }
 
 /// One run.
@@ -187,7 +217,10 @@ struct Sim {
     registry: Arc<Registry>,
     disk: SimDisk,
     store: Arc<SimStore>,
-    partitions: Vec<Partition>,
+    inputs: Vec<Input>,
+    inputs_disk: SimDisk,
+    /// One of the inputs cannot be read until the next start.
+    unreadable: bool,
     clients: Clients,
     /// Through this epoch all sinks had delivered, when the last process ended with a clean stop.
     stopped_at: Option<u64>,
@@ -203,6 +236,8 @@ struct Sim {
     /// How many workers wrote the last epoch.
     workers_then: usize,
     acked: Acked,
+    /// How the last process ended.
+    ended: Option<Crash>,
 }
 
 /// What a run that found nothing wrong can say of itself.
@@ -217,14 +252,21 @@ struct Outcome {
 impl Sim {
     fn new(seed: u64, mutant: Option<Mutant>) -> Self {
         let mut random = Random::seeded(seed);
-        let shape = Shape::of(&mut random);
+        let mut shape = Shape::of(&mut random);
+        if mutant == Some(Mutant::LogGoesTooEarly) {
+            // Nothing is read back from the log, so that only a start can miss what it held.
+            shape.feed_bytes = usize::MAX;
+        }
         let registry = Arc::new(registry(KeyGroups::new(shape.key_groups)));
-        let partitions = partitions(seed, &shape);
+        let inputs = inputs::inputs(seed, &shape);
+        let inputs_disk = SimDisk::new(0);
+        inputs_disk
+            .create_dir_all(Path::new("/in"))
+            .expect("this disk does not fail");
         let clients = Clients::new(seed, &shape);
         let mut model = Model::new(shape.rules, registry.clone());
-        for partition in &partitions {
-            let key = address_key(Space::Source, registry.key_groups, &partition.address);
-            model.sources.insert(key, partition.records.clone());
+        for (index, input) in inputs.iter().enumerate() {
+            model.sources.insert(input.key.clone(), input.source(index));
         }
         model.requests = clients.requests();
         world(|world| {
@@ -240,7 +282,9 @@ impl Sim {
             registry,
             disk: SimDisk::new(random.next_u64()),
             store: Arc::new(SimStore::new(random.next_u64())),
-            partitions,
+            inputs,
+            inputs_disk,
+            unreadable: false,
             clients,
             stopped_at: None,
             buffers: Buffers::default(),
@@ -252,6 +296,7 @@ impl Sim {
             restarts: 0,
             workers_then: 0,
             acked: Acked::default(),
+            ended: None,
             shape,
             random,
         }
@@ -268,6 +313,9 @@ impl Sim {
 
     /// Runs to the end; the error says what is wrong.
     fn run(&mut self) -> Result<Outcome, String> {
+        for _ in 0..self.random.below(4) {
+            self.write_input();
+        }
         let mut process = self.restart()?;
         for _ in 0..self.shape.steps {
             process = self.guarded(process, Self::step)?;
@@ -276,7 +324,8 @@ impl Sim {
         self.disk.set_capacity(None);
         world(|world| world.all_mended = true);
         process = self.drain(process, true)?;
-        // What never ends is unknown after a restart, and that is an end.
+        // What never ends is unknown after a restart, and that is an end; so nobody asks for anything new.
+        self.clients.stop_asking();
         drop(process);
         self.go_down(Crash::Power)?;
         process = self.restart()?;
@@ -326,7 +375,7 @@ impl Sim {
             Self::mend(&mut process)?;
             if self.at_rest(&process) && self.clients.all_answered(&self.model) && round > 1 {
                 let Some(unfinished) = self.model.unfinished(hanging) else {
-                    return Ok(process);
+                    return self.guarded(process, Self::apply_all);
                 };
                 if Self::next_due(&process).is_none() {
                     return Err(format!("at rest, but {unfinished}"));
@@ -344,44 +393,14 @@ impl Sim {
     }
 
     fn check_end(&self) -> Result<(), String> {
-        for partition in &self.partitions {
-            if let Some(id) = partition
-                .records
-                .iter()
-                .find(|id| !self.model.is_settled(**id))
-            {
-                return Err(format!("record {id:#x} had no effect"));
-            }
+        let mut records = self.inputs.iter().flat_map(|input| &input.lines);
+        let lost = records.find(|line| line.id.is_some_and(|id| !self.model.is_settled(id)));
+        if let Some(line) = lost {
+            return Err(format!("record {:x?} had no effect", line.id));
         }
+        self.clients.check(&self.model)?;
         self.check_files(true)
     }
-}
-
-/// The partitions and their records, as many as the run has time for.
-fn partitions(seed: u64, shape: &Shape) -> Vec<Partition> {
-    let mut partitions: Vec<Partition> = (0..shape.partitions)
-        .map(|partition| Partition {
-            address: partition_address(RECORDS_INGRESS, &format!("p{partition}")),
-            records: Vec::new(),
-        })
-        .collect();
-    let mut room = shape.messages;
-    for number in 0..shape.records {
-        for (index, partition) in partitions.iter_mut().enumerate() {
-            let chance = mix(mix(seed, index as u64), number);
-            let id = make_id(
-                chance,
-                1 + chance % 4,
-                Kind::Plain,
-                chance / 7 % shape.rules.nodes,
-            );
-            if let Some(left) = room.checked_sub(consequences(id, shape.rules)) {
-                room = left;
-                partition.records.push(id);
-            }
-        }
-    }
-    partitions
 }
 
 /// How many messages there are in all because of one.
@@ -397,14 +416,21 @@ fn registry(key_groups: KeyGroups) -> Registry {
         id: id.to_owned(),
         ..IngressWiring::default()
     };
+    let reading = |(index, id): (usize, &&str)| IngressWiring {
+        routers: vec![inputs::ROUTER.to_owned()],
+        on_error: inputs::policy(index),
+        ..wiring(id)
+    };
+    let readers = inputs::INGRESSES.iter().enumerate().map(reading);
     let parts = Parts {
+        routers: vec![inputs::router()],
         functions: vec![
             Node::definition(),
             Narrow::definition(),
             RequestFunction::definition(),
         ],
         egresses: EGRESSES.map(str::to_owned).to_vec(),
-        ingresses: vec![wiring(RECORDS_INGRESS), wiring(REQUESTS_INGRESS)],
+        ingresses: readers.chain([wiring(REQUESTS_INGRESS)]).collect(),
         key_groups,
         ..Parts::default()
     };

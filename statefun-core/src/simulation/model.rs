@@ -5,22 +5,44 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::clock::Timestamp;
 use crate::engine::cut::{EpochBody, egress_framing};
 use crate::engine::envelope::Envelope;
 use crate::engine::registry::Registry;
+use crate::engine::request::Request;
 use crate::engine::rows::framing;
 use crate::engine::waiting::WaitKind;
 use crate::sdk::async_result::AsyncResult;
+use crate::sdk::egress::egress_hash;
 use crate::sdk::message::{Message, TypedValue};
 use crate::simulation::facts::{Change, Facts, parse_row};
+use crate::simulation::inputs::Line;
 use crate::simulation::plan::{self, Failing, Plan, Rules};
 use crate::simulation::workload::{
-    NARROW_ATTEMPTS, NODE_ATTEMPTS, OpMeta, OutRecord, TimerState, Token, world,
+    LETTERS, NARROW_ATTEMPTS, NODE_ATTEMPTS, OpMeta, OutRecord, TimerState, Token, world,
 };
 use crate::state::keys::Space;
+
+/// A file that is read, as the model knows it.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) lines: Vec<Line>,
+    /// How many lines end at or before a place: an inode, and an offset in that file.
+    pub(super) ends: HashMap<(u64, u64), u64>,
+    /// Whether lines that cannot be read or routed are records of an egress; they leave no trace otherwise.
+    pub(super) letters: bool,
+}
+
+/// The part of a position by which the model knows it.
+#[derive(Debug, Deserialize)]
+struct Place {
+    inode: u64,
+    offset: u64,
+}
 
 /// See the module's page.
 pub(super) struct Model {
@@ -41,13 +63,19 @@ pub(super) struct Model {
     timers: BTreeMap<Vec<u8>, u64>,
     tokens: BTreeMap<Vec<u8>, Vec<u8>>,
     operations: BTreeMap<Vec<u8>, u64>,
-    /// Records taken from each partition.
+    /// Lines taken from each file.
     pub(super) positions: BTreeMap<Vec<u8>, u64>,
-    /// Of each partition: its row's key, and the ids of its records.
-    pub(super) sources: BTreeMap<Vec<u8>, Vec<u64>>,
+    /// The files, by the keys of the rows of their positions.
+    pub(super) sources: BTreeMap<Vec<u8>, Source>,
+    /// Bad records that are to leave with the epoch, and which file each is of.
+    letters: Vec<(Vec<u8>, Vec<u8>)>,
     /// Requests with a key, and the message that each stands for.
     pub(super) requests: HashMap<String, u64>,
     pub(super) remembered: HashSet<String>,
+    /// The messages of requests without a key that were made. Nothing but the message tells of such a request.
+    pub(super) loose: HashSet<u64>,
+    /// Those of them that are known to have been taken in.
+    pub(super) taken: HashSet<u64>,
     /// Messages that an operator dropped, and in which epoch.
     pub(super) dropped: Vec<(u64, u64)>,
     /// What the file of each egress must hold, by its hash.
@@ -77,8 +105,11 @@ impl Model {
             operations: BTreeMap::new(),
             positions: BTreeMap::new(),
             sources: BTreeMap::new(),
+            letters: Vec::new(),
             requests: HashMap::new(),
             remembered: HashSet::new(),
+            loose: HashSet::new(),
+            taken: HashSet::new(),
             dropped: Vec::new(),
             files: BTreeMap::new(),
             egress_count: 0,
@@ -154,6 +185,12 @@ impl Model {
                 }
             }
             self.leave(epoch, section.egress)?;
+            if let Some((_, letter)) = self.letters.first() {
+                return Err(format!(
+                    "epoch {epoch}: the bad record {:?} is lost",
+                    String::from_utf8_lossy(letter)
+                ));
+            }
         }
         let dropped: Vec<u64> = self
             .dropped
@@ -204,7 +241,15 @@ impl Model {
         }
     }
 
+    /// A message is there. That of a request without a key is so for the first time then.
+    fn appears(&mut self, id: u64) {
+        if self.loose.contains(&id) && self.taken.insert(id) {
+            self.expect(id, 1);
+        }
+    }
+
     fn give_up(&mut self, id: u64) {
+        self.appears(id);
         if self.given_up.insert(id) {
             self.expect(id, -1);
         }
@@ -233,6 +278,7 @@ impl Model {
                 if !self.handled.insert(id) {
                     return Err(format!("{id:#x} is noted as handled twice"));
                 }
+                self.appears(id);
                 self.expect(id, -1);
                 let plan = self.plan(id);
                 self.egress_due += plan.records as usize;
@@ -249,17 +295,22 @@ impl Model {
             Change::TimerToken => replace(&mut self.tokens, key, value.map(<[u8]>::to_vec)),
             Change::DeadLetter(Some(id)) => self.give_up(id),
             Change::Position(position) => {
-                let records = self.sources.get(key).ok_or("a position of no partition")?;
+                let source = self.sources.get(key).ok_or("a position of no file")?;
+                let place: Place =
+                    serde_json::from_slice(&position).map_err(|error| error.to_string())?;
+                let known = source.ends.get(&(place.inode, place.offset)).copied();
+                let position = known.ok_or_else(|| format!("no line ends at {place:?}"))?;
                 let before = self.positions.insert(key.to_vec(), position).unwrap_or(0);
-                if position < before || position > records.len() as u64 {
-                    return Err(format!(
-                        "a source goes from {before} to {position} of {}",
-                        records.len()
-                    ));
+                if position < before {
+                    return Err(format!("a file is read from {before} to {position}"));
                 }
-                let taken = records[before as usize..position as usize].to_vec();
-                for id in taken {
-                    self.expect(id, 1);
+                let letters = source.letters;
+                for line in source.lines[before as usize..position as usize].to_vec() {
+                    match line.id {
+                        Some(id) => self.expect(id, 1),
+                        None if letters => self.letters.push((key.to_vec(), line.bytes)),
+                        None => {}
+                    }
                 }
             }
             Change::Remembered(request) => {
@@ -285,6 +336,10 @@ impl Model {
     fn leave(&mut self, epoch: u64, section: &[u8]) -> Result<(), String> {
         for record in egress_framing::iter(section) {
             let record = record.ok_or("an egress record is malformed")?;
+            if record.egress == egress_hash(LETTERS) {
+                self.letter_leaves(epoch, record.payload)?;
+                continue;
+            }
             let out = OutRecord::decode(record.payload).map_err(|error| error.to_string())?;
             let last = self.egress_numbers.entry(out.from.clone()).or_default();
             *last += 1;
@@ -307,6 +362,31 @@ impl Model {
             file.push(b'\n');
             self.egress_count += 1;
         }
+        Ok(())
+    }
+
+    /// A bad record leaves: in its file's order, and once.
+    fn letter_leaves(&mut self, epoch: u64, payload: &[u8]) -> Result<(), String> {
+        let at = self
+            .letters
+            .iter()
+            .position(|(_, letter)| letter == payload);
+        let text = String::from_utf8_lossy(payload).into_owned();
+        let Some(at) = at else {
+            return Err(format!("epoch {epoch}: {text:?} is no bad record"));
+        };
+        let (file, _) = self.letters.remove(at);
+        if self.letters[..at].iter().any(|(other, _)| *other == file) {
+            return Err(format!("epoch {epoch}: the bad record {text:?} overtakes"));
+        }
+        // What is no JSON becomes a JSON string in a file of JSON.
+        let line = match serde_json::from_str::<IgnoredAny>(&text) {
+            Ok(_) => text,
+            Err(_) => serde_json::Value::from(text).to_string(),
+        };
+        let content = self.files.entry(egress_hash(LETTERS)).or_default();
+        content.extend_from_slice(line.as_bytes());
+        content.push(b'\n');
         Ok(())
     }
 
@@ -348,6 +428,9 @@ impl Model {
 
     /// What was sent and not handled is in flight, and nothing else is.
     fn balance(&mut self, in_flight: HashMap<u64, u32>) -> Result<(), String> {
+        for id in in_flight.keys() {
+            self.appears(*id);
+        }
         let mut gone = Vec::new();
         for (id, count) in &self.due {
             let found = in_flight.get(id).copied().unwrap_or(0);
@@ -432,6 +515,14 @@ pub(super) fn message_id(envelope: &Envelope) -> Result<Option<u64>, String> {
     let failed = |error: crate::sdk::message::CodecError| error.to_string();
     if body.is::<Token>() {
         Ok(Some(body.to_message::<Token>().map_err(failed)?.id))
+    } else if body.is::<Request>() {
+        // One with a key leaves a row when it is taken, and nothing before.
+        let request = body.to_message::<Request>().map_err(failed)?;
+        let token = || Token::decode(&request.value).map(|token| token.id);
+        (request.retention_ms == 0)
+            .then(token)
+            .transpose()
+            .map_err(failed)
     } else if body.is::<AsyncResult<OpMeta, i64>>() {
         Ok(Some(
             body.to_message::<AsyncResult<OpMeta, i64>>()

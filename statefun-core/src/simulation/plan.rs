@@ -85,6 +85,16 @@ pub(super) fn drawn(id: u64, bit: u32, of: u64) -> bool {
     (id >> bit).is_multiple_of(of)
 }
 
+/// That id of a record that its router refuses.
+pub(super) fn misrouted(id: u64) -> u64 {
+    id | 0xf0
+}
+
+/// Whether it is such an id.
+pub(super) fn is_misrouted(id: u64) -> bool {
+    id & 0xf0 == 0xf0
+}
+
 /// The kind of a message.
 pub(super) fn kind(id: u64) -> Kind {
     match id >> 4 & 0xf {

@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
@@ -10,16 +11,18 @@ use crate::clock::{Timestamp, WallClock};
 use crate::engine::commit::GroupCommit;
 use crate::engine::cut::EpochPart;
 use crate::engine::envelope::Envelope;
+use crate::engine::shared::Shared;
 use crate::engine::sweep::{Look, Looked};
 use crate::engine::worker::{Batch, Body, ReadDone, ReadRequest, Worker};
 use crate::id::Address;
-use crate::io::ingress::{Ack, Record, RecordValue};
 use crate::log::{LogReader, Retention};
 use crate::sdk::async_result::AsyncResult;
-use crate::simulation::plan::{operation_hangs, target};
+use crate::simulation::applying::Applying;
+use crate::simulation::inputs::Reader;
+use crate::simulation::plan::operation_hangs;
 use crate::simulation::sink::Sinks;
-use crate::simulation::workload::{OpMeta, Token};
-use crate::simulation::{Mutant, RECORDS_INGRESS, Sim, Stop, plan};
+use crate::simulation::workload::OpMeta;
+use crate::simulation::{Mutant, Sim, Stop};
 
 /// What other threads have sent to a worker.
 pub(super) enum Inbox {
@@ -73,20 +76,22 @@ pub(super) struct Process {
     pub(super) channels: Vec<Vec<Channel>>,
     pub(super) requested: u64,
     pub(super) durable: u64,
-    pub(super) applied: u64,
-    /// An apply that has not returned yet, and its last epoch.
-    pub(super) applying: Option<u64>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) applying: Applying,
     pub(super) parts: Vec<VecDeque<EpochPart>>,
     pub(super) commit: GroupCommit,
     pub(super) writing: Option<Parts>,
     pub(super) written: Option<Parts>,
+    /// Let out, and not yet on its way to the state store.
+    pub(super) released: Option<Parts>,
     pub(super) log: LogReader,
     pub(super) retention: Retention,
     pub(super) reads: Vec<(usize, ReadRequest)>,
     pub(super) looks: Vec<(usize, Look)>,
+    pub(super) looked: Vec<(usize, Looked)>,
     pub(super) running: Vec<Running>,
-    /// The next record of each partition.
-    pub(super) positions: Vec<u64>,
+    /// The files that are followed.
+    pub(super) readers: Vec<Reader>,
     pub(super) acked: Acked,
     pub(super) sinks: Sinks,
     /// The last epoch whose output was let out.
@@ -132,6 +137,7 @@ impl Process {
         for index in 0..self.sites.len() {
             for from in 0..self.sites.len() {
                 while let Some((label, messages)) = self.channels[from][index].pop_front() {
+                    self.shared.in_transit[index].fetch_sub(messages.len(), Ordering::AcqRel);
                     self.sites[index].worker.receive(label, messages)?;
                 }
             }
@@ -151,6 +157,7 @@ impl Process {
         site.worker.flush();
         let label = site.worker.epoch();
         for Batch { to, messages } in site.worker.effects.batches.drain(..) {
+            self.shared.in_transit[to].fetch_add(messages.len(), Ordering::AcqRel);
             self.channels[index][to].push_back((label, messages));
         }
     }
@@ -180,9 +187,10 @@ impl Sim {
         }
         let frontier = p.true_frontier();
         p.sites[index].worker.set_now(now);
-        if p.applied > p.sites[index].applied && self.one_in(2) {
-            p.sites[index].applied = p.applied;
-            p.sites[index].worker.applied(p.applied);
+        let applied = p.applied();
+        if applied > p.sites[index].applied && self.one_in(2) {
+            p.sites[index].applied = applied;
+            p.sites[index].worker.applied(applied);
         }
         for _ in 0..self.random.below(6) {
             let site = &mut p.sites[index];
@@ -257,6 +265,7 @@ impl Sim {
             label += 1;
         }
         p.cut_to(index, label)?;
+        p.shared.in_transit[index].fetch_sub(messages.len(), Ordering::AcqRel);
         let site = &mut p.sites[index];
         if self.mutant == Some(Mutant::ForgetInFlight) {
             label = site.worker.epoch();
@@ -274,70 +283,30 @@ impl Sim {
         } else {
             1 + self.random.below(200)
         };
-        p.sites[index].worker.run(budget as usize)?;
+        let ran = p.sites[index].worker.run(budget as usize)?;
         if self.one_in(2) {
             let budget = 1 + self.random.below(20) as usize;
             p.sites[index].worker.fire(budget)?;
         }
-        for _ in 0..self.random.below(3) {
-            self.admit(p, index)?;
+        // As the driver does it: a record at a time, while there is room, or as its share where there is none.
+        let (admission, wanted) = (self.shape.admission, self.random.below(3) as usize);
+        let share = admission.share(&p.shared, index, &p.sites[index].worker, ran);
+        for taken in 0..wanted {
+            if taken < share || admission.is_open(&p.shared, index, &p.sites[index].worker) {
+                self.admit(p, index)?;
+            }
         }
-        Ok(())
-    }
-
-    /// Takes a record from one of the partitions that the worker polls.
-    fn admit(&mut self, p: &mut Process, index: usize) -> Result<(), Stop> {
-        let chosen = self.random.below(self.partitions.len() as u64) as usize;
-        let partition = &self.partitions[chosen];
-        let groups = self.registry.key_groups;
-        let owner = groups.owner(partition.address.key_group(groups), p.sites.len());
-        let number = p.positions[chosen];
-        let Some(id) = partition.records.get(number as usize).copied() else {
-            return Ok(());
-        };
-        if owner != index || p.sites[index].worker.backlog() > 60 {
-            return Ok(());
-        }
-        let before = partition
-            .records
-            .iter()
-            .take(number as usize)
-            .filter(|other| target(**other) == target(id));
-        let seq = 1 + before.count() as u64;
-        let token = Token {
-            id,
-            lane: format!("source {chosen}"),
-            seq,
-            due_ms: 0,
-            cancels: 0,
-        };
-        let mut record = Record::of(Ok(RecordValue(Box::new(token))));
-        record.target = Some(plan::address(target(id)));
-        let position = number + 1 - u64::from(self.mutant == Some(Mutant::SourceRepeats));
-        record = record.with_position(position.to_le_bytes().to_vec());
-        let acked = p.acked.clone();
-        if number.is_multiple_of(2) {
-            record = record.with_ack(Ack::new(move |_| {
-                acked.lock().unwrap().push((chosen, number));
-            }));
-        }
-        let ingress = self
-            .registry
-            .ingress_index(RECORDS_INGRESS)
-            .unwrap_or_default();
-        p.sites[index]
-            .worker
-            .admit(ingress, Some(&partition.address), record)?;
-        p.positions[chosen] += 1;
-        self.trace.note(format_args!(
-            "worker {index} takes record {number} of {chosen}: {id:#x}"
-        ));
         Ok(())
     }
 
     /// Passes on reads and operations.
     pub(super) fn end(p: &mut Process, index: usize) {
-        let effects = &mut p.sites[index].worker.effects;
+        let worker = &mut p.sites[index].worker;
+        p.shared.backlog[index].store(worker.backlog(), Ordering::Relaxed);
+        if worker.wants_apply() {
+            p.shared.apply_soon.store(true, Ordering::Relaxed);
+        }
+        let effects = &mut worker.effects;
         p.reads
             .extend(effects.reads.drain(..).map(|request| (index, request)));
         p.looks
@@ -394,19 +363,18 @@ impl Sim {
             "parts wait for the committer",
         );
         add(
-            p.writing.is_some() || p.written.is_some(),
+            p.writing.is_some() || p.written.is_some() || p.released.is_some(),
             "an epoch is being written",
         );
         add(!p.reads.is_empty(), "reads are under way");
         add(!p.running.is_empty(), "operations run");
         add(p.sinks.have_more(), "a sink has records before it");
-        let taken = p.positions.iter().zip(&self.partitions);
-        add(
-            taken
-                .into_iter()
-                .any(|(next, partition)| *next < partition.records.len() as u64),
-            "records are left",
-        );
+        let held = if p.shared.is_held() {
+            ", and nothing is taken in"
+        } else {
+            ""
+        };
+        add(self.lines_are_left(p), &format!("records are left{held}"));
         why.join(", ")
     }
 

@@ -10,17 +10,19 @@ use crossbeam_channel::Receiver;
 use crate::disk::SimDisk;
 use crate::engine::cut::SinkPosition;
 use crate::engine::driver::ToCommit;
+use crate::engine::registry::Registry;
 use crate::engine::shared::{EngineError, Phase, Shared};
 use crate::engine::sinks::{EpochEgress, Progress, SinkFeed, SinkRunner};
+use crate::id::MessageTypeId;
 use crate::io::egress::{Egress, EgressContext};
 use crate::io::file::FileEgress;
 use crate::log::LogReader;
 use crate::sdk::egress::egress_hash;
 use crate::simulation::Sim;
-use crate::simulation::workload::{OTHERS, RECORDS};
+use crate::simulation::workload::{LETTERS, OTHERS, RECORDS};
 
 /// The egresses of the workload, each a file.
-pub(super) const EGRESSES: [&str; 2] = [RECORDS.name(), OTHERS.name()];
+pub(super) const EGRESSES: [&str; 3] = [RECORDS.name(), OTHERS.name(), LETTERS];
 
 /// The file of an egress.
 pub(super) fn file_of(egress: &str) -> PathBuf {
@@ -41,19 +43,22 @@ pub(super) struct Sinks {
     accepted: Receiver<ToCommit>,
 }
 
-fn context(egress: &str, position: Option<Bytes>, lineage: u64) -> EgressContext {
-    // Files need no runtime, but contexts have one.
+/// Files need no runtime, but contexts have one.
+pub(super) fn runtime() -> &'static tokio::runtime::Runtime {
     static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
-    let runtime = RUNTIME.get_or_init(|| {
+    RUNTIME.get_or_init(|| {
         tokio::runtime::Builder::new_current_thread()
             .build()
             .expect("a runtime without threads can be made")
-    });
+    })
+}
+
+fn context(egress: &str, position: Option<Bytes>, lineage: u64) -> EgressContext {
     EgressContext {
         id: egress.to_owned(),
         position,
         lineage,
-        runtime: runtime.handle().clone(),
+        runtime: runtime().handle().clone(),
         stopping: tokio::sync::watch::channel(false).1,
     }
 }
@@ -61,7 +66,7 @@ fn context(egress: &str, position: Option<Bytes>, lineage: u64) -> EgressContext
 impl Sinks {
     /// Opens the egresses where the log knows them to be; `repeats` lets the log's account lag by an epoch.
     pub(super) fn open(
-        disk: &SimDisk,
+        (disk, registry): (&SimDisk, &Arc<Registry>),
         log: &LogReader,
         positions: &[SinkPosition],
         lineage: u64,
@@ -71,6 +76,10 @@ impl Sinks {
         // Nobody waits within a turn: what fails for a while ends it.
         let shared = Arc::new(Shared::new(1, 0, 0));
         shared.enter_phase(Phase::Frozen);
+        let names: Arc<dyn Fn(MessageTypeId) -> &'static str + Send + Sync> = {
+            let registry = registry.clone();
+            Arc::new(move |id| registry.type_name(id))
+        };
         let mut sinks = Vec::new();
         for id in EGRESSES {
             let known = positions.iter().find(|position| position.egress == id);
@@ -92,7 +101,7 @@ impl Sinks {
                 log: log.clone(),
                 commit: commit.clone(),
                 shared: shared.clone(),
-                names: Arc::new(|_| "sim/OutRecord"),
+                names: names.clone(),
                 settled: Arc::new(AtomicBool::new(false)),
             };
             sinks.push(Sink {

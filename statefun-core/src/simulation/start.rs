@@ -11,8 +11,10 @@ use crate::engine::apply::catch_up;
 use crate::engine::commit::GroupCommit;
 use crate::engine::cut::EpochBody;
 use crate::engine::envelope::Envelope;
+use crate::engine::shared::{EngineError, Shared};
 use crate::engine::worker::{Worker, WorkerSetup};
 use crate::log::{EpochLog, LogError, OpenOptions};
+use crate::simulation::applying::Applying;
 use crate::simulation::process::{Process, Site, clock, now};
 use crate::simulation::sink::{EGRESSES, Sinks};
 use crate::simulation::workload::world;
@@ -26,6 +28,7 @@ impl Sim {
     pub(super) fn go_down(&mut self, crash: Crash) -> Result<(), String> {
         self.trace.note(format_args!("down: {crash:?}"));
         self.restarts += 1;
+        self.ended = Some(crash);
         self.disk = self.disk.crash(crash);
         self.check_files(false)?;
         self.store.crash(crash).map_err(|error| error.to_string())?;
@@ -101,7 +104,12 @@ impl Sim {
                 self.disk.set_capacity(None);
                 return Err(Stop::Down(Crash::Process));
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                return Err(Stop::Violation(format!(
+                    "after a crash ({:?}) the store has epoch {applied}, and the log cannot be opened: {error}",
+                    self.ended
+                )));
+            }
         };
         let log = recovered.log;
         let last_epoch = log.last_epoch();
@@ -132,7 +140,16 @@ impl Sim {
                 )));
             }
         };
-        let applied = catch_up(&*self.store, &log.reader(), applied, 4 << 10)?;
+        let caught_up = catch_up(&*self.store, &log.reader(), applied, 4 << 10);
+        let applied = match caught_up {
+            Err(EngineError::Log(error)) if !self.disk.is_down() => {
+                return Err(Stop::Violation(format!(
+                    "after a crash ({:?}) the store has epoch {applied}, and what follows is lost: {error}",
+                    self.ended
+                )));
+            }
+            caught_up => caught_up?,
+        };
         if applied != last_epoch {
             return Err(Stop::Violation(format!(
                 "caught up to epoch {applied} of {last_epoch}"
@@ -213,17 +230,20 @@ impl Sim {
     ) -> Result<Process, Stop> {
         let groups = self.registry.key_groups;
         let count = workers.len();
-        let mut positions = Vec::new();
-        for partition in &self.partitions {
-            let owner = groups.owner(partition.address.key_group(groups), count);
-            let row = workers[owner].position(&partition.address)?;
-            let position = row.map(|row| u64::from_le_bytes(row.try_into().unwrap_or_default()));
-            positions.push(position.unwrap_or(0));
-        }
+        let readers = self.readers(|address| {
+            let owner = groups.owner(address.key_group(groups), count);
+            Ok(workers[owner].position(address)?)
+        })?;
         let sinks = body.map(|body| body.sinks.clone()).unwrap_or_default();
         let (reader, retention) = (log.reader(), log.retention());
         let repeats = self.mutant(Mutant::SinkDoubles);
-        let running = match Sinks::open(&self.disk, &reader, &sinks, LINEAGE, repeats) {
+        let running = match Sinks::open(
+            (&self.disk, &self.registry),
+            &reader,
+            &sinks,
+            LINEAGE,
+            repeats,
+        ) {
             Ok(running) => running,
             Err(_) if self.disk.is_down() || self.faulty => {
                 self.disk.set_capacity(None);
@@ -244,6 +264,15 @@ impl Sim {
             self.check_ack(partition, number)?;
         }
         self.acked = Arc::new(Mutex::new(Vec::new()));
+        let shared = Arc::new(Shared::new(count, last_epoch, last_epoch));
+        let applying = Applying::new(
+            &self.shape,
+            &self.store,
+            &shared,
+            (reader.clone(), retention.clone()),
+            (count, last_epoch),
+            self.mutant(Mutant::ApplyLosesRow),
+        );
         let mut process = Process {
             channels: (0..count)
                 .map(|_| (0..count).map(|_| VecDeque::new()).collect())
@@ -251,18 +280,20 @@ impl Sim {
             sites: workers.into_iter().map(Site::new).collect(),
             requested: last_epoch + 1,
             durable: last_epoch,
-            applied: last_epoch,
-            applying: None,
+            shared,
+            applying,
             parts: (0..count).map(|_| VecDeque::new()).collect(),
             commit: GroupCommit::new(log, count, &EGRESSES.map(str::to_owned), sinks),
             writing: None,
             written: None,
+            released: None,
             log: reader,
             retention,
             reads: Vec::new(),
             looks: Vec::new(),
+            looked: Vec::new(),
             running: Vec::new(),
-            positions,
+            readers,
             acked: self.acked.clone(),
             sinks: running,
             out: last_epoch,

@@ -2,7 +2,8 @@
 //! reads. It is safe when it has returned: until then a power cut takes it back, rows and marker together, also when it
 //! has been seen.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::disk::Crash;
 use crate::rand::Random;
@@ -24,6 +25,8 @@ struct Inner {
     linger: bool,
     /// The machine goes down at the next apply: before it took effect, or after.
     crash: Option<bool>,
+    /// The next apply says that the disk is full: before it took effect, or after.
+    full: Option<bool>,
     /// What there was before an apply that is seen and has not returned.
     before: Option<MemoryStore>,
 }
@@ -42,6 +45,7 @@ impl SimStore {
             under_way: None,
             linger: false,
             crash: None,
+            full: None,
             before: None,
         };
         Self {
@@ -68,6 +72,11 @@ impl SimStore {
         self.inner().crash = Some(after);
     }
 
+    /// Lets the next apply meet a full disk, after or before it took effect.
+    pub(super) fn full_at_apply(&self, after: bool) {
+        self.inner().full = Some(after);
+    }
+
     /// The apply under way has returned.
     pub(super) fn settle(&self) -> Result<(), StateError> {
         let under_way = self.inner().under_way.take();
@@ -81,6 +90,7 @@ impl SimStore {
         let mut inner = self.inner();
         inner.linger = false;
         inner.crash = None;
+        inner.full = None;
         if inner.random.below(2) == 0 {
             inner.under_way = None;
             let before = inner.before.take();
@@ -132,7 +142,12 @@ impl StateReader for SimStore {
 }
 
 /// What an apply says when the machine goes down meanwhile.
-pub(super) const DOWN: &str = "the simulated machine is down";
+const DOWN: &str = "the simulated machine is down";
+
+/// Whether that is what an error says.
+pub(super) fn is_down(error: &StateError) -> bool {
+    error.to_string().contains(DOWN)
+}
 
 impl StateStore for SimStore {
     fn apply(
@@ -155,20 +170,71 @@ impl StateStore for SimStore {
         if crash == Some(false) {
             return Err(StateError::Store(DOWN.to_owned()));
         }
-        if crash.is_none() && std::mem::take(&mut inner.linger) {
+        let full = inner.full.take();
+        if crash.is_none() && full.is_none() && std::mem::take(&mut inner.linger) {
             inner.under_way = Some(under_way);
             return Ok(());
         }
         drop(inner);
-        self.take_effect(under_way)?;
+        if full != Some(false) {
+            self.take_effect(under_way)?;
+        }
         if crash == Some(true) {
             return Err(StateError::Store(DOWN.to_owned()));
         }
         self.inner().before = None;
-        Ok(())
+        match full {
+            Some(_) => Err(StateError::NoSpace {
+                directory: "/data/state".into(),
+                problem: "the simulated disk is full".to_owned(),
+            }),
+            None => Ok(()),
+        }
     }
 
     fn applied_epoch(&self) -> Result<u64, StateError> {
         self.rows().applied_epoch()
+    }
+}
+
+/// Loses a row of some applies.
+#[derive(Debug)]
+pub(super) struct Leaky {
+    store: Arc<SimStore>,
+    applies: AtomicU64,
+}
+
+impl Leaky {
+    pub(super) fn new(store: Arc<SimStore>) -> Self {
+        Self {
+            store,
+            applies: AtomicU64::new(0),
+        }
+    }
+}
+
+impl StateReader for Leaky {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        self.store.get(key)
+    }
+
+    fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<Row>, StateError> {
+        self.store.scan(start, end, limit)
+    }
+}
+
+impl StateStore for Leaky {
+    fn apply(
+        &self,
+        epoch: u64,
+        changes: &mut dyn Iterator<Item = RowChange<'_>>,
+    ) -> Result<(), StateError> {
+        let loses = self.applies.fetch_add(1, Ordering::Relaxed) % 3 == 0;
+        self.store
+            .apply(epoch, &mut changes.skip(usize::from(loses)))
+    }
+
+    fn applied_epoch(&self) -> Result<u64, StateError> {
+        self.store.applied_epoch()
     }
 }

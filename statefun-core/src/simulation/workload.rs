@@ -83,6 +83,8 @@ pub(super) enum TimerState {
 
 pub(super) const RECORDS: EgressId<OutRecord> = EgressId::new("sim/records");
 pub(super) const OTHERS: EgressId<OutRecord> = EgressId::new("sim/others");
+/// Where records go that cannot be read or routed.
+pub(super) const LETTERS: &str = "sim/letters";
 pub(super) const FADING_MS: u64 = 2_000;
 pub(super) const ENTRY_MS: u64 = 3_000;
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::medium::{Change, Inner, Node};
-use super::{Disk, DiskFile, DiskLock, OpenMode};
+use super::{Disk, DiskFile, DiskLock, FileKind, Metadata, OpenMode};
 
 mod medium;
 #[cfg(test)]
@@ -268,6 +268,30 @@ impl Disk for SimDisk {
             .collect())
     }
 
+    fn entries(&self, dir: &Path) -> io::Result<Vec<(String, Metadata)>> {
+        let names = self.list(dir)?;
+        let with_metadata = |name: String| {
+            let found = self.metadata(&dir.join(&name))?;
+            Ok((name, found))
+        };
+        names.into_iter().map(with_metadata).collect()
+    }
+
+    fn metadata(&self, path: &Path) -> io::Result<Metadata> {
+        let inner = self.inner();
+        inner.is_up()?;
+        if inner.dirs.contains(path) {
+            return Ok(Metadata {
+                kind: FileKind::Directory,
+                device: 1,
+                inode: 0,
+                bytes: 0,
+            });
+        }
+        let node = inner.names.get(path).ok_or(io::ErrorKind::NotFound)?;
+        inner.metadata(*node)
+    }
+
     fn exists(&self, path: &Path) -> io::Result<bool> {
         let inner = self.inner();
         inner.is_up()?;
@@ -357,6 +381,12 @@ impl DiskFile for SimFile {
         let inner = self.disk.inner();
         inner.is_up()?;
         Ok(inner.node(self.node)?.seen.len() as u64)
+    }
+
+    fn metadata(&self) -> io::Result<Metadata> {
+        let inner = self.disk.inner();
+        inner.is_up()?;
+        inner.metadata(self.node)
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Crash, Fault, SimDisk};
-use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::disk::{Disk, DiskFile, FileKind, OpenMode};
 
 fn root() -> &'static Path {
     Path::new("/")
@@ -279,4 +279,28 @@ fn space_set_aside_reads_as_zeros_and_takes_room_and_its_length_is_lost_unless_s
         lengths.contains(&0) && lengths.contains(&2_048),
         "{lengths:?}"
     );
+}
+
+#[test]
+fn a_file_keeps_its_number_and_no_other_gets_it() {
+    let disk = SimDisk::new(1);
+    let create = |name| disk.open(&at(name), OpenMode::Create).unwrap();
+    let file = create("a");
+    file.write_at(b"xyz", 0).unwrap();
+    let known = file.metadata().unwrap();
+    assert_eq!((known.kind, known.bytes), (FileKind::File, 3));
+    disk.rename(&at("a"), &at("b")).unwrap();
+    assert!(known.is_same(&disk.metadata(&at("b")).unwrap()));
+    assert!(disk.metadata(&at("a")).is_err());
+    let other = create("a").metadata().unwrap();
+    assert!(!known.is_same(&other));
+    assert_eq!(
+        disk.entries(root()).unwrap(),
+        [("a".to_owned(), other), ("b".to_owned(), known)]
+    );
+    disk.remove(&at("b")).unwrap();
+    assert!(!known.is_same(&create("b").metadata().unwrap()));
+    assert!(known.is_same(&file.metadata().unwrap()));
+    let dir = disk.metadata(root()).unwrap();
+    assert_eq!(dir.kind, FileKind::Directory);
 }

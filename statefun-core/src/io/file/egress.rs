@@ -51,7 +51,8 @@ const TAIL_BYTES: usize = 1 << 10;
 ///
 /// `json`: a payload must be one JSON value. It is written as it is; only when there are line ends between its tokens the
 /// blanks between them are left out. `csv`: a payload must be an object. Its fields that `columns` names make the row, texts as they are,
-/// nested values as JSON, `null` and what is absent as nothing. A payload that is neither is an error.
+/// nested values as JSON, `null` and what is absent as nothing. A payload that is neither is an error. Only what an ingress could not
+/// read, and left to this egress (`onError: {deadLetter: …}`), may be anything: it becomes a JSON string, or a row's first cell.
 pub struct FileEgress {
     spec: Spec,
     disk: Arc<dyn Disk>,
@@ -304,7 +305,7 @@ impl Output {
         }
         let mut outcome = Ok(());
         for record in records {
-            outcome = self.encoder.append(&record.payload, &mut buffer).map_err(|problem| {
+            outcome = self.encoder.append_record(record, &mut buffer).map_err(|problem| {
                 self.fatal(format_args!(
                     "record {} of worker {} in epoch {epoch} (`{}`) cannot be written to {}: {problem}",
                     record.sequence, record.worker, record.typename, self.path.display()

@@ -7,6 +7,8 @@ use serde::Deserialize;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::engine::worker::BAD_RECORD;
+use crate::io::egress::EgressRecord;
 use crate::module::model::{Csv, FileFormat};
 
 /// What a payload is turned into.
@@ -52,6 +54,37 @@ impl LineEncoder {
             append_row(layout.delimiter, names, &mut line);
         }
         line
+    }
+
+    /// Appends the line of a record, its line end included. Nothing is appended when it fails.
+    ///
+    /// What an ingress could not read may be anything, and must not stop the egress that it was left to: where it is no value
+    /// of this format it becomes a JSON string, or a row's first cell.
+    pub(crate) fn append_record(
+        &self,
+        record: &EgressRecord,
+        out: &mut Vec<u8>,
+    ) -> Result<(), String> {
+        match self.append(&record.payload, out) {
+            Err(_) if record.typename == BAD_RECORD => {
+                let text = String::from_utf8_lossy(&record.payload);
+                match self {
+                    Self::Json => {
+                        out.extend_from_slice(serde_json::Value::from(text).to_string().as_bytes());
+                        out.push(b'\n');
+                    }
+                    Self::Csv(layout) => {
+                        let mut cells = vec![None; layout.columns.len().max(1)];
+                        if let Some(first) = cells.first_mut() {
+                            *first = Some(text);
+                        }
+                        append_row(layout.delimiter, cells.into_iter(), out);
+                    }
+                }
+                Ok(())
+            }
+            appended => appended,
+        }
     }
 
     /// Appends the line of a payload, its line end included. Nothing is appended when it fails.
@@ -248,6 +281,45 @@ mod tests {
             );
         }
         assert!(json.append(&[b'"', 0xff, b'"'], &mut Vec::new()).is_err());
+    }
+
+    /// A bad record is what is least likely to be a value of the format.
+    #[test]
+    fn what_an_ingress_could_not_read_has_a_line_of_its_own() {
+        let record = |payload: &'static [u8], typename| EgressRecord {
+            worker: 0,
+            sequence: 0,
+            typename,
+            payload: payload.into(),
+        };
+        for (payload, json, row) in [
+            (
+                &b"{\"id\": 1"[..],
+                &b"\"{\\\"id\\\": 1\"\n"[..],
+                &b"\"{\"\"id\"\": 1\";;\n"[..],
+            ),
+            (
+                b"a;b\n\xff",
+                "\"a;b\\n\u{fffd}\"\n".as_bytes(),
+                "\"a;b\n\u{fffd}\";;\n".as_bytes(),
+            ),
+            (b"", b"\"\"\n", b";;\n"),
+            (b"{\"id\": 1}", b"{\"id\": 1}\n", b"1;;\n"),
+        ] {
+            for (encoder, expected) in [(LineEncoder::Json, json), (rows(&["id", "b", "c"]), row)] {
+                let mut out = Vec::new();
+                encoder
+                    .append_record(&record(payload, BAD_RECORD), &mut out)
+                    .unwrap();
+                assert_eq!(out, expected, "{payload:?}");
+            }
+        }
+        let other = record(b"{", "example/Other");
+        assert!(
+            LineEncoder::Json
+                .append_record(&other, &mut Vec::new())
+                .is_err()
+        );
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! Where reading goes on: which file, and where in it.
 
-use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
+
+use crate::disk::{DiskFile, Metadata};
 
 /// How many of a file's first bytes tell it from others.
 pub(super) const HEAD_BYTES: usize = 1 << 10;
@@ -36,10 +36,8 @@ pub(super) struct Position {
 
 impl Position {
     /// What tells that a file's content is the one that was read up to here; none when it is not.
-    pub(super) fn found_in(&self, file: &File) -> io::Result<Option<Seen>> {
-        if self.head_bytes.max(self.tail_bytes) > self.offset
-            || file.metadata()?.len() < self.offset
-        {
+    pub(super) fn found_in(&self, file: &dyn DiskFile) -> io::Result<Option<Seen>> {
+        if self.head_bytes.max(self.tail_bytes) > self.offset || file.len()? < self.offset {
             return Ok(None);
         }
         let head = read_up_to(file, 0, self.head_bytes)?;
@@ -71,10 +69,10 @@ pub(super) struct Marker {
 }
 
 impl Marker {
-    pub(super) fn new(device: u64, inode: u64, head: Vec<u8>) -> Self {
+    pub(super) fn new(file: &Metadata, head: Vec<u8>) -> Self {
         Self {
-            device,
-            inode,
+            device: file.device,
+            inode: file.inode,
             head,
             told: usize::MAX,
             beginning: Vec::new(),
@@ -82,7 +80,7 @@ impl Marker {
     }
 
     /// Reads as much of the file's head as is known to belong to it.
-    pub(super) fn read_head(&mut self, file: &File, read_bytes: u64) -> io::Result<()> {
+    pub(super) fn read_head(&mut self, file: &dyn DiskFile, read_bytes: u64) -> io::Result<()> {
         let known = read_bytes.min(HEAD_BYTES as u64);
         if self.head.len() < known as usize {
             self.head = read_up_to(file, 0, known)?;
@@ -91,7 +89,7 @@ impl Marker {
     }
 
     /// Whether the file still begins with what was read.
-    pub(super) fn is_head_of(&self, file: &File) -> io::Result<bool> {
+    pub(super) fn is_head_of(&self, file: &dyn DiskFile) -> io::Result<bool> {
         Ok(read_up_to(file, 0, self.head.len() as u64)? == self.head)
     }
 
@@ -126,17 +124,9 @@ impl Marker {
 }
 
 /// Reads so many bytes, or as many as there are.
-pub(super) fn read_up_to(file: &File, offset: u64, bytes: u64) -> io::Result<Vec<u8>> {
+pub(super) fn read_up_to(file: &dyn DiskFile, offset: u64, bytes: u64) -> io::Result<Vec<u8>> {
     let mut found = vec![0; bytes as usize];
-    let mut filled = 0;
-    while filled < found.len() {
-        match file.read_at(&mut found[filled..], offset + filled as u64) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
+    let filled = file.read_at(&mut found, offset)?;
     found.truncate(filled);
     Ok(found)
 }
@@ -147,15 +137,27 @@ fn hash(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::disk::{Disk, FileKind, OpenMode, SimDisk};
 
     #[test]
     fn positions_are_json_and_know_their_file() {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all(&[b'x'; 3_000]).unwrap();
-        let mut marker = Marker::new(7, 8, Vec::new());
+        let disk = SimDisk::new(1);
+        let create = |name| disk.open(Path::new(name), OpenMode::Create).unwrap();
+        let file = create("/file");
+        file.write_at(&[b'x'; 3_000], 0).unwrap();
+        let (file, shorter) = (&*file, &*create("/shorter"));
+        let found = Metadata {
+            kind: FileKind::File,
+            device: 7,
+            inode: 8,
+            bytes: 3_000,
+        };
+        let mut marker = Marker::new(&found, Vec::new());
         for offset in [1, 5, 900, 1_024, 1_025, 3_000] {
-            marker.read_head(file.as_file(), 2_000).unwrap();
+            marker.read_head(file, 2_000).unwrap();
             let raw = vec![b'x'; (offset as usize).min(300)];
             let bytes = marker.position(&raw, offset, 3);
             let position: Position = serde_json::from_slice(&bytes).unwrap();
@@ -173,25 +175,25 @@ mod tests {
                 bytes,
                 "written as serde would"
             );
-            assert!(position.found_in(file.as_file()).unwrap().is_some());
+            assert!(position.found_in(file).unwrap().is_some());
             for changed in [0, offset - 1] {
-                file.as_file().write_all_at(b"y", changed).unwrap();
+                file.write_at(b"y", changed).unwrap();
                 assert!(
-                    position.found_in(file.as_file()).unwrap().is_none(),
+                    position.found_in(file).unwrap().is_none(),
                     "{offset} {changed}"
                 );
-                file.as_file().write_all_at(b"x", changed).unwrap();
+                file.write_at(b"x", changed).unwrap();
             }
-            let shorter = tempfile::tempfile().unwrap();
+            shorter.set_len(0).unwrap();
             shorter
-                .write_all_at(&vec![b'x'; offset as usize - 1], 0)
+                .write_at(&vec![b'x'; offset as usize - 1], 0)
                 .unwrap();
-            assert!(position.found_in(&shorter).unwrap().is_none());
+            assert!(position.found_in(shorter).unwrap().is_none());
         }
         let nonsense = Position {
             head_bytes: u64::MAX,
             ..serde_json::from_slice(&marker.position(b"x", 5, 1)).unwrap()
         };
-        assert!(nonsense.found_in(file.as_file()).unwrap().is_none());
+        assert!(nonsense.found_in(file).unwrap().is_none());
     }
 }

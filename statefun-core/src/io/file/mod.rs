@@ -4,6 +4,7 @@ mod csv;
 mod egress;
 pub(crate) mod encode;
 pub(crate) mod feed;
+pub(crate) mod follower;
 pub(crate) mod frames;
 mod ingress;
 mod json;

@@ -1,5 +1,7 @@
 //! Lines and rows as records.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::csv::RowFault;
@@ -97,8 +99,8 @@ impl Format {
 
 /// Reads the records of one file or stream.
 #[derive(Debug)]
-pub(crate) struct Records<'f> {
-    format: &'f Format,
+pub(crate) struct Records {
+    format: Arc<Format>,
     /// The name of the file or stream, for messages.
     name: String,
     table: Option<Table>,
@@ -126,8 +128,8 @@ impl Table {
     }
 }
 
-impl<'f> Records<'f> {
-    pub(crate) fn new(format: &'f Format, name: String) -> Self {
+impl Records {
+    pub(crate) fn new(format: Arc<Format>, name: String) -> Self {
         let table = format.rows.as_ref().and_then(|rows| rows.table.clone());
         Self {
             format,

@@ -1,64 +1,59 @@
 //! Files that change their names: which one is being read, where it went, and which one follows it.
 
-use std::fs::{self, File, Metadata};
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::disk::{Disk, DiskFile, FileKind, Metadata, OpenMode};
 
 /// A file that is open for reading.
 #[derive(Debug)]
 pub(super) struct Opened {
-    pub(super) file: File,
+    pub(super) file: Arc<dyn DiskFile>,
     /// Under which name it was opened.
     pub(super) path: PathBuf,
-    pub(super) device: u64,
-    pub(super) inode: u64,
+    /// What it was when it was opened.
+    pub(super) found: Metadata,
 }
 
 impl Opened {
     /// Opens a file; none when there is none.
-    pub(super) fn open(path: &Path) -> io::Result<Option<Self>> {
-        let file = match File::open(path) {
+    pub(super) fn open(disk: &dyn Disk, path: &Path) -> io::Result<Option<Self>> {
+        let file = match disk.open(path, OpenMode::Read) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             opened => opened?,
         };
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
+        let found = file.metadata()?;
+        if !found.is_file() {
             return Err(io::Error::other("it is not a file that can be read again"));
         }
         Ok(Some(Self {
             file,
             path: path.to_owned(),
-            device: metadata.dev(),
-            inode: metadata.ino(),
+            found,
         }))
     }
 
     pub(super) fn is(&self, metadata: &Metadata) -> bool {
-        self.device == metadata.dev() && self.inode == metadata.ino()
+        self.found.is_same(metadata)
     }
 }
 
-/// Whether a path may be opened without waiting for someone, as for the writer of a pipe.
-pub(super) fn metadata(path: &Path) -> io::Result<Option<Metadata>> {
-    match fs::metadata(path) {
+/// What a path leads to; none when there is nothing.
+pub(super) fn metadata(disk: &dyn Disk, path: &Path) -> io::Result<Option<Metadata>> {
+    match disk.metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         found => found.map(Some),
     }
 }
 
 /// The file of that inode in the directory of `path`, under whatever name.
-pub(super) fn with_inode(path: &Path, inode: u64) -> io::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for entry in siblings(path)? {
-        let entry = entry?;
-        let Ok(metadata) = entry.metadata() else {
-            continue;
-        };
-        if metadata.is_file() && metadata.ino() == inode {
-            found.push(path.with_file_name(entry.file_name()));
-        }
-    }
+pub(super) fn with_inode(disk: &dyn Disk, path: &Path, inode: u64) -> io::Result<Vec<PathBuf>> {
+    let mut found: Vec<PathBuf> = siblings(disk, path)?
+        .into_iter()
+        .filter(|(_, metadata)| metadata.is_file() && metadata.inode == inode)
+        .map(|(name, _)| path.with_file_name(name))
+        .collect();
     found.sort_unstable();
     Ok(found)
 }
@@ -68,17 +63,17 @@ pub(super) fn with_inode(path: &Path, inode: u64) -> io::Result<Vec<PathBuf>> {
 /// Rotated logs are named `log.1`, `log.2`, … (the higher the older), or `log-20240131`, `log.2024-01-31T12` and the like
 /// (the later the newer). Where nothing like that stands between, it is the file at `path` itself. Those without content are
 /// passed over.
-pub(super) fn successor(path: &Path, of: &Opened) -> io::Result<Option<Opened>> {
+pub(super) fn successor(disk: &dyn Disk, path: &Path, of: &Opened) -> io::Result<Option<Opened>> {
     // Names may change while they are looked at.
     for _ in 0..10 {
-        let Some(next) = successor_name(path, of)? else {
+        let Some(next) = successor_name(disk, path, of)? else {
             return Ok(None);
         };
-        let Some(opened) = open_regular(&next)? else {
+        let Some(opened) = open_regular(disk, &next)? else {
             continue;
         };
-        if successor_name(path, of)?.as_ref() == Some(&next)
-            && metadata(&next)?.is_some_and(|metadata| opened.is(&metadata))
+        if successor_name(disk, path, of)?.as_ref() == Some(&next)
+            && metadata(disk, &next)?.is_some_and(|metadata| opened.is(&metadata))
         {
             return Ok(Some(opened));
         }
@@ -87,18 +82,20 @@ pub(super) fn successor(path: &Path, of: &Opened) -> io::Result<Option<Opened>> 
 }
 
 /// Opens a file, unless opening alone might wait.
-pub(super) fn open_regular(path: &Path) -> io::Result<Option<Opened>> {
-    match metadata(path)? {
-        None => Ok(None),
-        Some(metadata) if metadata.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
-        Some(metadata) if !metadata.is_file() => Err(io::Error::other(
+pub(super) fn open_regular(disk: &dyn Disk, path: &Path) -> io::Result<Option<Opened>> {
+    let Some(found) = metadata(disk, path)? else {
+        return Ok(None);
+    };
+    match found.kind {
+        FileKind::File => Opened::open(disk, path),
+        FileKind::Directory => Err(io::ErrorKind::IsADirectory.into()),
+        FileKind::Other => Err(io::Error::other(
             "it is not a file that can be read again; use `io.statefun.stdio.v1/ingress` for a pipe",
         )),
-        Some(_) => Opened::open(path),
     }
 }
 
-fn successor_name(path: &Path, of: &Opened) -> io::Result<Option<PathBuf>> {
+fn successor_name(disk: &dyn Disk, path: &Path, of: &Opened) -> io::Result<Option<PathBuf>> {
     let base = path
         .file_name()
         .unwrap_or_default()
@@ -106,18 +103,13 @@ fn successor_name(path: &Path, of: &Opened) -> io::Result<Option<PathBuf>> {
         .into_owned();
     let mut ours = None;
     let mut suffixes = Vec::new();
-    for entry in siblings(path)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
+    for (name, metadata) in siblings(disk, path)? {
         let Some(suffix) = name.strip_prefix(&base).filter(|suffix| !suffix.is_empty()) else {
-            continue;
-        };
-        let Ok(metadata) = entry.metadata() else {
             continue;
         };
         if of.is(&metadata) {
             ours = Some(suffix.to_owned());
-        } else if metadata.is_file() && metadata.len() > 0 {
+        } else if metadata.is_file() && metadata.bytes > 0 {
             suffixes.push(suffix.to_owned());
         }
     }
@@ -143,15 +135,19 @@ fn successor_name(path: &Path, of: &Opened) -> io::Result<Option<PathBuf>> {
     });
     match between {
         Some(suffix) => Ok(Some(path.with_file_name(format!("{base}{suffix}")))),
-        None => Ok(metadata(path)?
+        None => Ok(metadata(disk, path)?
             .filter(|metadata| !of.is(metadata))
             .map(|_| path.to_owned())),
     }
 }
 
-fn siblings(path: &Path) -> io::Result<fs::ReadDir> {
+fn siblings(disk: &dyn Disk, path: &Path) -> io::Result<Vec<(String, Metadata)>> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
-    fs::read_dir(dir.unwrap_or(Path::new(".")))
+    match disk.entries(dir.unwrap_or(Path::new("."))) {
+        // No directory, no file.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        entries => entries,
+    }
 }
 
 /// `.1`, `.2`, …
@@ -172,7 +168,10 @@ fn is_rotation_date(suffix: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::disk::RealDisk;
 
     /// Creates the files, the one that is read first; gives the name of its successor.
     fn next(names: &[&str]) -> Option<String> {
@@ -184,9 +183,10 @@ mod tests {
             )
             .unwrap();
         }
-        let of = Opened::open(&dir.path().join(names[0])).unwrap().unwrap();
+        let of = Opened::open(&RealDisk, &dir.path().join(names[0]));
+        let of = of.unwrap().unwrap();
         let path = dir.path().join("log");
-        let found = successor(&path, &of).unwrap()?;
+        let found = successor(&RealDisk, &path, &of).unwrap()?;
         Some(found.path.file_name().unwrap().to_str().unwrap().to_owned())
     }
 

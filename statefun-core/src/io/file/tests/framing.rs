@@ -1,6 +1,7 @@
 //! Frames and records from bytes alone: whatever they are, and in whatever pieces they come.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -34,14 +35,14 @@ type Place = (u64, u64);
 
 /// Everything in `bytes` from a place on, and the place behind each; `pieces` is how much is read at a time.
 fn read(
-    format: &Format,
+    format: &Arc<Format>,
     layout: Layout,
     bytes: &[u8],
     (offset, line): Place,
     most_bytes: usize,
     pieces: &[usize],
 ) -> Result<Vec<(Read, Place)>, String> {
-    let mut records = Records::new(format, "in".to_owned());
+    let mut records = Records::new(format.clone(), "in".to_owned());
     let mut all = Vec::new();
     if records.needs_header() && offset > 0 {
         let mut header = Frames::new(layout.clone(), most_bytes, 0, 1);
@@ -105,7 +106,7 @@ proptest! {
         let id_from = if csv { json!({"column": "id"}) } else { json!({"pointer": "/id"}) };
         let columns: &[&str] = if csv && named { &["id", "amount"] } else { &[] };
         let spec = spec(kind, if typed { ORDER } else { "example/Other" }, id_from, columns);
-        let format = Format::new(&spec, &decoder()).unwrap();
+        let format = Arc::new(Format::new(&spec, &decoder()).unwrap());
         let whole = read(&format, layout(kind), &bytes, (0, 1), most_bytes, &[usize::MAX]);
         prop_assert_eq!(&read(&format, layout(kind), &bytes, (0, 1), most_bytes, &pieces), &whole);
         let Ok(whole) = whole else { return Ok(()) };
@@ -135,7 +136,7 @@ proptest! {
         }
         let column = 10 + names[bad_line].chars().count();
         for value_type in [ORDER, "example/Other"] {
-            let format = Format::new(&spec("json", value_type, json!({"pointer": "/id"}), &[]), &decoder()).unwrap();
+            let format = Arc::new(Format::new(&spec("json", value_type, json!({"pointer": "/id"}), &[]), &decoder()).unwrap());
             let found = read(&format, Layout::Lines, bytes.as_bytes(), (0, 1), 1_000, &[3]).unwrap();
             prop_assert_eq!(found.len(), names.len());
             for (at, ((key, value), _)) in found.iter().enumerate() {
@@ -160,7 +161,8 @@ fn check(
     bytes: &[u8],
     expected: &[Result<&str, &str>],
 ) {
-    let format_of = Format::new(&spec(format, value_type, id_from, &[]), &decoder()).unwrap();
+    let format_of =
+        Arc::new(Format::new(&spec(format, value_type, id_from, &[]), &decoder()).unwrap());
     let found = read(
         &format_of,
         layout(format),
@@ -271,11 +273,13 @@ fn headers_that_name_no_columns_are_errors() {
             "in:1: the header: it is too long, or a quote in it does not end",
         ),
     ] {
-        let format = Format::new(
-            &spec("csv", ORDER, json!({"column": "id"}), &[]),
-            &decoder(),
-        )
-        .unwrap();
+        let format = Arc::new(
+            Format::new(
+                &spec("csv", ORDER, json!({"column": "id"}), &[]),
+                &decoder(),
+            )
+            .unwrap(),
+        );
         let found = read(&format, layout("csv"), bytes, (0, 1), 1_000, &[1]);
         assert_eq!(found.unwrap_err(), problem);
     }

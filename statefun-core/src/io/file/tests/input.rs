@@ -3,11 +3,13 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::json;
 
 use super::{ORDER, Read, Reader, breathe};
+use crate::disk::RealDisk;
 use crate::io::file::FileIngress;
 use crate::module::model::FileIngress as Spec;
 
@@ -34,7 +36,7 @@ fn open(spec: &Spec, position: Option<Bytes>) -> Reader {
 fn try_open(spec: &Spec, position: Option<Bytes>) -> Result<Reader, String> {
     let name = spec.path.display().to_string();
     let reader = Reader::open(
-        &mut FileIngress::new(spec.clone()).with_longest_record(1_000),
+        &mut FileIngress::new(spec.clone(), Arc::new(RealDisk)).with_longest_record(1_000),
         position.map(|position| (name.as_str(), position)),
     );
     let reader = reader.map_err(|error| error.to_string())?;

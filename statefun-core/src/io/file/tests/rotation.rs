@@ -4,17 +4,19 @@ use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::input::spec;
 use super::{Case, Reader, breathe, seeds};
+use crate::disk::RealDisk;
 use crate::io::file::FileIngress;
 use crate::rand::Random;
 
 fn open(path: &Path, follow: bool, position: Option<Bytes>) -> Reader {
     let name = path.display().to_string();
-    let mut ingress = FileIngress::new(spec(path, "x/y", follow, |_| ()));
+    let mut ingress = FileIngress::new(spec(path, "x/y", follow, |_| ()), Arc::new(RealDisk));
     Reader::open(
         &mut ingress,
         position.map(|position| (name.as_str(), position)),
