@@ -25,7 +25,7 @@ use crate::state::{StateError, StateStore};
 use crate::steps::{Step, reached};
 
 /// Bytes of buffers that may wait to be gathered; beyond it, epochs are left to the log.
-const FEED_BYTES: usize = 32 << 20;
+const FEED_BYTES: usize = 128 << 20;
 /// Bytes of waiting buffers at which the gatherer is called.
 const CALL_AT: usize = 1 << 20;
 

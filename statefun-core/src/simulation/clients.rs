@@ -132,7 +132,7 @@ impl Clients {
             value: value.into(),
         };
         let mut record = Record::new(sent);
-        record.target = Some(request_address(&request.name));
+        record.target = Some(Box::new(request_address(&request.name)));
         Some((
             format!(
                 "{} by {connection}{}",

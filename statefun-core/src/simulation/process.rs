@@ -312,7 +312,7 @@ impl Sim {
             cancels: 0,
         };
         let mut record = Record::of(Ok(RecordValue(Box::new(token))));
-        record.target = Some(plan::address(target(id)));
+        record.target = Some(Box::new(plan::address(target(id))));
         let position = number + 1 - u64::from(self.mutant == Some(Mutant::SourceRepeats));
         record = record.with_position(position.to_le_bytes().to_vec());
         let acked = p.acked.clone();
