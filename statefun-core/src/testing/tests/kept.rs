@@ -6,7 +6,7 @@ use crate::prelude::*;
 use crate::testing::{Harness, WaitKind};
 
 fn odd<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
-    match text.as_str() {
+    match text {
         "refuses" => Err(serde::ser::Error::custom("it has no form")),
         "panics" => panic!("no form"),
         text => serializer.serialize_str(text),
