@@ -44,6 +44,8 @@ struct Waiting {
     epochs: VecDeque<(u64, Vec<EpochPart>)>,
     bytes: usize,
     called: bool,
+    /// The last epoch that there was no room for.
+    left_to_log: u64,
     /// The gatherer waits for the state store: what comes now is left to the log, and nobody has to wait for that.
     stalled: bool,
 }
@@ -65,6 +67,7 @@ impl RowFeed {
     pub(crate) fn push(&self, epoch: u64, parts: Vec<EpochPart>) -> bool {
         let mut waiting = self.waiting();
         if waiting.bytes > FEED_BYTES {
+            waiting.left_to_log = epoch;
             drop(waiting);
             self.recycle(parts);
             return false;
@@ -75,6 +78,10 @@ impl RowFeed {
             self.ready.notify_one();
         }
         waiting.bytes > CROWDED_BYTES && !waiting.stalled
+    }
+
+    fn left_to_log(&self) -> u64 {
+        self.waiting().left_to_log
     }
 
     /// Whether the gatherer waits for the state store.
@@ -284,8 +291,8 @@ impl Gatherer {
     /// Takes the next durable epochs into the window; false when there is none.
     fn gather(&mut self, patience: Duration) -> Result<bool, EngineError> {
         let Some((epoch, parts)) = self.feed.next(patience) else {
-            // When the feed was full, the last epochs may be in the log alone.
-            return self.read(self.shared.durable.load(Ordering::Acquire));
+            // When the feed was full, the last epochs may be in the log alone. One that is durable may be on its way as well.
+            return self.read(self.feed.left_to_log());
         };
         if epoch > self.gathered {
             while self.gathered + 1 < epoch {
@@ -437,6 +444,44 @@ mod tests {
         site.gather();
         assert_eq!(site.gatherer.window.log_bytes(), bytes);
         assert_eq!(site.recycled.len(), 2);
+    }
+
+    #[test]
+    fn an_epoch_that_is_on_its_way_is_not_read_from_the_log() {
+        let mut site = Site::new();
+        site.commit(1, 0);
+        site.gather();
+        // Durable, and not in the feed yet.
+        let parts = vec![part(2, 0)];
+        let mut head = Vec::new();
+        encode_head(&mut head, Timestamp(1), &[], &parts);
+        site.log.append(2, &body_slices(&head, &parts)).unwrap();
+        site.gatherer.shared.durable.store(2, Ordering::SeqCst);
+        assert!(!site.gatherer.gather(Duration::ZERO).unwrap());
+        assert_eq!(site.gatherer.gathered, 1);
+        site.gatherer.feed.push(2, parts);
+        assert!(site.gatherer.gather(Duration::ZERO).unwrap());
+        assert_eq!(site.gatherer.gathered, 2);
+    }
+
+    #[test]
+    fn who_cannot_follow_is_given_time_unless_it_waits_for_the_store() {
+        let feed = RowFeed::new(Vec::new());
+        assert!(!feed.push(1, vec![part(1, CROWDED_BYTES - 1024)]));
+        assert!(feed.push(2, vec![part(2, 2048)]));
+        assert!(!feed.is_calm());
+        feed.set_stalled(true);
+        assert!(feed.is_calm());
+        assert!(!feed.push(3, vec![part(3, 0)]));
+        feed.set_stalled(false);
+        assert!(feed.push(4, vec![part(4, 0)]));
+        for epoch in 1..5 {
+            assert_eq!(
+                feed.next(Duration::ZERO).map(|(epoch, _)| epoch),
+                Some(epoch)
+            );
+        }
+        assert!(feed.is_calm());
     }
 
     #[test]
