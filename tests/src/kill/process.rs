@@ -182,13 +182,21 @@ impl Process {
     }
 
     /// Asks it to stop, and waits until it has.
-    #[expect(unsafe_code, reason = "std sends no other signal than SIGKILL")]
+    ///
+    /// # Panics
+    /// When it does not stop.
     pub fn terminate(&mut self) -> ExitStatus {
+        self.ask_to_stop();
+        self.wait()
+    }
+
+    /// Asks it to stop.
+    #[expect(unsafe_code, reason = "std sends no other signal than SIGKILL")]
+    pub fn ask_to_stop(&self) {
         // SAFETY: takes and returns plain numbers; the child has not been waited for, so the number is still its own.
         unsafe {
             libc::kill(self.child.id() as libc::pid_t, libc::SIGTERM);
         }
-        self.wait()
     }
 
     /// How far it has come.
