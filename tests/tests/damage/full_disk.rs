@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use statefun_core::clock::Stopwatch;
 use statefun_core::rand::Random;
-use statefun_tests::kill::process::{PATIENCE, wait_for};
+use statefun_tests::kill::process::{Patience, wait_for};
 
 use crate::support::{App, Running, assert_says};
 
@@ -136,7 +135,7 @@ impl Clients {
             self.open = Some((id, format!("k{n}"), body));
         }
         let (id, key, body) = self.open.clone().unwrap();
-        let watch = Stopwatch::start();
+        let mut patience = Patience::default();
         loop {
             let answer = running
                 .post("load/puts", &format!("/{id}/Put"), Some(&key), &body)
@@ -158,7 +157,7 @@ impl Clients {
                     self.refused += 1;
                     return Outcome::Full;
                 }
-                429 | 504 if watch.elapsed() < PATIENCE => {
+                429 | 504 if !patience.is_over() => {
                     std::thread::sleep(Duration::from_millis(20));
                 }
                 _ => panic!(
@@ -173,24 +172,24 @@ impl Clients {
 
     /// Puts until the disk is full, and is still so a few times later.
     fn put_until_full(&mut self, running: &mut Running, bytes: usize) {
-        let watch = Stopwatch::start();
+        let mut patience = Patience::default();
         let mut in_a_row = 0;
         while in_a_row < 5 {
             match self.put(running, bytes) {
                 Outcome::Taken => in_a_row = 0,
                 Outcome::Full => in_a_row += 1,
             }
-            assert!(watch.elapsed() < PATIENCE, "the disk is never full");
+            assert!(!patience.is_over(), "the disk is never full");
         }
     }
 
     /// Puts so many, through all times of a full disk.
     fn put_all(&mut self, running: &mut Running, count: u64, bytes: usize) {
-        let (watch, until) = (Stopwatch::start(), self.sent + count);
+        let (mut patience, until) = (Patience::default(), self.sent + count);
         while self.sent < until || self.open.is_some() {
             if self.put(running, bytes) == Outcome::Full {
                 assert!(
-                    watch.elapsed() < PATIENCE,
+                    !patience.is_over(),
                     "it does not go on\n{}",
                     running.process.last_words()
                 );

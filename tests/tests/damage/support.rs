@@ -1,6 +1,6 @@
 //! An application in a directory of its own, started again and again.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use statefun_core::clock::Stopwatch;
 use statefun_core::rand::Random;
 use statefun_tests::kill::client::{Answer, Client};
-use statefun_tests::kill::process::{Addresses, PATIENCE, Process, Start};
+use statefun_tests::kill::process::{Addresses, Patience, Process, Start};
 
 /// The wiring of the application `load`: numbers come in, and lines go out.
 pub(crate) const PUTS_AND_LINES: &str = "\
@@ -216,13 +215,15 @@ impl Running {
     /// Sends a message under a key of its own, again and again while there is too much under way or the machine too busy.
     fn insist(&mut self, ingress: &str, path: &str, body: &str) -> Answer {
         let key = format!("{:016x}", Random::from_system().next_u64());
-        let watch = Stopwatch::start();
+        let mut patience = Patience::default();
         loop {
             match self.post(ingress, path, Some(&key), body) {
-                Ok(answer) if matches!(answer.status, 429 | 504) && watch.elapsed() < PATIENCE => {
-                    std::thread::sleep(Duration::from_millis(20));
+                Ok(answer) if !matches!(answer.status, 429 | 504) || patience.is_over() => {
+                    return answer;
                 }
-                Ok(answer) => return answer,
+                Ok(_) => std::thread::sleep(Duration::from_millis(20)),
+                // What it was waited for in vain may have stood still with everything else.
+                Err(error) if error.kind() == ErrorKind::WouldBlock && !patience.is_over() => {}
                 Err(error) => panic!("{path}: {error}\n{}", self.process.last_words()),
             }
         }
