@@ -307,9 +307,9 @@ const STRIKES: u32 = 3;
 struct Mending {
     /// Nothing is taken in until the store takes changes again.
     holds: bool,
-    /// How long it waits next, and since when. Merging tables may fail a while after it began, so a store that has failed
-    /// lately is trusted only after a longer while.
+    /// How long it waits next, and since when: a disk that has just been full may be full again soon.
     pause: Option<(Duration, Stopwatch)>,
+    /// How often it failed for another reason than a full disk, since it last took changes.
     strikes: u32,
 }
 
@@ -347,15 +347,26 @@ impl Applier {
     fn apply_all(&mut self) -> Result<(), EngineError> {
         loop {
             if self.window.is_none() {
-                self.window = self.handover.take(CHECK_EVERY);
+                let patience = if self.mending.holds {
+                    LOOK_EVERY
+                } else {
+                    CHECK_EVERY
+                };
+                self.window = self.handover.take(patience);
             }
             if self.shared.phase() == Phase::Stopped {
                 return Ok(());
             }
-            if let Err(error) = self.store.check().and_then(|()| self.apply()) {
+            if let Err(error) = self.store.check() {
                 self.mend(error)?;
-            } else if std::mem::take(&mut self.mending.holds) {
+            } else if self.mending.holds && !self.store.has_merged() {
+                // What failed may have been a merge, which fails again a while after it has begun again.
+                crate::clock::pause(LOOK_EVERY);
+            } else if let Err(error) = self.apply() {
+                self.mend(error)?;
+            } else if self.mending.holds {
                 tracing::info!("the state store takes changes again");
+                (self.mending.holds, self.mending.strikes) = (false, 0);
                 self.shared.set_hold(Hold::StoreNoSpace, false);
             }
         }
@@ -393,9 +404,11 @@ impl Applier {
                 return Err(error.into());
             }
         }
-        if !std::mem::replace(&mut self.mending.holds, true) {
-            tracing::error!(%error, "nothing is taken in until the state store has space");
+        if std::mem::replace(&mut self.mending.holds, true) {
+            tracing::debug!(%error, "the state store has failed again");
+        } else {
             self.shared.set_hold(Hold::StoreNoSpace, true);
+            tracing::error!(%error, "nothing is taken in until the state store has space");
         }
         self.store.reopen()?;
         // What seemed to fail last may have been done.
@@ -434,147 +447,4 @@ fn yield_to_workers() {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock::Timestamp;
-    use crate::disk::SimDisk;
-    use crate::engine::cut::{body_slices, encode_head};
-    use crate::engine::rows::framing;
-    use crate::log::{EpochLog, OpenOptions};
-    use crate::state::StateReader;
-    use crate::state::memory::MemoryStore;
-
-    /// An epoch that changes a row of its own and one that all change.
-    fn part(epoch: u64, capacity: usize) -> EpochPart {
-        let mut part = EpochPart {
-            epoch,
-            rows: Vec::with_capacity(capacity),
-            ..EpochPart::default()
-        };
-        let value = epoch.to_le_bytes();
-        framing::push(&mut part.rows, &[b' ', epoch as u8], Some(&value));
-        framing::push(&mut part.rows, &[b' ', 0], Some(&value));
-        part
-    }
-
-    struct Site {
-        log: EpochLog,
-        gatherer: Gatherer,
-        store: Arc<MemoryStore>,
-        recycled: crossbeam_channel::Receiver<ToWorker>,
-    }
-
-    impl Site {
-        fn new() -> Self {
-            let disk = SimDisk::new(1);
-            let options = OpenOptions {
-                background: false,
-                ..OpenOptions::new(1)
-            };
-            let mut see = |_: crate::log::RecordView<'_>| Ok::<(), std::convert::Infallible>(());
-            let log = EpochLog::open(Arc::new(disk), "/log", &options, &mut see)
-                .unwrap()
-                .log;
-            let (worker, recycled) = crossbeam_channel::unbounded();
-            let store = Arc::new(MemoryStore::default());
-            let gatherer = Gatherer {
-                feed: Arc::new(RowFeed::new(vec![worker])),
-                handover: Arc::default(),
-                store: store.clone(),
-                log: log.reader(),
-                retention: log.retention(),
-                shared: Arc::new(Shared::new(1, 0, 0)),
-                accepted: Arc::default(),
-                window: Window::new(),
-                gathered: 0,
-                window_bytes: 1 << 20,
-                apply_after: Duration::from_secs(1),
-                max_log_bytes: 1 << 30,
-            };
-            Self {
-                log,
-                gatherer,
-                store,
-                recycled,
-            }
-        }
-
-        /// What the committer does with an epoch.
-        fn commit(&mut self, epoch: u64, capacity: usize) {
-            let parts = vec![part(epoch, capacity)];
-            let mut head = Vec::new();
-            encode_head(&mut head, Timestamp(1), &[], &parts);
-            self.log.append(epoch, &body_slices(&head, &parts)).unwrap();
-            self.gatherer.shared.durable.store(epoch, Ordering::SeqCst);
-            self.gatherer.feed.push(epoch, parts);
-        }
-
-        fn gather(&mut self) {
-            while self.gatherer.gather(Duration::ZERO).unwrap() {}
-        }
-    }
-
-    #[test]
-    fn epochs_that_the_feed_has_no_room_for_are_read_from_the_log_in_their_place() {
-        let mut site = Site::new();
-        // The first fills the feed; the next three go to the log alone.
-        site.commit(1, FEED_BYTES + 1);
-        for epoch in 2..5 {
-            site.commit(epoch, 0);
-        }
-        assert_eq!(site.recycled.len(), 3);
-        assert!(site.gatherer.gather(Duration::ZERO).unwrap());
-        assert_eq!(site.gatherer.gathered, 1);
-        // There is room again: this one comes by the feed, ahead of those that it must follow.
-        site.commit(5, 0);
-        site.gather();
-        assert_eq!(site.gatherer.gathered, 5);
-        // The last ones are in the log alone, and nothing behind them calls.
-        site.commit(6, FEED_BYTES + 1);
-        site.commit(7, 0);
-        site.gather();
-        assert_eq!((site.gatherer.gathered, site.recycled.len()), (7, 7));
-
-        let last = site.gatherer.window.apply(&*site.store).unwrap();
-        assert_eq!(last, Some(7));
-        for epoch in 1..8u64 {
-            let row = site.store.get(&[b' ', epoch as u8]).unwrap();
-            assert_eq!(row.as_deref(), Some(&epoch.to_le_bytes()[..]));
-        }
-        let newest = site.store.get(b" \0").unwrap();
-        assert_eq!(newest.as_deref(), Some(&7u64.to_le_bytes()[..]));
-    }
-
-    #[test]
-    fn an_epoch_that_was_read_from_the_log_counts_once() {
-        let mut site = Site::new();
-        site.commit(1, 0);
-        site.commit(2, 0);
-        // As when the gatherer looks between an epoch's becoming durable and its coming by the feed.
-        site.gatherer.read(2).unwrap();
-        assert_eq!(site.gatherer.gathered, 2);
-        let bytes = site.gatherer.window.log_bytes();
-        site.gather();
-        assert_eq!(site.gatherer.window.log_bytes(), bytes);
-        assert_eq!(site.recycled.len(), 2);
-    }
-
-    #[test]
-    fn windows_change_hands_one_at_a_time() {
-        let handover = Handover::default();
-        assert!(!handover.is_busy());
-        assert!(handover.take(Duration::ZERO).is_none());
-        let mut full = Window::new();
-        full.add_parts(1, &[part(1, 0)]).unwrap();
-        assert!(handover.give(full).last().is_none());
-        assert!(handover.is_busy());
-        let mut taken = handover.take(Duration::ZERO).unwrap();
-        assert_eq!(taken.last(), Some(1));
-        assert!(handover.is_busy());
-        taken.clear();
-        handover.done(taken);
-        assert!(!handover.is_busy());
-        handover.wake();
-        assert!(handover.take(Duration::from_mins(1)).is_none());
-    }
-}
+mod tests;
