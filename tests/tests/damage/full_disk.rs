@@ -403,7 +403,7 @@ fn the_state_store_has_no_space_to_merge_its_tables() {
         ("STATEFUN_LOG", "debug".to_owned()),
     ];
     // Together 3 MiB, which a merge writes anew: twice as much as there is space for. A twentieth of them fits several times.
-    let (ids, bytes) = (200, 16_000);
+    let (ids, bytes) = (100, 32_000);
     let mut clients = Clients::new(ids);
     let mut running = app.start();
     clients.put_all(&mut running, ids, bytes);
@@ -442,11 +442,11 @@ fn the_state_store_has_no_space_to_merge_its_tables() {
     hear(&running, again);
     assert_eq!(times_heard(&running, full), 1);
     // Merging goes on: what these rounds write would not fit on the disk side by side.
-    for _ in 0..6 {
+    for _ in 0..5 {
         clients.put_all(&mut running, ids, bytes);
         wait_until_applied(&running);
     }
-    println!("{} bytes after 6 rounds", store_bytes(&disk.0));
+    println!("{} bytes after 5 rounds", store_bytes(&disk.0));
     clients.check(&app, &mut running);
     running.kill();
     let mut running = app.start();
