@@ -387,7 +387,7 @@ impl Worker {
     pub(crate) fn receive(
         &mut self,
         label: u64,
-        messages: Vec<Envelope>,
+        mut messages: Vec<Envelope>,
     ) -> Result<(), WorkerError> {
         debug_assert!(
             label <= self.epoch,
@@ -401,16 +401,23 @@ impl Worker {
             self.mailbox.add(messages);
             return Ok(());
         }
-        for message in messages {
-            let Some(bytes) = self.encoded(&message)? else {
-                continue;
-            };
-            for part in self.parts.iter_mut().filter(|part| part.epoch >= label) {
-                part.carried.extend_from_slice(&bytes);
-                part.carried_count += 1;
+        let mut bytes = Vec::with_capacity(messages.len() * 128);
+        let mut refused = Vec::new();
+        messages.retain_mut(|message| match self.write(message, &mut bytes) {
+            Ok(()) => true,
+            Err(problem) => {
+                refused.push((message.take(), problem));
+                false
             }
-            self.mailbox.push(message);
+        });
+        for (message, problem) in refused {
+            self.dead_letter(&message, &problem)?;
         }
+        for part in self.parts.iter_mut().filter(|part| part.epoch >= label) {
+            part.carried.extend_from_slice(&bytes);
+            part.carried_count += messages.len();
+        }
+        self.mailbox.add(messages);
         Ok(())
     }
 

@@ -16,6 +16,7 @@ use std::time::Duration;
 use ::fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
 
 use crate::clock::Stopwatch;
+use crate::engine::priority::yield_to_workers;
 use crate::state::keys::Space;
 use crate::state::{Row, RowChange, StateError, StateReader, StateStore};
 
@@ -53,10 +54,19 @@ impl std::fmt::Debug for FjallStore {
 
 impl Opened {
     fn open(directory: &Path, cache_bytes: u64) -> Result<Self, ::fjall::Error> {
-        let database = Database::builder(directory)
-            .cache_size(cache_bytes)
-            .worker_threads(1)
-            .open()?;
+        let open = || {
+            Database::builder(directory)
+                .cache_size(cache_bytes)
+                .worker_threads(1)
+                .open()
+        };
+        let database = std::thread::scope(|scope| {
+            let opener = scope.spawn(|| {
+                yield_to_workers();
+                open()
+            });
+            opener.join().unwrap_or_else(|_| open())
+        })?;
         let keyspace = database.keyspace(KEYSPACE, KeyspaceCreateOptions::default)?;
         Ok(Self { keyspace, database })
     }

@@ -16,7 +16,7 @@ use crate::state::keys::{Space, group_key};
 
 impl Worker {
     /// Appends a message as it is kept; nothing of it remains when it is not to be.
-    fn write(&self, envelope: &Envelope, out: &mut Vec<u8>) -> Result<(), String> {
+    pub(super) fn write(&self, envelope: &Envelope, out: &mut Vec<u8>) -> Result<(), String> {
         let start = out.len();
         let body = envelope
             .encode(out)
