@@ -28,9 +28,9 @@ const STRIKES: u32 = 3;
 struct Mending {
     /// Nothing is taken in until the store takes changes again.
     holds: bool,
-    /// How long it waits next, and since when. Merging tables may fail a while after it began, so a store that has failed
-    /// lately is trusted only after a longer while.
+    /// How long it waits next, and since when: a disk that has just been full may be full again soon.
     pause: Option<(Duration, Stopwatch)>,
+    /// How often it failed for another reason than a full disk, since it last took changes.
     strikes: u32,
 }
 
@@ -68,15 +68,26 @@ impl Applier {
     fn apply_all(&mut self) -> Result<(), EngineError> {
         loop {
             if self.window.is_none() {
-                self.window = self.handover.take(CHECK_EVERY);
+                let patience = if self.mending.holds {
+                    LOOK_EVERY
+                } else {
+                    CHECK_EVERY
+                };
+                self.window = self.handover.take(patience);
             }
             if self.shared.phase() == Phase::Stopped {
                 return Ok(());
             }
-            if let Err(error) = self.store.check().and_then(|()| self.apply()) {
+            if let Err(error) = self.store.check() {
                 self.mend(error)?;
-            } else if std::mem::take(&mut self.mending.holds) {
+            } else if self.mending.holds && !self.store.has_merged() {
+                // What failed may have been a merge, which fails again a while after it has begun again.
+                crate::clock::pause(LOOK_EVERY);
+            } else if let Err(error) = self.apply() {
+                self.mend(error)?;
+            } else if self.mending.holds {
                 tracing::info!("the state store takes changes again");
+                (self.mending.holds, self.mending.strikes) = (false, 0);
                 self.shared.set_hold(Hold::StoreNoSpace, false);
             }
         }
@@ -114,9 +125,11 @@ impl Applier {
                 return Err(error.into());
             }
         }
-        if !std::mem::replace(&mut self.mending.holds, true) {
-            tracing::error!(%error, "nothing is taken in until the state store has space");
+        if std::mem::replace(&mut self.mending.holds, true) {
+            tracing::debug!(%error, "the state store has failed again");
+        } else {
             self.shared.set_hold(Hold::StoreNoSpace, true);
+            tracing::error!(%error, "nothing is taken in until the state store has space");
         }
         self.store.reopen()?;
         // What seemed to fail last may have been done.
@@ -140,3 +153,6 @@ impl Applier {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -156,7 +156,7 @@ impl Handover {
     }
 
     /// Gives a window to the applier, which must not be busy; returns an empty one.
-    fn give(&self, window: Window) -> Window {
+    pub(crate) fn give(&self, window: Window) -> Window {
         let mut slot = self.slot();
         slot.full = Some(window);
         slot.busy = true;
