@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
 use crate::admin::{AdminServer, LiveEngine, socket_path};
 use crate::engine::shared::EngineError;
 use crate::engine::start::{Engine, StartError};
@@ -225,9 +227,14 @@ impl App {
         if let Err(error) = &admin {
             tracing::warn!(%error, "live commands, such as `statefun parked`, are not offered");
         }
+        // Before anybody is told that it is ready: who hears it may ask it to stop at once.
+        let signals = {
+            let _inside = runtime.enter();
+            Signals::listen()
+        };
         say(&started(&settings, &engine, &servers.listening()));
         ready();
-        let stopped = run(engine, &servers, &reader_gone, &runtime);
+        let stopped = run(engine, &servers, &reader_gone, &runtime, signals);
         drop(admin);
         runtime.shutdown_timeout(Duration::from_secs(1));
         stopped.map_err(|error| Stop::Failed(told(&error)))
@@ -395,15 +402,13 @@ fn run(
     servers: &HttpServers,
     reader_gone: &AtomicBool,
     runtime: &tokio::runtime::Runtime,
+    mut signals: Signals,
 ) -> Result<(), EngineError> {
     let quiet = runtime.block_on(async {
-        let mut interrupt = signal(tokio::signal::unix::SignalKind::interrupt());
-        let mut terminate = signal(tokio::signal::unix::SignalKind::terminate());
         let mut quiet_looks = 0;
         loop {
             tokio::select! {
-                () = received(&mut interrupt) => return false,
-                () = received(&mut terminate) => return false,
+                () = signals.received() => return false,
                 () = tokio::time::sleep(Duration::from_millis(50)) => {}
             }
             if engine.has_stopped() || reader_gone.load(Ordering::SeqCst) {
@@ -432,13 +437,30 @@ fn run(
     stopped
 }
 
-type Signal = Option<tokio::signal::unix::Signal>;
-
-fn signal(kind: tokio::signal::unix::SignalKind) -> Signal {
-    tokio::signal::unix::signal(kind).ok()
+/// What asks the application to stop. From [`Signals::listen`] on, it ends in order; until then, it ends at once.
+struct Signals {
+    interrupt: Option<Signal>,
+    terminate: Option<Signal>,
 }
 
-async fn received(signal: &mut Signal) {
+impl Signals {
+    /// To be called inside of a runtime.
+    fn listen() -> Self {
+        Self {
+            interrupt: signal(SignalKind::interrupt()).ok(),
+            terminate: signal(SignalKind::terminate()).ok(),
+        }
+    }
+
+    async fn received(&mut self) {
+        tokio::select! {
+            () = received(&mut self.interrupt) => {}
+            () = received(&mut self.terminate) => {}
+        }
+    }
+}
+
+async fn received(signal: &mut Option<Signal>) {
     match signal {
         Some(signal) => {
             signal.recv().await;

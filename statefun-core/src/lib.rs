@@ -84,6 +84,7 @@ pub mod __private {
     pub use crate::sdk::context::Context;
     pub use crate::sdk::egress::EgressId;
     pub use crate::sdk::error::{HandlerResult, RouterResult};
+    pub use crate::sdk::fetch::{NoText, TextProbe};
     pub use crate::sdk::function::{
         Accepts, FunctionDefinition, FunctionLimits, Handle, Handler, RetryPolicy,
         SendsDynamically, SendsTo, StatefulFunction,

@@ -2,7 +2,7 @@
 
 use proc_macro2::{Ident, TokenStream};
 use quote::{quote, quote_spanned};
-use syn::{Attribute, Data, DeriveInput};
+use syn::{Attribute, Data, DeriveInput, Member};
 
 use crate::args::{self, Form, Key, key};
 use crate::ctxt::Ctxt;
@@ -35,6 +35,8 @@ struct MessageType {
     krate: TokenStream,
     typename: String,
     format: Format,
+    /// The fields of a struct.
+    members: Vec<Member>,
     body: Body,
 }
 
@@ -116,6 +118,10 @@ fn parse(cx: &Ctxt, input: &DeriveInput) -> Option<MessageType> {
             }
         }
     };
+    let members = match &input.data {
+        Data::Struct(data) if matches!(body, Body::Sound(_)) => data.fields.members().collect(),
+        _ => Vec::new(),
+    };
     let body = match find_attribute(&input.attrs, "persisted") {
         Some(persisted) => {
             // It tells the shape, not seeing that this derive would.
@@ -129,6 +135,7 @@ fn parse(cx: &Ctxt, input: &DeriveInput) -> Option<MessageType> {
         krate: krate::path(cx, given),
         typename,
         format,
+        members,
         body,
     })
 }
@@ -169,9 +176,19 @@ fn expand(model: &MessageType) -> TokenStream {
         krate,
         typename,
         format,
+        members,
         body,
     } = model;
     let private = quote!(#krate::__private);
+    let fetch = (!members.is_empty()).then(|| {
+        quote! {
+            fn fetch(&self) {
+                #[allow(unused_imports)]
+                use #private::NoText as _;
+                #( #private::TextProbe(&self.#members).fetch(); )*
+            }
+        }
+    });
     let (format, encode, decode) = match format {
         Format::Json => (quote!(Json), quote!(encode_json), quote!(decode_json)),
         Format::Msgpack => (
@@ -233,6 +250,8 @@ fn expand(model: &MessageType) -> TokenStream {
                 fn shape() -> #private::Shape {
                     #shape
                 }
+
+                #fetch
             }
         };
         #shaped

@@ -18,6 +18,7 @@ use timely::progress::Antichain;
 use timely::scheduling::Activator;
 
 use crate::engine::driver::Driver;
+use crate::engine::priority::take_short_turns;
 use crate::engine::shared::{EngineError, Phase, Shared};
 use crate::engine::worker::{Batch, WorkerError};
 
@@ -89,6 +90,7 @@ pub(crate) fn start(
     let guards = timely::execute(config, move |timely| {
         let index = timely.index();
         shared.enter(index);
+        take_short_turns();
         match make(index) {
             Ok(driver) => run(timely, Rc::new(RefCell::new(driver)), &shared),
             Err(error) => shared.fail(error),

@@ -295,10 +295,8 @@ impl Driver {
             }
             source.polled = Stopwatch::start();
             any |= !self.records.is_empty();
-            for record in self.records.drain(..) {
-                self.worker
-                    .admit(source.ingress, source.partition.as_ref(), record)?;
-            }
+            self.worker
+                .admit_all(source.ingress, source.partition.as_ref(), &mut self.records)?;
         }
         Ok(any)
     }

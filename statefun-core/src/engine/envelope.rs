@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::engine::registry::Registry;
 use crate::id::{Address, FunctionTypeId};
 use crate::sdk::caught::caught;
-use crate::sdk::message::{AnyMessage, CodecError, TypedValue};
+use crate::sdk::message::{AnyMessage, CodecError, Taken, TypedValue};
 
 /// A message, from whom and for whom.
 pub(crate) struct Envelope {
@@ -48,6 +48,16 @@ pub enum EnvelopeError {
 }
 
 impl Envelope {
+    /// The message as a value of its own; here, an empty one stays in its place.
+    #[cold]
+    pub(crate) fn take(&mut self) -> Self {
+        Self {
+            to: self.to.clone(),
+            from: self.from.take(),
+            body: std::mem::replace(&mut self.body, Box::new(Taken)),
+        }
+    }
+
     /// Appends the envelope; returns how many bytes its body has. Nothing of it remains when it cannot be written.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) -> Result<usize, CodecError> {
         let start = out.len();

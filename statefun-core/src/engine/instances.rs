@@ -10,7 +10,7 @@ use std::rc::Rc;
 use crate::clock::Timestamp;
 use crate::engine::index::{Index, prefetch_all};
 pub(crate) use crate::engine::instances::table::SlotId;
-pub use crate::engine::instances::table::{FunctionTable, Invoked, TableCut};
+pub use crate::engine::instances::table::{EarlyRows, FunctionTable, Invoked, TableCut};
 use crate::engine::instances::visits::{Check, Commit, Expire, FlushAll, Load, Rollback};
 use crate::engine::registry::check_size;
 use crate::engine::rows::SharedRows;
@@ -23,7 +23,7 @@ use crate::sdk::error::HandlerError;
 use crate::sdk::function::{
     Factory, FunctionDefinition, Handler, MissingFactory, StatefulFunction,
 };
-use crate::sdk::message::{AnyMessage, Message, TypedValue};
+use crate::sdk::message::{AnyMessage, Body, Kept, Message, TypedValue};
 use crate::sdk::state::{PersistedState, StateVisitor, may_be_unwritable, schema_id, state_id};
 use crate::state::StateError;
 use crate::state::keys::{Space, push_address};
@@ -59,10 +59,6 @@ pub(crate) struct InstanceTable<F: StatefulFunction> {
     free: Vec<SlotId>,
     dirty: Vec<SlotId>,
     epoch: u64,
-    /// Rows of the current epoch that were written when their invocation ended, while they were in the processor's cache: at the
-    /// cut, each would have to be fetched again. An instance that changes once more in the epoch is written again at the cut.
-    early: Vec<u8>,
-    early_rows: usize,
     writes_early: bool,
     handlers: Vec<Handler<F>>,
     states: Vec<StateInfo>,
@@ -78,6 +74,7 @@ pub(crate) struct InstanceTable<F: StatefulFunction> {
     heap_bytes: usize,
     hand: usize,
     prefix: Vec<u8>,
+    kept: Kept,
 }
 
 /// What a table needs of its worker.
@@ -149,8 +146,6 @@ impl<F: StatefulFunction> InstanceTable<F> {
             free: Vec::new(),
             dirty: Vec::new(),
             epoch: 0,
-            early: Vec::new(),
-            early_rows: 0,
             writes_early: !facts.needs_site,
             handlers: F::handlers(),
             states,
@@ -166,6 +161,7 @@ impl<F: StatefulFunction> InstanceTable<F> {
             heap_bytes: 0,
             hand: 0,
             prefix: Vec::new(),
+            kept: Kept::default(),
         }))
     }
 
@@ -175,10 +171,7 @@ impl<F: StatefulFunction> InstanceTable<F> {
     }
 
     /// The handler of a message, and the message in its Rust type when it came as a dynamic value.
-    fn handler(
-        &self,
-        body: &dyn AnyMessage,
-    ) -> Result<(&Handler<F>, Option<Box<dyn AnyMessage>>), HandlerError> {
+    fn handler(&self, body: &dyn AnyMessage) -> Result<(&Handler<F>, Option<Body>), HandlerError> {
         let type_id = body.message_type();
         let exact = self
             .handlers
@@ -368,13 +361,13 @@ impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
         }
     }
 
-    fn invoke(
+    fn invoke<'a>(
         &mut self,
         slot_id: SlotId,
-        body: &dyn AnyMessage,
-        scope: InvocationScope<'_>,
+        body: &mut Body,
+        scope: &'a mut InvocationScope<'a>,
     ) -> Invoked {
-        let (handler, converted) = match self.handler(body) {
+        let (handler, mut converted) = match self.handler(&**body) {
             Ok((handler, converted)) => (handler.invoke, converted),
             Err(error) => return Invoked::Failed(error),
         };
@@ -400,11 +393,14 @@ impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
                 self.state_bytes
             )));
         }
-        let message = converted.as_deref().unwrap_or(body);
+        let kept = &mut self.kept;
         let mut context = Context::<F>::new(scope);
-        let result = caught("the handler", || handler(function, message, &mut context));
-        let effects = &mut *context.scope().effects;
-        let sent = effects.sends.len() + effects.delayed.len() + effects.egress_records as usize;
+        let result = caught("the handler", || {
+            let message = converted.as_mut().unwrap_or(body);
+            handler(function, message, kept, &mut context)
+        });
+        let InvocationScope { effects, early, .. } = context.scope();
+        let sent = effects.sent();
         let error = match result {
             Ok(Some(Ok(()))) => match effects.problem.take() {
                 None if sent <= fan_out => None,
@@ -416,7 +412,7 @@ impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
                 problem => problem,
             },
             Ok(Some(Err(error))) => Some(error),
-            Ok(None) => Some(not_accepted::<F>(message.message_type_name())),
+            Ok(None) => Some(not_accepted::<F>(body.message_type_name())),
             Err(panic) => Some(HandlerError::new(panic)),
         };
         let error = match error {
@@ -432,7 +428,11 @@ impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
             error => error,
         };
         if let Some(error) = error {
-            effects.clear();
+            effects.undo();
+            if converted.is_none() {
+                kept.give_back(body);
+            }
+            kept.forget();
             function.visit_states(&mut Rollback);
             // Plain fields may have changed as well: a fresh instance takes over the persisted ones.
             if let Some(mut fresh) = make_instance::<F>(self.factory.as_ref()) {
@@ -444,6 +444,7 @@ impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
             }
             return Invoked::Failed(error);
         }
+        kept.forget();
         let mut commit = Commit {
             now,
             states: &self.states,
@@ -453,14 +454,14 @@ impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
         if !commit.dirty || slot.dirty {
             return Invoked::Done;
         }
-        let early = self.writes_early
+        let is_early = self.writes_early
             && slot.written < self.epoch
             && slot.row_bytes as usize <= EARLY_BYTES;
-        if early {
+        if is_early {
             slot.written = self.epoch;
-            let mut flush = FlushAll::new(&mut self.early, &mut self.prefix, &self.states);
+            let mut flush = FlushAll::new(&mut early.section, &mut self.prefix, &self.states);
             flush.slot(slot, self.key_groups, &mut self.heap_bytes);
-            self.early_rows += flush.rows;
+            early.count += flush.rows;
             if flush.failed.is_none() && flush.unwritten.is_none() {
                 return Invoked::Done;
             }
@@ -473,16 +474,7 @@ impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
 
     fn cut(&mut self, epoch: u64, section: &mut Vec<u8>) -> Result<TableCut, StateError> {
         const AHEAD: usize = 8;
-        let mut cut = TableCut {
-            rows: std::mem::take(&mut self.early_rows),
-            ..TableCut::default()
-        };
-        if section.is_empty() {
-            std::mem::swap(section, &mut self.early);
-        } else {
-            section.extend_from_slice(&self.early);
-            self.early.clear();
-        }
+        let mut cut = TableCut::default();
         let mut dirty = std::mem::take(&mut self.dirty);
         let mut again = Vec::new();
         for (position, slot_id) in dirty.iter().enumerate() {
@@ -521,7 +513,7 @@ impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
     }
 
     fn is_dirty(&self) -> bool {
-        !self.dirty.is_empty() || !self.early.is_empty()
+        !self.dirty.is_empty()
     }
 
     fn bytes(&self) -> usize {

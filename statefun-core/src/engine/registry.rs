@@ -5,6 +5,7 @@ use std::fmt;
 
 use thiserror::Error;
 
+use crate::engine::envelope::Envelope;
 use crate::engine::request::RequestFunction;
 use crate::id::{Address, FunctionTypeId, KeyGroups, MessageTypeId, TypeName};
 use crate::io::ingress::{Decoder, MessageLimits};
@@ -13,7 +14,7 @@ use crate::sdk::context::SendError;
 use crate::sdk::egress::egress_hash;
 use crate::sdk::function::{Factory, FunctionDefinition, StatefulFunction};
 use crate::sdk::message::{AnyMessage, Message, MessageDefinition, TypedValue};
-use crate::sdk::router::{Downstream, Forward, RecordInfo, RouterDefinition};
+use crate::sdk::router::{Downstream, RecordInfo, RouterDefinition};
 
 /// An application that cannot be put together.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -377,7 +378,7 @@ impl Registry {
         record: RecordInfo<'_>,
         target: Option<Address>,
         value: &mut Option<Box<dyn AnyMessage>>,
-        out: &mut Vec<Forward>,
+        out: &mut Vec<Envelope>,
     ) -> Result<(), String> {
         let Some(body) = value.take() else {
             return Err("the record has no value".to_owned());
@@ -387,7 +388,11 @@ impl Registry {
                 *value = Some(body);
                 return Err(error.to_string());
             }
-            out.push(Forward { to, body });
+            out.push(Envelope {
+                to,
+                from: None,
+                body,
+            });
             return Ok(());
         }
         let Some(wiring) = self.ingresses.get(usize::from(ingress)) else {
@@ -409,7 +414,7 @@ impl Registry {
         wiring: &Wiring,
         record: RecordInfo<'_>,
         value: Box<dyn AnyMessage>,
-        out: &mut Vec<Forward>,
+        out: &mut Vec<Envelope>,
     ) -> Result<(), String> {
         // Each takes a value of its own, the last one the record's.
         let mut value = Some(self.typed(value)?);
@@ -448,13 +453,17 @@ impl Registry {
             let Some(body) = take() else { break };
             self.check_accepts(&to, &*body)
                 .map_err(|error| error.to_string())?;
-            out.push(Forward { to, body });
+            out.push(Envelope {
+                to,
+                from: None,
+                body,
+            });
         }
         Ok(())
     }
 
     /// Whether a router may forward that: the target is one that it declares, and takes the value.
-    fn check_forward(&self, router: &RouterDefinition, forward: &Forward) -> Result<(), String> {
+    fn check_forward(&self, router: &RouterDefinition, forward: &Envelope) -> Result<(), String> {
         let function = forward.to.function();
         if !router.to.contains(&function) {
             return Err(if self.function_index(function).is_some() {

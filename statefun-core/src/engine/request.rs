@@ -229,10 +229,11 @@ impl Handle<Request> for RequestFunction {
         if !request.wait {
             respond(connection, Answer::Accepted);
         }
-        for forward in forwards {
+        for mut forward in forwards {
             // To itself a request would reply forever.
             if forward.to != own {
-                scope.effects.sends.push((forward.to, forward.body));
+                forward.from = Some(own.clone());
+                scope.effects.sends.push(forward);
             }
         }
         if request.retention_ms > 0 {

@@ -159,7 +159,7 @@ impl RowStore {
                 Some((last, _)) if !complete => Some(last.clone()),
                 _ => None,
             };
-            self.merge(&from, end, horizon.as_deref(), stored, &mut rows);
+            self.merge(&from, end, horizon.as_deref(), stored, limit, &mut rows);
             match horizon {
                 Some(last) if rows.len() < limit => {
                     from = last;
@@ -173,13 +173,15 @@ impl RowStore {
         }
     }
 
-    /// Merges the store's rows with the newer ones up to `horizon`, the last key that the store has answered for.
+    /// Merges the store's rows with the newer ones up to `horizon`, the last key that the store has answered for, until there
+    /// are `limit`: a scan of few rows costs as much however many there are behind them.
     fn merge(
         &self,
         from: &[u8],
         end: &[u8],
         horizon: Option<&[u8]>,
         stored: Vec<Row>,
+        limit: usize,
         rows: &mut Vec<Row>,
     ) {
         let upper = match horizon {
@@ -188,19 +190,16 @@ impl RowStore {
             None => Bound::Excluded(end),
         };
         let range = (Bound::Included(from), upper);
-        let mut newer: BTreeMap<&[u8], Option<&[u8]>> = BTreeMap::new();
-        for (key, row) in self.cut.range::<[u8], _>(range) {
-            newer.insert(key, row.value.as_deref());
-        }
-        for (key, value) in self.pending.range::<[u8], _>(range) {
-            newer.insert(key, value.as_deref());
-        }
-        let mut newer = newer.into_iter().peekable();
+        let mut newer = self.newer(range).peekable();
         for (key, value) in stored {
-            while let Some((new_key, new_value)) =
-                newer.next_if(|(new_key, _)| *new_key < key.as_slice())
+            while rows.len() < limit
+                && let Some((new_key, new_value)) =
+                    newer.next_if(|(new_key, _)| *new_key < key.as_slice())
             {
                 rows.extend(new_value.map(|value| (new_key.to_vec(), value.to_vec())));
+            }
+            if rows.len() >= limit {
+                return;
             }
             match newer.next_if(|(new_key, _)| *new_key == key.as_slice()) {
                 Some((_, Some(new_value))) => rows.push((key, new_value.to_vec())),
@@ -208,9 +207,36 @@ impl RowStore {
                 None => rows.push((key, value)),
             }
         }
-        for (new_key, new_value) in newer {
+        while rows.len() < limit
+            && let Some((new_key, new_value)) = newer.next()
+        {
             rows.extend(new_value.map(|value| (new_key.to_vec(), value.to_vec())));
         }
+    }
+
+    /// The rows of a range that the store does not have yet, in the order of their keys; a delete has no value.
+    fn newer<'a>(
+        &'a self,
+        range: (Bound<&'a [u8]>, Bound<&'a [u8]>),
+    ) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> {
+        let cut = self.cut.range::<[u8], _>(range);
+        let mut cut = cut
+            .map(|(key, row)| (&key[..], row.value.as_deref()))
+            .peekable();
+        let pending = self.pending.range::<[u8], _>(range);
+        let mut pending = pending
+            .map(|(key, value)| (&key[..], value.as_deref()))
+            .peekable();
+        std::iter::from_fn(move || {
+            let Some((next, _)) = pending.peek() else {
+                return cut.next();
+            };
+            if let Some(older) = cut.next_if(|(key, _)| key < next) {
+                return Some(older);
+            }
+            let _ = cut.next_if(|(key, _)| key == next);
+            pending.next()
+        })
     }
 
     /// Writes the changes since the last cut into the section of `epoch`; returns how many there were.

@@ -66,6 +66,8 @@ pub(crate) enum Hold {
     LogFull = 2,
     /// The disk of the state store is full.
     StoreNoSpace = 4,
+    /// More waits to be gathered for the state store than can be kept in memory.
+    GathererBehind = 8,
 }
 
 /// The holds that only free space ends.

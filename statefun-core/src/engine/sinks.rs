@@ -14,6 +14,7 @@ use crossbeam_channel::Sender;
 use crate::clock::Stopwatch;
 use crate::engine::cut::{EpochBody, EpochPart, SinkPosition, egress_framing};
 use crate::engine::driver::ToCommit;
+use crate::engine::priority::take_short_turns;
 use crate::engine::shared::{EngineError, Phase, Shared};
 use crate::id::MessageTypeId;
 use crate::io::egress::{Egress, EgressRecord};
@@ -279,6 +280,7 @@ pub(crate) struct Progress {
 impl SinkRunner {
     /// Runs until the feed is closed or the engine stops.
     pub(crate) fn run(mut self) {
+        take_short_turns();
         if let Err(error) = self.deliver_all() {
             self.shared.fail(error);
         }

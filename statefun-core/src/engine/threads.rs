@@ -7,10 +7,11 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::clock::WallClock;
-use crate::engine::applier::RowFeed;
 use crate::engine::commit::GroupCommit;
 use crate::engine::cut::EpochPart;
 use crate::engine::driver::{ToCommit, ToReader, ToWorker};
+use crate::engine::gatherer::RowFeed;
+use crate::engine::priority::take_short_turns;
 use crate::engine::shared::{EngineError, Hold, Phase, Shared};
 use crate::engine::sinks::{Buffers, EpochEgress, SinkFeed};
 use crate::engine::worker::ReadDone;
@@ -71,6 +72,7 @@ pub(crate) struct Committer {
 
 impl Committer {
     pub(crate) fn run(mut self) {
+        take_short_turns();
         while let Ok(message) = self.input.recv() {
             match message {
                 ToCommit::Part(part) => self.commit.add(part),

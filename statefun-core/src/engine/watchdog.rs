@@ -31,12 +31,17 @@ impl Watched {
             .store(address.function().ordinal() as u64, Ordering::Relaxed);
         let id = address.id().as_bytes();
         self.len.store(id.len() as u64, Ordering::Relaxed);
-        for (word, chunk) in self.id.iter().zip(id.chunks(8)) {
-            let mut bytes = [0; 8];
-            if let Some(own) = bytes.get_mut(..chunk.len()) {
-                own.copy_from_slice(chunk);
-            }
-            word.store(u64::from_le_bytes(bytes), Ordering::Relaxed);
+        let (whole, rest) = id.as_chunks::<8>();
+        let mut words = self.id.iter();
+        for (chunk, word) in whole.iter().zip(&mut words) {
+            word.store(u64::from_le_bytes(*chunk), Ordering::Relaxed);
+        }
+        if let Some(word) = words.next() {
+            let last = rest
+                .iter()
+                .rev()
+                .fold(0, |word, byte| word << 8 | u64::from(*byte));
+            word.store(last, Ordering::Relaxed);
         }
         // Only this thread writes, so no read-modify-write is needed.
         let version = self.version.load(Ordering::Relaxed);

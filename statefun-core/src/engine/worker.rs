@@ -4,6 +4,7 @@
 mod commands;
 mod expiry;
 mod invoke;
+mod mailbox;
 mod queues;
 mod trace;
 mod written;
@@ -19,7 +20,7 @@ use thiserror::Error;
 use crate::clock::Timestamp;
 use crate::engine::cut::EpochPart;
 use crate::engine::envelope::{Envelope, EnvelopeError};
-use crate::engine::instances::{FunctionTable, TableSite};
+use crate::engine::instances::{EarlyRows, FunctionTable, TableSite};
 use crate::engine::registry::Registry;
 use crate::engine::request::ClientResponse;
 use crate::engine::rows::{RowStore, SharedRows};
@@ -32,22 +33,19 @@ use crate::io::ingress::Ack;
 use crate::rand::Random;
 use crate::sdk::context::{InvocationEffects, Operation};
 use crate::sdk::function::MissingFactory;
-use crate::sdk::message::{AnyMessage, CodecError};
-use crate::sdk::router::Forward;
+pub(crate) use crate::sdk::message::Body;
+use crate::sdk::message::CodecError;
 use crate::state::keys::{Space, group_key, parse_address_key, prefix_end};
 use crate::state::{StateError, StateReader};
 
 pub use commands::{Command, CommandError, CommandResult, QueuedMessage};
 use invoke::Ahead;
 pub(crate) use invoke::{BAD_RECORD, partition_address};
+use mailbox::{BATCH, Mailbox};
 pub(crate) use trace::{TraceEvent, TraceOutcome};
 
 /// Messages taken from the mailbox together, so that what they touch can be fetched ahead.
 const GROUP: usize = 16;
-/// Messages to another worker that are sent as one batch.
-const BATCH: usize = 128;
-/// How many emptied batches are kept for use.
-const SPARE_BATCHES: usize = 64;
 
 /// The worker cannot go on; the process stops with this error.
 #[derive(Debug, Error)]
@@ -187,11 +185,9 @@ pub(crate) struct Worker {
     stuck_at: Option<u64>,
     now: Timestamp,
     random: Random,
-    mailbox: VecDeque<Envelope>,
+    mailbox: Mailbox,
     ahead: Ahead,
     outboxes: Vec<Vec<Envelope>>,
-    /// The memory of batches that were received, for those to be sent.
-    spare_batches: Vec<Vec<Envelope>>,
     tables: Vec<Box<dyn FunctionTable>>,
     rows: SharedRows,
     timers: Timers,
@@ -205,10 +201,9 @@ pub(crate) struct Worker {
     /// Addresses in `moving` whose queue can be worked off.
     ready: VecDeque<Address>,
     retries: BinaryHeap<Reverse<(Timestamp, Address)>>,
+    /// What invocations ask for, and the egress records of the epoch.
     invocation: InvocationEffects,
-    /// What routers have forwarded; empty between records.
-    forwards: Vec<Forward>,
-    egress: Vec<u8>,
+    early: EarlyRows,
     egress_count: usize,
     responses: Vec<ClientResponse>,
     acks: Vec<Ack>,
@@ -257,10 +252,9 @@ impl Worker {
             random: Random::seeded(
                 setup.seed ^ (setup.index as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15),
             ),
-            mailbox: VecDeque::with_capacity(4096),
+            mailbox: Mailbox::default(),
             ahead: Ahead::default(),
             outboxes: (0..setup.workers).map(|_| Vec::new()).collect(),
-            spare_batches: Vec::new(),
             tables,
             rows,
             sweep: Sweep::new(setup.registry.functions(), range.clone()),
@@ -271,8 +265,7 @@ impl Worker {
             ready: VecDeque::new(),
             retries: BinaryHeap::new(),
             invocation: InvocationEffects::default(),
-            forwards: Vec::new(),
-            egress: Vec::new(),
+            early: EarlyRows::default(),
             egress_count: 0,
             responses: Vec::new(),
             acks: Vec::new(),
@@ -310,7 +303,7 @@ impl Worker {
             let name = name.ok_or(EnvelopeError::UnknownFunction(key.function.0))?;
             self.begin_load(&Address::new(name, key.id.as_str()), Wait::loading());
         }
-        self.mailbox.extend(carried);
+        self.mailbox.add(carried);
         for (key, value) in self.own_rows(Space::Operation)? {
             let unknown = Envelope::decode(&mut Bytes::from(value), &self.registry)?;
             self.rows.borrow_mut().delete(key);
@@ -405,22 +398,26 @@ impl Worker {
         }
         self.changed = true;
         if label == self.epoch {
-            self.mailbox.extend(messages.drain(..));
-            if self.spare_batches.len() < SPARE_BATCHES {
-                self.spare_batches.push(messages);
-            }
+            self.mailbox.add(messages);
             return Ok(());
         }
-        for message in messages {
-            let Some(bytes) = self.encoded(&message)? else {
-                continue;
-            };
-            for part in self.parts.iter_mut().filter(|part| part.epoch >= label) {
-                part.carried.extend_from_slice(&bytes);
-                part.carried_count += 1;
+        let mut bytes = Vec::with_capacity(messages.len() * 128);
+        let mut refused = Vec::new();
+        messages.retain_mut(|message| match self.write(message, &mut bytes) {
+            Ok(()) => true,
+            Err(problem) => {
+                refused.push((message.take(), problem));
+                false
             }
-            self.mailbox.push_back(message);
+        });
+        for (message, problem) in refused {
+            self.dead_letter(&message, &problem)?;
         }
+        for part in self.parts.iter_mut().filter(|part| part.epoch >= label) {
+            part.carried.extend_from_slice(&bytes);
+            part.carried_count += messages.len();
+        }
+        self.mailbox.add(messages);
         Ok(())
     }
 
@@ -434,13 +431,11 @@ impl Worker {
             .groups
             .owner(envelope.to.key_group(self.groups), self.workers);
         if owner == self.index {
-            self.mailbox.push_back(envelope);
+            self.mailbox.push(envelope);
         } else if let Some(outbox) = self.outboxes.get_mut(owner) {
             outbox.push(envelope);
             if outbox.len() >= BATCH {
-                let empty = self.spare_batches.pop();
-                let empty = empty.unwrap_or_else(|| Vec::with_capacity(BATCH));
-                let messages = std::mem::replace(outbox, empty);
+                let messages = std::mem::replace(outbox, self.mailbox.empty_batch());
                 self.effects.batches.push(Batch {
                     to: owner,
                     messages,
@@ -455,10 +450,7 @@ impl Worker {
             if !outbox.is_empty() {
                 self.effects.batches.push(Batch {
                     to,
-                    messages: std::mem::replace(
-                        outbox,
-                        self.spare_batches.pop().unwrap_or_default(),
-                    ),
+                    messages: std::mem::replace(outbox, self.mailbox.empty_batch()),
                 });
             }
         }
@@ -475,6 +467,7 @@ impl Worker {
         part.epoch = self.epoch;
         part.worker = self.index as u32;
         self.delete_expired(&mut part);
+        part.row_count += self.early.move_to(&mut part.rows);
         let mut unwritten = Vec::new();
         for (function, table) in self.tables.iter_mut().enumerate() {
             if table.is_dirty() {
@@ -489,7 +482,7 @@ impl Worker {
         self.carry(&mut part)?;
         // Tables and buffers write their entries there while they are cut, and dead letters go there, so it comes last.
         part.row_count += self.rows.borrow_mut().cut(self.epoch, &mut part.rows);
-        std::mem::swap(&mut part.egress, &mut self.egress);
+        std::mem::swap(&mut part.egress, &mut self.invocation.egress);
         part.egress_count = std::mem::take(&mut self.egress_count);
         part.responses = std::mem::take(&mut self.responses);
         part.acks = std::mem::take(&mut self.acks);
@@ -580,6 +573,3 @@ impl Worker {
         self.sequence
     }
 }
-
-/// A message body of any kind, boxed.
-pub(crate) type Body = Box<dyn AnyMessage>;

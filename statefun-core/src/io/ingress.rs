@@ -13,7 +13,7 @@ use crate::clock::Timestamp;
 use crate::engine::registry::check_size;
 use crate::id::{Address, MessageTypeId, TypeName};
 use crate::sdk::context::SendError;
-use crate::sdk::message::{AnyMessage, CodecError, Message, MessageDefinition, TypedValue};
+use crate::sdk::message::{AnyMessage, CodecError, Message, MessageDefinition, Taken, TypedValue};
 
 /// An ingress that cannot go on. The process stops with this error; records that were not admitted are not acknowledged.
 #[derive(Debug, Error)]
@@ -85,15 +85,13 @@ pub struct Record {
     /// When it was made, by the ingress' account.
     pub timestamp: Timestamp,
     /// Its value, or what could not be read as one.
-    pub value: Result<RecordValue, BadRecord>,
+    pub value: Result<RecordValue, Box<BadRecord>>,
     /// Where the partition continues behind it; opaque to the engine.
     pub position: Option<Bytes>,
     /// Who is told when it is durable.
     pub ack: Option<Ack>,
-    /// Whom a reply goes to.
-    pub caller: Option<Address>,
     /// The one address that it is for, where the record itself names it; module.yaml's targets and routers otherwise.
-    pub target: Option<Address>,
+    pub target: Option<Box<Address>>,
 }
 
 impl Record {
@@ -108,12 +106,16 @@ impl Record {
             key: None,
             headers: BTreeMap::new(),
             timestamp: Timestamp::default(),
-            value,
+            value: value.map_err(Box::new),
             position: None,
             ack: None,
-            caller: None,
             target: None,
         }
+    }
+
+    /// Takes its value out.
+    pub(crate) fn take_value(&mut self) -> Result<RecordValue, Box<BadRecord>> {
+        std::mem::replace(&mut self.value, Ok(RecordValue(Box::new(Taken))))
     }
 
     /// With a key.

@@ -11,6 +11,8 @@ use thiserror::Error;
 
 use crate::clock::Timestamp;
 use crate::engine::cut::egress_framing;
+use crate::engine::envelope::Envelope;
+use crate::engine::instances::EarlyRows;
 use crate::engine::registry::Registry;
 use crate::engine::request::ClientResponse;
 use crate::id::Address;
@@ -87,11 +89,14 @@ pub(crate) struct Spawn {
 /// What an invocation wants done, held back until it has succeeded.
 #[derive(Default)]
 pub(crate) struct InvocationEffects {
-    pub(crate) sends: Vec<(Address, Box<dyn AnyMessage>)>,
+    /// Messages of this invocation behind those of earlier ones that are still to be sent on their way.
+    pub(crate) sends: Vec<Envelope>,
+    first_send: usize,
     pub(crate) delayed: Vec<Delayed>,
     pub(crate) cancelled: Vec<CompactString>,
-    /// Records, framed by [`egress_framing`].
+    /// Records, framed by [`egress_framing`], behind those of earlier invocations of the epoch.
     pub(crate) egress: Vec<u8>,
+    first_egress_byte: usize,
     pub(crate) egress_records: u32,
     pub(crate) spawns: Vec<Spawn>,
     /// What outside clients are to be told.
@@ -101,11 +106,26 @@ pub(crate) struct InvocationEffects {
 }
 
 impl InvocationEffects {
-    pub(crate) fn clear(&mut self) {
-        self.sends.clear();
+    /// An invocation begins.
+    #[inline]
+    pub(crate) fn begin(&mut self) {
+        self.first_send = self.sends.len();
+        self.first_egress_byte = self.egress.len();
+        self.egress_records = 0;
+    }
+
+    /// How many messages and records the invocation wants sent.
+    #[inline]
+    pub(crate) fn sent(&self) -> usize {
+        self.sends.len() - self.first_send + self.delayed.len() + self.egress_records as usize
+    }
+
+    /// Nothing remains of what the invocation wanted.
+    pub(crate) fn undo(&mut self) {
+        self.sends.truncate(self.first_send);
         self.delayed.clear();
         self.cancelled.clear();
-        self.egress.clear();
+        self.egress.truncate(self.first_egress_byte);
         self.egress_records = 0;
         self.spawns.clear();
         self.responses.clear();
@@ -128,12 +148,13 @@ pub struct InvocationScope<'a> {
     pub(crate) random: &'a mut Random,
     pub(crate) registry: &'a Registry,
     pub(crate) effects: &'a mut InvocationEffects,
+    pub(crate) early: &'a mut EarlyRows,
 }
 
 /// The surroundings of one invocation: who is called by whom, and what the handler may do. Sends, egress records and
 /// operations take effect together with the state changes, when the handler returns `Ok`.
 pub struct Context<'a, F> {
-    scope: InvocationScope<'a>,
+    scope: &'a mut InvocationScope<'a>,
     function: PhantomData<fn(F)>,
 }
 
@@ -147,7 +168,7 @@ impl<F> fmt::Debug for Context<'_, F> {
 }
 
 impl<'a, F: StatefulFunction> Context<'a, F> {
-    pub(crate) fn new(scope: InvocationScope<'a>) -> Self {
+    pub(crate) fn new(scope: &'a mut InvocationScope<'a>) -> Self {
         Self {
             scope,
             function: PhantomData,
@@ -186,10 +207,16 @@ impl<'a, F: StatefulFunction> Context<'a, F> {
         T: TargetOf<F>,
         M: AcceptedBy<T>,
     {
-        self.scope
-            .effects
-            .sends
-            .push((target.into_address(), Box::new(message)));
+        self.put(target.into_address(), Box::new(message));
+    }
+
+    #[inline]
+    fn put(&mut self, to: Address, body: Box<dyn AnyMessage>) {
+        self.scope.effects.sends.push(Envelope {
+            to,
+            from: Some(self.scope.address.clone()),
+            body,
+        });
     }
 
     /// Sends a message after a delay (in processing time; it survives restarts).
@@ -381,7 +408,7 @@ impl<'a, F: StatefulFunction> Context<'a, F> {
 
     fn dynamic(&mut self, target: Address, body: Box<dyn AnyMessage>) -> Result<(), SendError> {
         self.scope.registry.check_accepts(&target, &*body)?;
-        self.scope.effects.sends.push((target, body));
+        self.put(target, body);
         Ok(())
     }
 
@@ -481,7 +508,7 @@ impl<'a, F: StatefulFunction> Context<'a, F> {
     }
 
     pub(crate) fn scope(&mut self) -> &mut InvocationScope<'a> {
-        &mut self.scope
+        self.scope
     }
 }
 

@@ -13,7 +13,7 @@ use crate::module::description::{EgressUse, FunctionDescription, StateDescriptio
 use crate::sdk::async_result::AsyncResult;
 use crate::sdk::context::Context;
 use crate::sdk::error::HandlerResult;
-use crate::sdk::message::{AnyMessage, Message, MessageDefinition};
+use crate::sdk::message::{Body, Kept, Message, MessageDefinition};
 use crate::sdk::state::StateVisitor;
 
 /// A stateful function type. Implemented by `#[stateful_function]`, not by hand.
@@ -162,7 +162,8 @@ impl<F> std::fmt::Debug for Target<F> {
 #[doc(hidden)]
 pub struct Handler<F: StatefulFunction> {
     pub(crate) message: MessageDefinition,
-    pub(crate) invoke: fn(&mut F, &dyn AnyMessage, &mut Context<'_, F>) -> Option<HandlerResult>,
+    pub(crate) invoke:
+        fn(&mut F, &mut Body, &mut Kept, &mut Context<'_, F>) -> Option<HandlerResult>,
 }
 
 impl<F: StatefulFunction> Handler<F> {
@@ -173,8 +174,8 @@ impl<F: StatefulFunction> Handler<F> {
     {
         Self {
             message: MessageDefinition::of::<M>(),
-            invoke: |function, message, ctx| {
-                let message = message.as_any().downcast_ref::<M>()?.clone();
+            invoke: |function, body, kept, ctx| {
+                let message = kept.pass::<M>(body)?;
                 Some(function.handle(message, ctx))
             },
         }

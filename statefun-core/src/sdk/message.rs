@@ -40,7 +40,8 @@ impl CodecError {
 /// A value that can be sent to a function. Derive it: `#[derive(Message)] #[message(typename = "example/GreetRequest")]`.
 ///
 /// Between functions of one process a message moves as it is. It is encoded when a cut captures it in flight, when it
-/// waits on disk, and where it leaves the process. It is cloned for each invocation, so that a failed one can be tried again.
+/// waits on disk, and where it leaves the process. A copy is kept during each invocation, so that a failed one can be tried
+/// again: a clone, or the encoded value where that costs less.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a message",
     label = "not a message",
@@ -63,6 +64,10 @@ pub trait Message: Clone + Send + 'static {
 
     /// The structure of its bytes.
     fn shape() -> Shape;
+
+    /// Asks the processor for the text that the value points to: a hint, given a while before the value is handled.
+    #[doc(hidden)]
+    fn fetch(&self) {}
 }
 
 /// Encodes a value in one of the formats; what `#[derive(Message)]` calls.
@@ -167,6 +172,7 @@ pub trait AnyMessage: Send {
     fn message_type_name(&self) -> &'static str;
     fn encode_any(&self, out: &mut Vec<u8>) -> Result<(), CodecError>;
     fn clone_any(&self) -> Box<dyn AnyMessage>;
+    fn fetch_any(&self) {}
     fn as_any(&self) -> &dyn Any;
     fn into_any(self: Box<Self>) -> Box<dyn Any>;
 }
@@ -184,11 +190,87 @@ impl<M: Message> AnyMessage for M {
     fn clone_any(&self) -> Box<dyn AnyMessage> {
         Box::new(self.clone())
     }
+    fn fetch_any(&self) {
+        self.fetch();
+    }
     fn as_any(&self) -> &dyn Any {
         self
     }
     fn into_any(self: Box<Self>) -> Box<dyn Any> {
         self
+    }
+}
+
+/// A message of any type.
+pub(crate) type Body = Box<dyn AnyMessage>;
+
+/// What stands in a message's place while a handler has it.
+pub(crate) struct Taken;
+
+impl AnyMessage for Taken {
+    fn message_type(&self) -> MessageTypeId {
+        MessageTypeId::of_name("")
+    }
+    fn message_type_name(&self) -> &'static str {
+        ""
+    }
+    fn encode_any(&self, _out: &mut Vec<u8>) -> Result<(), CodecError> {
+        Err(CodecError::new("", "a handler has the message"))
+    }
+    fn clone_any(&self) -> Body {
+        Box::new(Self)
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+}
+
+/// What is kept of a message while a handler has it, to be tried again.
+///
+/// A clone of a message with text in it costs an allocation for each text, in memory that has to be fetched first. `MessagePack` is
+/// written faster than that, into memory that is used again each time.
+#[derive(Default)]
+#[doc(hidden)]
+pub struct Kept {
+    encoded: Vec<u8>,
+    taken: Option<&'static str>,
+}
+
+impl Kept {
+    /// Takes the message out for a handler, as an `M`; none when it is none.
+    #[inline]
+    pub(crate) fn pass<M: Message>(&mut self, body: &mut Body) -> Option<M> {
+        let message = body.as_any().downcast_ref::<M>()?;
+        if !std::mem::needs_drop::<M>() || M::FORMAT != MessageFormat::Msgpack {
+            return Some(message.clone());
+        }
+        self.encoded.clear();
+        let encoded = caught("its serializer", || message.encode(&mut self.encoded));
+        if !matches!(encoded, Ok(Ok(()))) {
+            return Some(message.clone());
+        }
+        let body = std::mem::replace(body, Box::new(Taken));
+        self.taken = Some(M::type_name());
+        Some(*body.into_any().downcast::<M>().ok()?)
+    }
+
+    /// The handler has done its work: what is kept is not needed.
+    #[inline]
+    pub(crate) fn forget(&mut self) {
+        self.taken = None;
+    }
+
+    /// The handler has failed: the message is there again.
+    pub(crate) fn give_back(&mut self, body: &mut Body) {
+        if let Some(typename) = self.taken.take() {
+            *body = Box::new(TypedValue {
+                typename: typename.into(),
+                value: Bytes::copy_from_slice(&self.encoded),
+            });
+        }
     }
 }
 

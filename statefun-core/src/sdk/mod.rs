@@ -6,6 +6,7 @@ pub(crate) mod caught;
 pub mod context;
 pub mod egress;
 pub mod error;
+pub(crate) mod fetch;
 pub mod function;
 pub mod message;
 pub mod module;

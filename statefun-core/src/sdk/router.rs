@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::clock::Timestamp;
+use crate::engine::envelope::Envelope;
 use crate::id::{Address, TypeName};
 use crate::module::description::RouterDescription;
 use crate::sdk::error::{RouterError, RouterResult};
@@ -13,7 +14,8 @@ use crate::sdk::message::{AnyMessage, Message, MessageDefinition, TypedValue};
 #[derive(Debug)]
 pub struct Downstream<'a> {
     pub(crate) record: RecordInfo<'a>,
-    pub(crate) out: &'a mut Vec<Forward>,
+    /// Without their sender, if they are to have one.
+    pub(crate) out: &'a mut Vec<Envelope>,
 }
 
 /// What an ingress knows of a record beside its value.
@@ -27,18 +29,6 @@ pub struct RecordInfo<'a> {
     pub timestamp: Timestamp,
 }
 
-/// One forwarded message.
-pub(crate) struct Forward {
-    pub(crate) to: Address,
-    pub(crate) body: Box<dyn AnyMessage>,
-}
-
-impl std::fmt::Debug for Forward {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} to {}", self.body.message_type_name(), self.to)
-    }
-}
-
 impl Downstream<'_> {
     /// Sends a message to a function; call it several times to fan out. A function that is not under the router's
     /// `to(…)` fails the record.
@@ -47,8 +37,9 @@ impl Downstream<'_> {
         F: StatefulFunction,
         M: AcceptedBy<F>,
     {
-        self.out.push(Forward {
+        self.out.push(Envelope {
             to: target.into_address(),
+            from: None,
             body: Box::new(message),
         });
     }
@@ -56,8 +47,9 @@ impl Downstream<'_> {
     /// Sends a dynamic value to an address known only at run time; its function, too, must be under the router's `to(…)`,
     /// and accept the value.
     pub fn forward_to(&mut self, target: Address, value: TypedValue) {
-        self.out.push(Forward {
+        self.out.push(Envelope {
             to: target,
+            from: None,
             body: Box::new(value),
         });
     }

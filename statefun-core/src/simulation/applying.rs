@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 
-use crate::engine::applier::{Applier, Gatherer, Handover, RowFeed};
+use crate::engine::applier::Applier;
 use crate::engine::apply::Window;
 use crate::engine::commit::GroupCommit;
 use crate::engine::cut::EpochPart;
 use crate::engine::driver::ToWorker;
+use crate::engine::gatherer::{Gatherer, Handover, RowFeed};
 use crate::engine::shared::Shared;
 use crate::log::{LogReader, Retention};
 use crate::simulation::process::{Inbox, Process};
@@ -138,12 +139,14 @@ impl Sim {
     fn gather(&mut self, p: &mut Process) -> Result<(), Stop> {
         for _ in 0..=self.random.below(6) {
             let gatherer = &mut p.applying.gatherer;
-            if gatherer.is_full() {
+            let is_full = gatherer.is_full();
+            gatherer.pace(is_full);
+            if is_full {
                 break;
             }
-            if self.mutant == Some(Mutant::EpochsLeftOut) && self.shape.feed_bytes == 0 {
-                // As if everything came by the feed.
-                gatherer.gathered = gatherer.gathered.max(p.durable);
+            if self.mutant == Some(Mutant::EpochsLeftOut) {
+                // As if it had come by the feed.
+                gatherer.gathered = gatherer.gathered.max(gatherer.feed.left_to_log());
             }
             if !gatherer.gather(Duration::ZERO)? {
                 break;
@@ -158,8 +161,7 @@ impl Sim {
     fn hand_over(&mut self, p: &mut Process, waited: bool) {
         let applying = &mut p.applying;
         let last = applying.gatherer.window.last();
-        applying.gatherer.hand_over(waited);
-        let Some(last) = last.filter(|_| applying.gatherer.window.last().is_none()) else {
+        let Some(last) = last.filter(|_| applying.gatherer.hand_over(waited)) else {
             return;
         };
         applying.given = last;

@@ -381,6 +381,6 @@ fn record(
         typename: Token::type_name().into(),
         value: value.into(),
     });
-    record.target = Some(request_address(name));
+    record.target = Some(Box::new(request_address(name)));
     record
 }

@@ -120,7 +120,7 @@ impl Rig {
         };
         let mut record = Record::of(Ok(RecordValue(Box::new(token))));
         let to = address(target(id));
-        record.target = Some(to.clone());
+        record.target = Some(Box::new(to.clone()));
         self.owner(&to).admit(0, None, record).unwrap();
     }
 
@@ -418,7 +418,7 @@ fn reaches_a_stranger(before: &Clients, after: &Clients) -> bool {
         typename: Token::type_name().into(),
         value: value.into(),
     });
-    record.target = Some(request_address(ID));
+    record.target = Some(Box::new(request_address(ID)));
     rig.workers[0].admit(1, None, record).unwrap();
     rig.cut();
     rig.start(1);

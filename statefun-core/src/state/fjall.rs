@@ -7,7 +7,7 @@
 //! An ingestion that fails leaves nothing in the store, but the tables that it had begun stay on the disk; and a merge of tables
 //! that fails ends fjall's background thread for good, which goes unnoticed since ingestions do not need it. Opening the
 //! store again cures both ([`StateStore::reopen`]): it removes what no version names, and begins its background work anew.
-//! [`StateStore::check`] tells whether that is needed.
+//! [`StateStore::check`] tells whether that is needed, and [`StateStore::has_merged`] whether it has helped.
 
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
@@ -16,6 +16,7 @@ use std::time::Duration;
 use ::fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
 
 use crate::clock::Stopwatch;
+use crate::engine::priority::yield_to_workers;
 use crate::state::keys::Space;
 use crate::state::{Row, RowChange, StateError, StateReader, StateStore};
 
@@ -53,10 +54,19 @@ impl std::fmt::Debug for FjallStore {
 
 impl Opened {
     fn open(directory: &Path, cache_bytes: u64) -> Result<Self, ::fjall::Error> {
-        let database = Database::builder(directory)
-            .cache_size(cache_bytes)
-            .worker_threads(1)
-            .open()?;
+        let open = || {
+            Database::builder(directory)
+                .cache_size(cache_bytes)
+                .worker_threads(1)
+                .open()
+        };
+        let database = std::thread::scope(|scope| {
+            let opener = scope.spawn(|| {
+                yield_to_workers();
+                open()
+            });
+            opener.join().unwrap_or_else(|_| open())
+        })?;
         let keyspace = database.keyspace(KEYSPACE, KeyspaceCreateOptions::default)?;
         Ok(Self { keyspace, database })
     }
@@ -203,6 +213,15 @@ impl StateStore for FjallStore {
             .unwrap_or(false)
     }
 
+    fn has_merged(&self) -> bool {
+        // Opened with unmerged tables, it begins with a look whether to merge them, which counts when it is through.
+        self.with(|opened| {
+            let none_to_merge = opened.keyspace.l0_table_count() == 0;
+            Ok(none_to_merge || opened.database.compactions_completed() > 0)
+        })
+        .unwrap_or(false)
+    }
+
     fn reopen(&self) -> Result<(), StateError> {
         let mut opened = self.opened.write().unwrap_or_else(PoisonError::into_inner);
         *opened = None;
@@ -282,6 +301,28 @@ mod tests {
             .apply(4, &mut [(&key(2)[..], Some(&[2][..]))].into_iter())
             .unwrap();
         assert_eq!(store.scan(&key(0), &[], 9).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_store_tells_when_it_has_merged_what_it_was_opened_with() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = FjallStore::open(directory.path(), 1 << 20).unwrap();
+        assert!(store.has_merged());
+        for epoch in 1..=9u64 {
+            let key = [Space::State as u8, epoch as u8];
+            store
+                .apply(epoch, &mut [(&key[..], Some(&key[..]))].into_iter())
+                .unwrap();
+        }
+        store.reopen().unwrap();
+        let watch = Stopwatch::start();
+        while !store.has_merged() {
+            assert!(watch.elapsed() < Duration::from_mins(1), "it never merges");
+            crate::clock::pause(Duration::from_millis(1));
+        }
+        store.check().unwrap();
+        let tables = store.with(|opened| Ok(opened.keyspace.l0_table_count()));
+        assert!(tables.unwrap() < 9);
     }
 
     #[test]

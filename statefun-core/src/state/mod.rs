@@ -84,6 +84,12 @@ pub trait StateStore: StateReader {
         false
     }
 
+    /// Whether a merge has gone well since it was opened, or none was needed. A store that fails to merge for lack of space
+    /// seems well from when it is opened again until that merge fails again.
+    fn has_merged(&self) -> bool {
+        true
+    }
+
     /// Opens it again after a failure: then it has what was applied, and nothing besides.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! Messages that their formats cannot hold: they become dead letters, and stop nothing else.
 
 mod expiry;
+mod kept;
 mod sizes;
 mod states;
 

@@ -12,23 +12,52 @@ use statefun_core::clock::Stopwatch;
 use statefun_core::steps::Step;
 
 /// Nothing that works takes as long as this, however busy the machine is.
-pub const PATIENCE: Duration = Duration::from_mins(2);
+const PATIENCE: Duration = Duration::from_mins(2);
+/// No more than this counts of the time between two looks.
+const MOMENT: Duration = Duration::from_secs(5);
+
+/// How long a test goes on waiting for what is to happen. Time counts only while somebody looks: when the test and all that it
+/// has started are stopped for a while, or the machine is, nothing could have happened.
+#[derive(Debug)]
+pub struct Patience {
+    left: Duration,
+    last: Stopwatch,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self::times(1)
+    }
+}
+
+impl Patience {
+    /// So many times as much as usual.
+    pub fn times(times: u32) -> Self {
+        Self {
+            left: times * PATIENCE,
+            last: Stopwatch::start(),
+        }
+    }
+
+    /// Whether it is over. To be asked again and again.
+    pub fn is_over(&mut self) -> bool {
+        let moment = std::mem::replace(&mut self.last, Stopwatch::start()).elapsed();
+        self.left = self.left.saturating_sub(moment.min(MOMENT));
+        self.left.is_zero()
+    }
+}
 
 /// Looks until there is something, and panics with what `problem` says when there is not in time.
 ///
 /// # Panics
-/// When it is not there within [`PATIENCE`].
+/// When it is not there before [`Patience`] is over.
 pub fn wait_for<T>(mut look: impl FnMut() -> Option<T>, problem: impl FnOnce() -> String) -> T {
-    let watch = Stopwatch::start();
+    let mut patience = Patience::default();
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(
-            watch.elapsed() < PATIENCE,
-            "waited for {PATIENCE:?} in vain: {}",
-            problem()
-        );
+        assert!(!patience.is_over(), "waited in vain: {}", problem());
         std::thread::sleep(Duration::from_millis(2));
     }
 }
@@ -127,15 +156,15 @@ impl Process {
     /// # Panics
     /// When it gets neither ready nor ends.
     pub fn ready(&mut self) -> Option<Addresses> {
-        let watch = Stopwatch::start();
+        let mut patience = Patience::default();
         while self.ended().is_none() {
             let said = self.said();
             if said.contains("ready; Ctrl-C") {
                 return Some(said.lines().filter_map(listens_at).collect());
             }
             assert!(
-                watch.elapsed() < PATIENCE,
-                "it is not ready after {PATIENCE:?}\n{}",
+                !patience.is_over(),
+                "it does not get ready\n{}",
                 self.last_words()
             );
             std::thread::sleep(Duration::from_millis(2));
@@ -182,13 +211,21 @@ impl Process {
     }
 
     /// Asks it to stop, and waits until it has.
-    #[expect(unsafe_code, reason = "std sends no other signal than SIGKILL")]
+    ///
+    /// # Panics
+    /// When it does not stop.
     pub fn terminate(&mut self) -> ExitStatus {
+        self.ask_to_stop();
+        self.wait()
+    }
+
+    /// Asks it to stop.
+    #[expect(unsafe_code, reason = "std sends no other signal than SIGKILL")]
+    pub fn ask_to_stop(&self) {
         // SAFETY: takes and returns plain numbers; the child has not been waited for, so the number is still its own.
         unsafe {
             libc::kill(self.child.id() as libc::pid_t, libc::SIGTERM);
         }
-        self.wait()
     }
 
     /// How far it has come.

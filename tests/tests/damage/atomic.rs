@@ -14,7 +14,7 @@ use statefun_core::state::StateReader as _;
 use statefun_core::state::fjall::FjallStore;
 use statefun_core::state::keys::Space;
 use statefun_core::steps::Step;
-use statefun_tests::kill::process::PATIENCE;
+use statefun_tests::kill::process::Patience;
 
 use crate::support::{App, Running};
 
@@ -117,7 +117,7 @@ fn parked(running: &Running) -> Vec<String> {
 
 /// Skips what is parked, until all addresses have come to rest as the model says.
 fn settle(running: &mut Running, expected: &BTreeMap<String, Vec<u64>>) {
-    let watch = Stopwatch::start();
+    let mut patience = Patience::default();
     for (id, changes) in expected {
         loop {
             for parked in parked(running) {
@@ -136,7 +136,7 @@ fn settle(running: &mut Running, expected: &BTreeMap<String, Vec<u64>>) {
                 break;
             }
             assert!(
-                watch.elapsed() < PATIENCE,
+                !patience.is_over(),
                 "{id} is {dump:#?} and {seen:?}, and should be {:#?}\n{}",
                 model(changes),
                 running.process.last_words()

@@ -16,4 +16,5 @@ mod log;
 mod output;
 mod schema;
 mod second;
+mod stopping;
 mod support;

@@ -1,6 +1,6 @@
 //! An application in a directory of its own, started again and again.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use statefun_core::clock::Stopwatch;
 use statefun_core::rand::Random;
 use statefun_tests::kill::client::{Answer, Client};
-use statefun_tests::kill::process::{Addresses, PATIENCE, Process, Start};
+use statefun_tests::kill::process::{Addresses, Patience, Process, Start};
 
 /// The wiring of the application `load`: numbers come in, and lines go out.
 pub(crate) const PUTS_AND_LINES: &str = "\
@@ -184,13 +183,13 @@ impl Running {
 
     /// Sends a message that is to be durable.
     pub(crate) fn send(&mut self, ingress: &str, path: &str, body: &str) {
-        let answer = self.insist(ingress, path, body);
+        let answer = self.insist(ingress, path, &new_key(), body);
         assert_eq!(answer.status, 202, "{}", answer.text());
     }
 
     /// Sends a message and waits for the reply.
     pub(crate) fn call<T: DeserializeOwned>(&mut self, ingress: &str, path: &str, body: &str) -> T {
-        let answer = self.insist(ingress, &format!("{path}?wait"), body);
+        let answer = self.insist(ingress, &format!("{path}?wait"), &new_key(), body);
         assert_eq!(answer.status, 200, "{}", answer.text());
         serde_json::from_slice(&answer.body)
             .unwrap_or_else(|error| panic!("{error} in {}", answer.text()))
@@ -213,16 +212,19 @@ impl Running {
         Some(read.unwrap_or_else(|error| panic!("{error} in {}", answer.text())))
     }
 
-    /// Sends a message under a key of its own, again and again while there is too much under way or the machine too busy.
-    fn insist(&mut self, ingress: &str, path: &str, body: &str) -> Answer {
-        let key = format!("{:016x}", Random::from_system().next_u64());
-        let watch = Stopwatch::start();
+    /// Sends a message again and again under its key, while there is too much under way or the machine too busy.
+    pub(crate) fn insist(&mut self, ingress: &str, path: &str, key: &str, body: &str) -> Answer {
+        let mut patience = Patience::default();
         loop {
-            match self.post(ingress, path, Some(&key), body) {
-                Ok(answer) if matches!(answer.status, 429 | 504) && watch.elapsed() < PATIENCE => {
-                    std::thread::sleep(Duration::from_millis(20));
+            match self.post(ingress, path, Some(key), body) {
+                Ok(answer) if !matches!(answer.status, 429 | 504) || patience.is_over() => {
+                    return answer;
                 }
-                Ok(answer) => return answer,
+                Ok(_) => std::thread::sleep(Duration::from_millis(20)),
+                // While everything stood still, the one or the other has given the connection up.
+                Err(error) if has_been_given_up(&error) && self.process.ended().is_none() => {
+                    assert!(!patience.is_over(), "{path}: {error}");
+                }
                 Err(error) => panic!("{path}: {error}\n{}", self.process.last_words()),
             }
         }
@@ -254,6 +256,19 @@ impl Running {
     pub(crate) fn kill(mut self) {
         self.process.kill();
     }
+}
+
+fn new_key() -> String {
+    format!("{:016x}", Random::from_system().next_u64())
+}
+
+/// Whether a connection has ended as idle ones do. What was sent last may be sent again, where it has a key.
+fn has_been_given_up(error: &std::io::Error) -> bool {
+    use ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof, WouldBlock};
+    matches!(
+        error.kind(),
+        BrokenPipe | ConnectionReset | UnexpectedEof | WouldBlock
+    )
 }
 
 /// Asserts that a text has all of these.

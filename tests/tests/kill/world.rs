@@ -14,7 +14,7 @@ use statefun_core::clock::Stopwatch;
 use statefun_core::rand::Random;
 use statefun_tests::kill::client::{Answer, Client};
 use statefun_tests::kill::plan::start;
-use statefun_tests::kill::process::{Addresses, PATIENCE};
+use statefun_tests::kill::process::{Addresses, Patience};
 
 const OPS: &str = "kill/ops";
 
@@ -72,7 +72,7 @@ impl World {
         key: Option<&str>,
         body: &[u8],
     ) -> Answer {
-        let watch = Stopwatch::start();
+        let (watch, mut patience) = (Stopwatch::start(), Patience::default());
         let mut tries: Vec<String> = Vec::new();
         loop {
             if let Some(address) = self.address(ingress) {
@@ -87,8 +87,8 @@ impl World {
                     Err(error) => format!("{at} ms: {error}"),
                 });
             }
-            if watch.elapsed() > PATIENCE {
-                let body = format!("no answer in {PATIENCE:?}: {tries:#?}").into_bytes();
+            if patience.is_over() {
+                let body = format!("no answer: {tries:#?}").into_bytes();
                 return Answer {
                     status: 0,
                     head: String::new(),

@@ -4,7 +4,7 @@ use crate::clock::Timestamp;
 use crate::id::Address;
 use crate::sdk::context::InvocationScope;
 use crate::sdk::error::HandlerError;
-use crate::sdk::message::AnyMessage;
+use crate::sdk::message::Body;
 use crate::state::StateError;
 
 /// How an invocation ended.
@@ -25,6 +25,29 @@ pub struct TableCut {
     pub rows: usize,
     /// Instances that are not wholly written, since a value of theirs cannot be: they count as changed still.
     pub unwritten: Vec<(Address, StateError)>,
+}
+
+/// Rows of the current epoch that were written when their invocation ended, while they were in the processor's cache: at the cut,
+/// each would have to be fetched again. An instance that changes once more in the epoch is written again at the cut.
+#[doc(hidden)]
+#[derive(Debug, Default)]
+pub struct EarlyRows {
+    /// The rows, as they stand in an epoch's record.
+    pub section: Vec<u8>,
+    /// How many they are.
+    pub count: usize,
+}
+
+impl EarlyRows {
+    /// Moves them into the section of a cut.
+    pub(crate) fn move_to(&mut self, section: &mut Vec<u8>) -> usize {
+        if section.is_empty() {
+            std::mem::swap(section, &mut self.section);
+        } else {
+            section.append(&mut self.section);
+        }
+        std::mem::take(&mut self.count)
+    }
 }
 
 /// The number of an instance within its table.
@@ -51,12 +74,12 @@ pub trait FunctionTable {
     fn set_busy(&mut self, slot: SlotId, busy: bool);
     /// Keeps the instance in memory until the store has applied `epoch`.
     fn keep(&mut self, slot: SlotId, epoch: u64);
-    /// Runs a handler.
-    fn invoke(
+    /// Runs a handler, which takes the message; it is there again when the invocation fails.
+    fn invoke<'a>(
         &mut self,
         slot: SlotId,
-        body: &dyn AnyMessage,
-        scope: InvocationScope<'_>,
+        body: &mut Body,
+        scope: &'a mut InvocationScope<'a>,
     ) -> Invoked;
     /// An epoch begins: what changes from now on belongs to it.
     fn enter(&mut self, epoch: u64);

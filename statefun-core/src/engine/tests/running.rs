@@ -108,7 +108,7 @@ impl Running {
     /// Sends a message, when there is room for it.
     pub(super) fn send<F: Accepts<M>, M: Message>(&self, to: Target<F>, message: M) {
         let mut record = Record::new(message);
-        record.target = Some(to.into_address());
+        record.target = Some(Box::new(to.into_address()));
         self.feed.blocking_send(record).unwrap();
     }
 

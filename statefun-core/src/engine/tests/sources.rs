@@ -56,7 +56,7 @@ impl Handle<Tick> for Watch {
 
 fn tick(number: u64, set_to: u64) -> Record {
     let mut record = Record::new(Tick { number, set_to });
-    record.target = Some(Watch::at("one").into_address());
+    record.target = Some(Box::new(Watch::at("one").into_address()));
     record
 }
 

@@ -81,17 +81,25 @@ impl Worker {
         while done < budget && self.runnable() > 0 {
             let group = self.mailbox.len().min(GROUP).min(budget - done);
             self.prefetch(group);
-            for _ in 0..group {
-                let Some(envelope) = self.mailbox.pop_front() else {
+            let mut left = group;
+            while left > 0 {
+                let Some(mut front) = self.mailbox.take_front() else {
                     break;
                 };
-                self.deliver(envelope)?;
+                let messages = front.next(left);
+                let count = messages.len();
+                for envelope in messages {
+                    self.deliver(envelope)?;
+                }
+                self.mailbox.put_back(front, count);
+                left -= count;
             }
             self.ahead.pass(group);
             done += group;
             if !self.ready.is_empty() {
                 done += self.drain_one()?.max(1);
             }
+            self.send_all();
         }
         if done > 0 {
             self.changed = true;
@@ -111,10 +119,11 @@ impl Worker {
         };
         let upcoming = |from: usize, groups: usize| {
             let to = (group * groups).min(self.mailbox.len());
-            (to, self.mailbox.range(from.min(to)..to))
+            (to, self.mailbox.range(from.min(to), to))
         };
         let (to, envelopes) = upcoming(self.ahead.instances, 2);
         for envelope in envelopes {
+            envelope.body.fetch_any();
             if let Some(table) = table_of(envelope) {
                 table.prefetch_instance(envelope.to.hash());
             }
@@ -134,13 +143,13 @@ impl Worker {
     }
 
     /// Gives a message to its address, now or when the address no longer waits.
-    pub(super) fn deliver(&mut self, envelope: Envelope) -> Result<(), WorkerError> {
+    fn deliver(&mut self, envelope: &mut Envelope) -> Result<(), WorkerError> {
         let Some(function) = self.registry.function_index(envelope.to.function()) else {
             let problem = format!(
                 "no function `{}` in this application",
                 envelope.to.function()
             );
-            return self.dead_letter(&envelope, &problem);
+            return self.dead_letter(envelope, &problem);
         };
         let Some(table) = self.tables.get_mut(function) else {
             return Ok(());
@@ -152,10 +161,10 @@ impl Worker {
             }
             let address = envelope.to.clone();
             self.begin_load(&address, Wait::loading());
-            return self.enqueue(envelope);
+            return self.enqueue(envelope.take());
         };
         if table.is_busy(slot) {
-            return self.enqueue(envelope);
+            return self.enqueue(envelope.take());
         }
         self.invoke_or_hold(function, slot, envelope)
     }
@@ -164,42 +173,46 @@ impl Worker {
         &mut self,
         function: usize,
         slot: SlotId,
-        envelope: Envelope,
+        envelope: &mut Envelope,
     ) -> Result<(), WorkerError> {
-        match self.invoke(function, slot, &envelope)? {
+        match self.invoke(function, slot, envelope)? {
             Ok(()) => Ok(()),
-            Err(error) => self.hold(function, slot, envelope, error),
+            Err(error) => self.hold(function, slot, envelope.take(), error),
         }
     }
 
-    /// Runs one invocation and carries out what it asks for; the inner error is the handler's.
+    /// Runs one invocation, which uses the message up, and carries out what it asks for; the inner error is the handler's, and then
+    /// the message is there as before.
     pub(super) fn invoke(
         &mut self,
         function: usize,
         slot: SlotId,
-        envelope: &Envelope,
+        envelope: &mut Envelope,
     ) -> Result<Result<(), HandlerError>, WorkerError> {
         let Some(table) = self.tables.get_mut(function) else {
             return Ok(Ok(()));
         };
         self.counts.invocations += 1;
-        let scope = InvocationScope {
+        self.invocation.begin();
+        let traced = self.trace.is_some().then(|| envelope.clone());
+        let mut scope = InvocationScope {
             address: &envelope.to,
             caller: envelope.from.as_ref(),
             now: self.now,
             random: &mut self.random,
             registry: &self.registry,
             effects: &mut self.invocation,
+            early: &mut self.early,
         };
         let watched = self.watched.as_ref().and_then(|(all, own)| all.get(*own));
         if let Some(watched) = watched {
             watched.enter(&envelope.to);
         }
-        let invoked = table.invoke(slot, &*envelope.body, scope);
+        let invoked = table.invoke(slot, &mut envelope.body, &mut scope);
         if let Some(watched) = watched {
             watched.leave();
         }
-        if self.trace.is_some() {
+        if let Some(envelope) = traced {
             self.trace_invocation(envelope, &invoked);
         }
         match invoked {
@@ -208,7 +221,7 @@ impl Worker {
                 Ok(Ok(()))
             }
             Invoked::Failed(error) => {
-                self.invocation.clear();
+                self.invocation.undo();
                 self.counts.failures += 1;
                 Ok(Err(error))
             }
@@ -218,23 +231,7 @@ impl Worker {
     /// Carries out the effects of an invocation that has succeeded.
     #[inline]
     fn carry_out(&mut self, own: &Address) -> Result<(), WorkerError> {
-        if !self.invocation.sends.is_empty() {
-            let mut sends = std::mem::take(&mut self.invocation.sends);
-            for (to, body) in sends.drain(..) {
-                self.route(Envelope {
-                    to,
-                    from: Some(own.clone()),
-                    body,
-                });
-            }
-            self.invocation.sends = sends;
-        }
-        if self.invocation.egress_records > 0 {
-            self.egress.extend_from_slice(&self.invocation.egress);
-            self.egress_count += self.invocation.egress_records as usize;
-            self.invocation.egress.clear();
-            self.invocation.egress_records = 0;
-        }
+        self.egress_count += self.invocation.egress_records as usize;
         if !self.invocation.responses.is_empty() {
             self.responses.append(&mut self.invocation.responses);
         }
@@ -271,6 +268,15 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// Sends what invocations and routers have put out on its way.
+    fn send_all(&mut self) {
+        let mut sends = std::mem::take(&mut self.invocation.sends);
+        for envelope in sends.drain(..) {
+            self.route(envelope);
+        }
+        self.invocation.sends = sends;
     }
 
     fn operation_key(&self, address: &Address, id: u64) -> Vec<u8> {
@@ -392,15 +398,41 @@ impl Worker {
         &mut self,
         ingress: u16,
         partition: Option<&Address>,
-        record: Record,
+        mut record: Record,
+    ) -> Result<(), WorkerError> {
+        self.take_in(ingress, partition, &mut record)?;
+        self.send_all();
+        Ok(())
+    }
+
+    /// Takes all of these records in.
+    pub(crate) fn admit_all(
+        &mut self,
+        ingress: u16,
+        partition: Option<&Address>,
+        records: &mut Vec<Record>,
+    ) -> Result<(), WorkerError> {
+        for record in &mut *records {
+            self.take_in(ingress, partition, record)?;
+        }
+        records.clear();
+        self.send_all();
+        Ok(())
+    }
+
+    fn take_in(
+        &mut self,
+        ingress: u16,
+        partition: Option<&Address>,
+        record: &mut Record,
     ) -> Result<(), WorkerError> {
         self.changed = true;
-        if let (Some(partition), Some(position)) = (partition, record.position) {
+        if let (Some(partition), Some(position)) = (partition, record.position.take()) {
             let key = address_key(Space::Source, self.groups, partition);
             self.rows.borrow_mut().put(key, position.to_vec());
         }
-        let ack = record.ack;
-        let (bytes, problem) = match record.value {
+        let ack = record.ack.take();
+        let (bytes, problem) = match record.take_value() {
             Ok(value) => {
                 let info = RecordInfo {
                     key: record.key.as_deref(),
@@ -408,21 +440,12 @@ impl Worker {
                     timestamp: record.timestamp,
                 };
                 let mut value = Some(value.0);
-                let mut forwards = std::mem::take(&mut self.forwards);
-                let routed =
-                    self.registry
-                        .route(ingress, info, record.target, &mut value, &mut forwards);
-                if routed.is_ok() {
-                    for forward in forwards.drain(..) {
-                        self.route(Envelope {
-                            to: forward.to,
-                            from: record.caller.clone(),
-                            body: forward.body,
-                        });
-                    }
-                }
-                self.forwards = forwards;
-                match routed {
+                let sends = &mut self.invocation.sends;
+                let target = record.target.take().map(|target| *target);
+                match self
+                    .registry
+                    .route(ingress, info, target, &mut value, sends)
+                {
                     Ok(()) => {
                         self.acks.extend(ack);
                         return Ok(());
@@ -444,7 +467,7 @@ impl Worker {
     }
 
     fn write_egress(&mut self, egress: u64, message: MessageTypeId, payload: &[u8]) {
-        egress_framing::push(&mut self.egress, egress, message, |out| {
+        egress_framing::push(&mut self.invocation.egress, egress, message, |out| {
             out.extend_from_slice(payload);
             Ok::<(), std::convert::Infallible>(())
         })

@@ -272,11 +272,11 @@ impl Worker {
                 self.finish(&address, wait, function, slot);
                 return Ok(done);
             }
-            let Some(envelope) = wait.memory.pop_front() else {
+            let Some(mut envelope) = wait.memory.pop_front() else {
                 break;
             };
             done += 1;
-            match self.invoke(function, slot, &envelope)? {
+            match self.invoke(function, slot, &mut envelope)? {
                 Ok(()) if wait.attempt == 0 => {}
                 Ok(()) => {
                     wait.attempt = 0;

@@ -26,7 +26,7 @@ pub(crate) enum TraceOutcome {
 
 impl Worker {
     #[cold]
-    pub(super) fn trace_invocation(&mut self, envelope: &Envelope, invoked: &Invoked) {
+    pub(super) fn trace_invocation(&mut self, envelope: Envelope, invoked: &Invoked) {
         let Some(trace) = &mut self.trace else { return };
         let outcome = match invoked {
             Invoked::Done => TraceOutcome::Handled,
@@ -35,7 +35,7 @@ impl Worker {
                 permanent: error.is_permanent(),
             },
         };
-        trace.push(TraceEvent::Delivered(envelope.clone(), outcome));
+        trace.push(TraceEvent::Delivered(envelope, outcome));
     }
 
     pub(super) fn trace_dead_letter(&mut self, envelope: &Envelope, problem: &str) {

@@ -3,8 +3,6 @@
 //! A message that its format cannot hold, or that is larger than its target takes, becomes a dead letter. A state that cannot
 //! be written keeps its old row, and its address is parked; the value stays in memory, and each cut tries again.
 
-use std::collections::VecDeque;
-
 use bytes::Bytes;
 
 use crate::engine::cut::EpochPart;
@@ -18,7 +16,7 @@ use crate::state::keys::{Space, group_key};
 
 impl Worker {
     /// Appends a message as it is kept; nothing of it remains when it is not to be.
-    fn write(&self, envelope: &Envelope, out: &mut Vec<u8>) -> Result<(), String> {
+    pub(super) fn write(&self, envelope: &Envelope, out: &mut Vec<u8>) -> Result<(), String> {
         let start = out.len();
         let body = envelope
             .encode(out)
@@ -47,8 +45,8 @@ impl Worker {
         part.carried.clear();
         part.carried_count = 0;
         let mut refused: Vec<(Option<Address>, usize, String)> = Vec::new();
-        let mut take = |queue: &VecDeque<Envelope>, address: Option<&Address>| {
-            for (place, envelope) in queue.iter().enumerate() {
+        let mut take = |queue: &mut dyn Iterator<Item = &Envelope>, address: Option<&Address>| {
+            for (place, envelope) in queue.enumerate() {
                 match self.write(envelope, &mut part.carried) {
                     Ok(()) => part.carried_count += 1,
                     Err(problem) => refused.push((address.cloned(), place, problem)),
@@ -56,19 +54,19 @@ impl Worker {
             }
         };
         for (address, wait) in &self.moving {
-            take(&wait.memory, Some(address));
+            take(&mut wait.memory.iter(), Some(address));
         }
-        take(&self.mailbox, None);
+        take(&mut self.mailbox.iter(), None);
         // From behind, so that the places before stay what they are.
         for (address, place, problem) in refused.into_iter().rev() {
-            let queue = match &address {
-                None => &mut self.mailbox,
-                Some(address) => match self.moving.get_mut(address) {
-                    Some(wait) => &mut wait.memory,
-                    None => continue,
-                },
+            let removed = match &address {
+                None => self.mailbox.remove(place),
+                Some(address) => self
+                    .moving
+                    .get_mut(address)
+                    .and_then(|wait| wait.memory.remove(place)),
             };
-            if let Some(envelope) = queue.remove(place) {
+            if let Some(envelope) = removed {
                 self.dead_letter(&envelope, &problem)?;
             }
         }

@@ -421,7 +421,7 @@ impl Front {
         let address = request_address(&id);
         let worker = self.owner(&address);
         let mut record = Record::new(request);
-        record.target = Some(address);
+        record.target = Some(Box::new(address));
         let told = submit::hand_over(self.sender(worker)?, record, message.share)?;
         let outcome = Outcome {
             answer,

@@ -143,7 +143,7 @@ impl Front {
             .owner(address.key_group(self.key_groups), self.senders.len());
         let mut record = Record::of(Ok(value));
         record.timestamp = self.clock.now();
-        record.target = Some(address);
+        record.target = Some(Box::new(address));
         let sender = self.senders.get(worker);
         let sender = sender
             .ok_or_else(|| problem(StatusCode::SERVICE_UNAVAILABLE, "there are no workers"))?;

@@ -206,8 +206,8 @@ impl From<StateError> for Unwritten {
 pub struct Flush<'a> {
     /// The section of the epoch's record that single rows are written to.
     pub(crate) section: &'a mut Vec<u8>,
-    /// The prefix of the address' state rows.
-    pub(crate) prefix: &'a [u8],
+    /// The prefix of the address' state rows. As a slice it would be read as one right after its length was written, and wait.
+    pub(crate) prefix: &'a Vec<u8>,
     pub(crate) state_id: u32,
     pub(crate) schema: u32,
     /// Rows written, and the bytes of the state's own row.

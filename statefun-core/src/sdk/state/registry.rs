@@ -103,7 +103,7 @@ impl<S: PersistedState + std::fmt::Debug> Registered for Slot<S> {
         let mut section = Vec::new();
         let mut flush = Flush {
             section: &mut section,
-            prefix: &[],
+            prefix: &Vec::new(),
             state_id: 0,
             schema: self.site.schema,
             rows: 0,

@@ -233,7 +233,7 @@ impl Source for NumberSource {
                     (Record::new(Put { n, payload }), Gate::at("shut").into())
                 }
             };
-            record.target = Some(target);
+            record.target = Some(Box::new(target));
             batch.push(record.with_position(n.to_be_bytes().to_vec()));
         }
         Ok(SourceStatus::Ready)
