@@ -239,7 +239,7 @@ impl Flush<'_> {
 
     /// Deletes the state's own row.
     pub(crate) fn delete(&mut self) {
-        let mut key = self.prefix.to_vec();
+        let mut key = self.prefix.clone();
         key.extend_from_slice(&self.state_id.to_be_bytes());
         framing::push(self.section, &key, None);
         self.rows += 1;
