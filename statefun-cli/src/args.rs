@@ -209,9 +209,12 @@ pub(crate) struct MessageArgs {
     /// Makes sending again safe: the same key with the same message takes effect once.
     #[arg(long, value_name = "KEY")]
     pub(crate) idempotency_key: Option<String>,
-    /// Where the application is, if not at the address that module.yaml names: `http://host:port`.
+    /// Where the application is, if not at the address that module.yaml names: `http://host:port` or `https://host:port`.
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<String>,
+    /// PEM file of the authorities to trust with https, instead of those that the system trusts.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cacert: Option<PathBuf>,
     /// module.yaml to read; may be repeated [default: module.yaml and modules/*.yaml, here or above].
     #[arg(long = "module", value_name = "FILE")]
     pub(crate) modules: Vec<PathBuf>,
@@ -223,6 +226,7 @@ pub(crate) struct MessageArgs {
 Examples:
   statefun send greets --id bob '{\"name\": \"Bob\"}'
   statefun send example/orders @order.json --idempotency-key order-17
+  statefun send https://example.com/greets/bob '{}' --cacert ca.pem
   echo '{}' | statefun send http://127.0.0.1:8080/greets/bob -
 Exit codes: 0 durable, 1 refused, 2 not reached, or busy.")]
 pub(crate) struct Send {

@@ -12,6 +12,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
+use statefun_core::io::http::tls::ClientTls;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -35,6 +36,9 @@ pub(crate) enum ClientError {
     /// Nobody listens.
     #[error("nobody answers there: {0}")]
     Connect(io::Error),
+    /// The other side does not prove that it is the host, or does not speak TLS.
+    #[error("no encrypted connection: {0}")]
+    Tls(io::Error),
     /// It took too long.
     #[error("no answer within {}", humantime::format_duration(*.0))]
     Late(Duration),
@@ -82,17 +86,25 @@ pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
     Ok(runtime.block_on(work))
 }
 
-/// Sends a request to `host:port`.
+/// Sends a request to `host:port`, encrypted where that is asked for.
 pub(crate) async fn over_tcp(
     authority: &str,
+    tls: Option<&ClientTls>,
     request: Request<Full<Bytes>>,
     patience: Duration,
 ) -> Result<Answer, ClientError> {
-    let connecting = tokio::time::timeout(CONNECT, TcpStream::connect(authority));
-    let stream = connecting
+    let late = |_| ClientError::Late(CONNECT);
+    let stream = tokio::time::timeout(CONNECT, TcpStream::connect(authority))
         .await
-        .map_err(|_| ClientError::Late(CONNECT))?
+        .map_err(late)?
         .map_err(ClientError::Connect)?;
+    let Some(tls) = tls else {
+        return over(stream, request, patience).await;
+    };
+    let stream = tokio::time::timeout(CONNECT, tls.connect(stream))
+        .await
+        .map_err(late)?
+        .map_err(ClientError::Tls)?;
     over(stream, request, patience).await
 }
 

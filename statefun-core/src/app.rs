@@ -51,6 +51,17 @@ pub fn main() -> Exit {
 }
 
 /// An application with modules of its own, beside what the macros register.
+///
+/// ```no_run
+/// # use statefun_core::prelude::*;
+/// # struct Shop;
+/// # impl Module for Shop {
+/// #     fn configure(&self, _: &GlobalConfiguration, _: &mut Binder) {}
+/// # }
+/// fn main() -> statefun_core::Exit {
+///     statefun_core::App::new().module(Shop).main()
+/// }
+/// ```
 #[derive(Default)]
 pub struct App {
     modules: Vec<Box<dyn Module>>,

@@ -5,6 +5,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A point in time: milliseconds since 1970-01-01 UTC.
+///
+/// ```
+/// # use statefun_core::prelude::*;
+/// let start = Timestamp(1_735_689_600_000);
+/// assert_eq!(start.to_string(), "2025-01-01T00:00:00.000Z");
+/// let later = start.after(Duration::from_mins(5));
+/// assert_eq!(later.as_ms() - start.as_ms(), 300_000);
+/// assert_eq!(later.since(start), Duration::from_mins(5));
+/// assert_eq!(start.since(later), Duration::ZERO);
+/// ```
 #[derive(
     Debug,
     Clone,

@@ -92,7 +92,7 @@ impl MessageTypeId {
     }
 
     /// The number of a generic message type, from its own name's and its arguments' numbers.
-    pub const fn combine(self, other: Self) -> Self {
+    pub(crate) const fn combine(self, other: Self) -> Self {
         let mixed = self.0.rotate_left(23) ^ other.0.wrapping_mul(0x9E37_79B9_7F4A_7C15);
         Self(mixed ^ (mixed >> 29))
     }

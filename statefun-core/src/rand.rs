@@ -4,6 +4,15 @@ use std::hash::{BuildHasher, Hasher};
 
 /// SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, OOPSLA 2014).
 /// Not for secrets.
+///
+/// ```
+/// # use statefun_core::rand::Random;
+/// let mut random = Random::seeded(7); // a handler has `ctx.random()`
+/// let dice = random.below(6) + 1;
+/// assert!((1..=6).contains(&dice));
+/// assert!((0.0..1.0).contains(&random.unit()));
+/// assert_eq!(Random::seeded(7).next_u64(), Random::seeded(7).next_u64());
+/// ```
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 

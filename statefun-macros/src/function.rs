@@ -2,7 +2,7 @@
 
 use proc_macro2::{Ident, TokenStream};
 use quote::quote;
-use syn::{ExprPath, Fields, Item, ItemStruct, Type};
+use syn::{ExprPath, Fields, Item, ItemStruct, Type, Visibility};
 
 use crate::args::{self, Arg, Form, Key, key};
 use crate::ctxt::Ctxt;
@@ -46,6 +46,7 @@ const RETRY_KEYS: &[Key] = &[
 /// A stateful function as its author declares it.
 pub(crate) struct Function {
     pub(crate) ident: Ident,
+    pub(crate) vis: Visibility,
     pub(crate) krate: TokenStream,
     pub(crate) args: FunctionArgs,
     /// None when the struct has fields that cannot be named.
@@ -121,6 +122,7 @@ fn parse(cx: &Ctxt, args: TokenStream, item: &mut ItemStruct) -> Option<Function
     }
     Some(Function {
         ident: item.ident.clone(),
+        vis: item.vis.clone(),
         krate: krate::path(cx, given),
         args,
         fields,

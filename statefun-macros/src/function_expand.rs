@@ -5,9 +5,9 @@
 
 use proc_macro2::{Group, Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
-use syn::Type;
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
+use syn::{Type, Visibility};
 
 use crate::function::{Function, FunctionArgs, Limits, Retry};
 use crate::function_fields::{Expiration, FunctionField, State};
@@ -16,12 +16,14 @@ use crate::function_fields::{Expiration, FunctionField, State};
 pub(crate) fn expand(model: &Function) -> TokenStream {
     let Function {
         ident,
+        vis,
         krate,
         args,
         fields,
     } = model;
     let private = &quote!(#krate::__private);
     let function = function_impl(ident, args, fields.as_deref(), private);
+    let constructor = with_fields(ident, vis, fields.as_deref().unwrap_or_default(), private);
     let accepts = args
         .accepts
         .iter()
@@ -39,6 +41,7 @@ pub(crate) fn expand(model: &Function) -> TokenStream {
         const _: () = {
             #[automatically_derived]
             #function
+            #constructor
             #(#[automatically_derived] #accepts)*
             #[automatically_derived]
             impl #private::SendsTo<#ident> for #ident {}
@@ -291,6 +294,50 @@ fn create(fields: Option<&[FunctionField]>, private: &TokenStream) -> TokenStrea
         },
     );
     quote!(::core::option::Option::Some(Self { #(#fields),* }))
+}
+
+/// `F::with_fields(…)`, for factories: all plain fields in their order. Without any, nobody needs a factory.
+fn with_fields(
+    ident: &Ident,
+    vis: &Visibility,
+    fields: &[FunctionField],
+    private: &TokenStream,
+) -> Option<TokenStream> {
+    let (states, plain): (Vec<_>, Vec<_>) = fields.iter().partition(|field| field.state.is_some());
+    if plain.is_empty() {
+        return None;
+    }
+    let parameters = plain.iter().map(
+        |FunctionField {
+             ident, ty, cfgs, ..
+         }| quote!(#(#cfgs)* #ident: #ty),
+    );
+    let given = plain
+        .iter()
+        .map(|FunctionField { ident, cfgs, .. }| quote!(#(#cfgs)* #ident));
+    let absent = states.iter().map(
+        |FunctionField {
+             ident, ty, cfgs, ..
+         }| {
+            let absent = state_item(ty, "absent", private);
+            quote!(#(#cfgs)* #ident: #absent())
+        },
+    );
+    Some(quote! {
+        impl #ident {
+            /// An instance with these plain fields, in the order of their declaration, and no state yet: what a factory makes.
+            #[allow(
+                dead_code,
+                private_interfaces,
+                clippy::too_many_arguments,
+                clippy::used_underscore_binding
+            )]
+            #[must_use]
+            #vis fn with_fields(#(#parameters),*) -> Self {
+                Self { #(#given,)* #(#absent,)* }
+            }
+        }
+    })
 }
 
 /// `impl Accepts<M> for F {}`: at `M` in the attribute, should it not hold.

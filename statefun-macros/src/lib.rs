@@ -48,7 +48,12 @@ mod suggest;
 ///
 /// Fields under `#[persisted]` are state: `name` (the field's by default), and `expire_after_write` or
 /// `expire_after_access` with a duration (`ms`, `s`, `m` or `min`, `h`, `d`). The other fields start from their `Default`,
-/// or from a factory that a module binds.
+/// or from a factory that a module binds. Factories use `with_fields`, which is generated: it takes those other fields, in
+/// their order, and leaves the state absent, so that a state can be added without a change of the factory.
+///
+/// ```ignore
+/// binder.function(move || Greeter::with_fields(templates.clone()));
+/// ```
 #[proc_macro_attribute]
 pub fn stateful_function(args: TokenStream, item: TokenStream) -> TokenStream {
     function::attribute(args.into(), parse_macro_input!(item as Item)).into()

@@ -2,5 +2,6 @@
 
 pub mod bare;
 pub mod bench;
+pub mod everything;
 pub mod kill;
 pub mod process;

@@ -27,7 +27,7 @@ impl Module for RideSharing {
         binder.ingress("rides/metronome", Metronome::new(settings.tick));
         binder.egress(BOARD.name(), Board::new(&settings.board_file));
         let of_rides = settings.clone();
-        binder.function(move || Ride::new(of_rides.clone()));
-        binder.function(move || City::new(settings.clone()));
+        binder.function(move || Ride::with_fields(of_rides.clone()));
+        binder.function(move || City::with_fields(settings.clone()));
     }
 }

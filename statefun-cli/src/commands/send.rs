@@ -1,6 +1,7 @@
 //! `statefun send` and `statefun call`: messages to HTTP ingresses.
 
 mod target;
+mod tls;
 
 use std::io::Read as _;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use crate::status::{Failure, Outcome, Status};
 use crate::terminal::Terminal;
 
 use target::Target;
+use tls::trust;
 
 /// Longest time until a message is durable, a little more than the application takes before it says so itself.
 const DURABLE: Duration = Duration::from_secs(40);
@@ -109,7 +111,9 @@ fn post(
     let request = request
         .body(Full::new(body))
         .map_err(|error| Failure::usage(format_args!("the request cannot be made: {error}")))?;
-    let answer = block_on(async { over_tcp(&target.authority, request, patience).await })?;
+    let tls = target.is_https.then(|| trust(args, target)).transpose()?;
+    let answer =
+        block_on(async { over_tcp(&target.authority, tls.as_ref(), request, patience).await })?;
     answer.map_err(|error| unreachable(target, &error))
 }
 
@@ -121,6 +125,9 @@ fn unreachable(target: &Target, error: &ClientError) -> Failure {
                 .help("start the application with `statefun run`, or say with `--url` where it is")
         }
         ClientError::Connect(io) => Failure::usage(format_args!("cannot connect to {authority}: {io}")),
+        ClientError::Tls(io) => {
+            Failure::usage(format_args!("no encrypted connection to {authority}: {io}"))
+        }
         error => Failure::usage(format_args!("{} on {authority}: {error}", target.name))
             .help("the message may have taken effect; with `--idempotency-key` it is safe to send it again"),
     }
@@ -154,6 +161,7 @@ mod tests {
         let target = Target {
             name: "a/in".to_owned(),
             authority: "h:1".to_owned(),
+            is_https: false,
             path: "/in".to_owned(),
             headers: Vec::new(),
             longest_wait: DURABLE,

@@ -8,6 +8,8 @@ mod new;
 mod parked;
 mod run;
 mod send;
+#[cfg(feature = "tls")]
+mod send_tls;
 mod support;
 mod templates;
 mod validate;

@@ -1,46 +1,69 @@
 //! `statefun send` and `statefun call`, against a server that is made up.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::thread::JoinHandle;
 
 use crate::support::{Files, Output, statefun_reading};
 
 /// Answers one request.
-struct Server {
-    port: u16,
+pub(crate) struct Server {
+    pub(crate) port: u16,
     request: JoinHandle<String>,
+}
+
+/// Reads a request, and writes the answer; what was asked.
+fn serve(mut stream: impl Read + Write, answer: &str) -> std::io::Result<String> {
+    let mut request = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let read = stream.read(&mut buffer)?;
+        request.extend_from_slice(&buffer[..read]);
+        let text = String::from_utf8_lossy(&request).into_owned();
+        let body = text.split_once("\r\n\r\n").map(|(head, body)| {
+            let length = head.to_lowercase().lines().find_map(|line| {
+                line.strip_prefix("content-length: ")
+                    .and_then(|length| length.parse::<usize>().ok())
+            });
+            body.len() >= length.unwrap_or(0)
+        });
+        if body == Some(true) || read == 0 {
+            stream.write_all(answer.as_bytes())?;
+            return Ok(text);
+        }
+    }
 }
 
 impl Server {
     fn answering(answer: &str) -> Self {
+        Self::on(answer, |stream, answer| serve(stream, answer).unwrap())
+    }
+
+    /// With a certificate; a client that ends the handshake has asked for nothing.
+    #[cfg(feature = "tls")]
+    pub(crate) fn encrypted(answer: &str, config: std::sync::Arc<rustls::ServerConfig>) -> Self {
+        Self::on(answer, |stream, answer| {
+            let connection = rustls::ServerConnection::new(config).unwrap();
+            serve(rustls::StreamOwned::new(connection, stream), answer).unwrap_or_default()
+        })
+    }
+
+    /// Speaks first.
+    #[cfg(feature = "tls")]
+    pub(crate) fn saying(answer: &str) -> Self {
+        Self::on(answer, |mut stream, answer| {
+            stream.write_all(answer.as_bytes()).unwrap();
+            String::new()
+        })
+    }
+
+    fn on(answer: &str, serve: impl FnOnce(TcpStream, &str) -> String + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let answer = answer.to_owned();
-        let serve = move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut request = Vec::new();
-            let mut buffer = [0; 4096];
-            loop {
-                let read = stream.read(&mut buffer).unwrap();
-                request.extend_from_slice(&buffer[..read]);
-                let text = String::from_utf8_lossy(&request).into_owned();
-                let body = text.split_once("\r\n\r\n").map(|(head, body)| {
-                    let length = head.to_lowercase().lines().find_map(|line| {
-                        line.strip_prefix("content-length: ")
-                            .and_then(|length| length.parse::<usize>().ok())
-                    });
-                    body.len() >= length.unwrap_or(0)
-                });
-                if body == Some(true) || read == 0 {
-                    stream.write_all(answer.as_bytes()).unwrap();
-                    return text;
-                }
-            }
-        };
         let request = std::thread::Builder::new()
             .name("server".to_owned())
-            .spawn(serve)
+            .spawn(move || serve(listener.accept().unwrap().0, &answer))
             .unwrap();
         Self { port, request }
     }
@@ -56,7 +79,7 @@ impl Server {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    fn request(self) -> String {
+    pub(crate) fn request(self) -> String {
         self.request.join().unwrap().to_lowercase()
     }
 }
@@ -255,7 +278,6 @@ fn wrong_calls() {
             "it takes `example/Greet`",
         ),
         (&["send", "http://h/x", "{}", "--id", "x"], "a whole URL"),
-        (&["send", "https://h/x", "{}"], "TLS"),
         (
             &["send", "greets", "{}", "--id", "x", "--url", "h:1"],
             "http://",

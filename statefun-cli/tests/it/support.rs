@@ -54,7 +54,11 @@ pub(crate) fn command(directory: &Path, arguments: &[&str]) -> Command {
 
 /// Calls the command with a text on standard input.
 pub(crate) fn statefun_reading(directory: &Path, arguments: &[&str], input: &str) -> Output {
-    let mut child = command(directory, arguments)
+    called(command(directory, arguments), input)
+}
+
+fn called(mut command: Command, input: &str) -> Output {
+    let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -105,6 +109,13 @@ impl Files {
     /// Calls the command in it.
     pub(crate) fn statefun(&self, arguments: &[&str]) -> Output {
         statefun(self.path(), arguments)
+    }
+
+    /// Calls the command in it, with these variables.
+    pub(crate) fn statefun_with(&self, environment: &[(&str, &str)], arguments: &[&str]) -> Output {
+        let mut command = command(self.path(), arguments);
+        command.envs(environment.iter().copied());
+        called(command, "")
     }
 
     /// A call as a snapshot has it: without what differs between machines and runs.

@@ -11,7 +11,9 @@ use crate::clock::Timestamp;
 use crate::engine::index::{Index, prefetch_all};
 pub(crate) use crate::engine::instances::table::SlotId;
 pub use crate::engine::instances::table::{EarlyRows, FunctionTable, Invoked, TableCut};
-use crate::engine::instances::visits::{Check, Commit, Expire, FlushAll, Load, Rollback};
+use crate::engine::instances::visits::{
+    Check, Commit, Expire, Facts, FlushAll, Load, Rollback, check_state_size,
+};
 use crate::engine::registry::check_size;
 use crate::engine::rows::SharedRows;
 use crate::engine::slab::Slab;
@@ -24,7 +26,7 @@ use crate::sdk::function::{
     Factory, FunctionDefinition, Handler, MissingFactory, StatefulFunction,
 };
 use crate::sdk::message::{AnyMessage, Body, Kept, Message, TypedValue};
-use crate::sdk::state::{PersistedState, StateVisitor, may_be_unwritable, schema_id, state_id};
+use crate::sdk::state::{may_be_unwritable, schema_id, state_id};
 use crate::state::StateError;
 use crate::state::keys::{Space, push_address};
 
@@ -36,8 +38,10 @@ struct Slot<F> {
     function: Option<F>,
     /// The last epoch that wrote rows of it.
     written: u64,
-    /// Bytes of its own rows at the last cut: what stands for its heap.
+    /// What it holds in memory, roughly, as of its last rows: those of its values stand for their heap.
     row_bytes: u32,
+    /// Whether its values were larger than they may be, then.
+    too_large: bool,
     busy: bool,
     dirty: bool,
     used: bool,
@@ -88,19 +92,6 @@ pub struct TableSite {
 impl std::fmt::Debug for TableSite {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("TableSite")
-    }
-}
-
-#[derive(Default)]
-struct Facts {
-    has_row: Vec<bool>,
-    needs_site: bool,
-}
-
-impl StateVisitor for Facts {
-    fn visit<S: PersistedState>(&mut self, _index: usize, _state: &mut S) {
-        self.has_row.push(S::HAS_ROW);
-        self.needs_site |= S::NEEDS_SITE;
     }
 }
 
@@ -281,6 +272,7 @@ impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
             function: None,
             written: 0,
             row_bytes: 0,
+            too_large: false,
             busy: true,
             dirty: false,
             used: true,
@@ -336,6 +328,7 @@ impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
         }
         entry.function = Some(function);
         entry.row_bytes = rows.iter().flatten().map(Vec::len).sum::<usize>() as u32;
+        entry.too_large = entry.row_bytes as usize > self.state_bytes;
         self.heap_bytes += entry.row_bytes as usize;
         Ok(())
     }
@@ -385,13 +378,10 @@ impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
             function.visit_states(&mut expire);
             dirty = expire.1;
         }
-        if slot.row_bytes as usize > self.state_bytes {
-            return Invoked::Failed(HandlerError::permanent(format_args!(
-                "its state has {} bytes, and the limit of `{}` is {}: raise `max_state_bytes`, or keep less",
-                slot.row_bytes,
-                F::TYPENAME,
-                self.state_bytes
-            )));
+        if slot.too_large
+            && let Err(error) = check_state_size(function, self.state_bytes)
+        {
+            return Invoked::Failed(error);
         }
         let kept = &mut self.kept;
         let mut context = Context::<F>::new(scope);
@@ -460,7 +450,12 @@ impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
         if is_early {
             slot.written = self.epoch;
             let mut flush = FlushAll::new(&mut early.section, &mut self.prefix, &self.states);
-            flush.slot(slot, self.key_groups, &mut self.heap_bytes);
+            flush.slot(
+                slot,
+                self.key_groups,
+                self.state_bytes,
+                &mut self.heap_bytes,
+            );
             early.count += flush.rows;
             if flush.failed.is_none() && flush.unwritten.is_none() {
                 return Invoked::Done;
@@ -490,7 +485,12 @@ impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
             slot.dirty = false;
             slot.written = epoch;
             let mut flush = FlushAll::new(section, &mut self.prefix, &self.states);
-            flush.slot(slot, self.key_groups, &mut self.heap_bytes);
+            flush.slot(
+                slot,
+                self.key_groups,
+                self.state_bytes,
+                &mut self.heap_bytes,
+            );
             if let Some(error) = flush.failed {
                 return Err(error);
             }

@@ -1,7 +1,8 @@
 //! Requests of outside clients, as a stateful function of the engine's own: who waits for a reply is an address like any other.
 //!
 //! The id is `<ingress>\u{1f}<target>\u{1f}<idempotency key>`, or a random one where the client gave no key. With a key, the
-//! request and its reply are state that expires: a retry, also after a crash, is answered with the first one's reply.
+//! request and its reply are state that expires so long after the request as its ingress says: until then a retry, also after a
+//! crash, is answered with the first one's reply.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +18,9 @@ use crate::sdk::error::HandlerResult;
 use crate::sdk::function::{Accepts, FunctionDefinition, Handle, Handler, StatefulFunction};
 use crate::sdk::message::{CodecError, Message, TypedValue, serde_codec};
 use crate::sdk::router::RecordInfo;
-use crate::sdk::state::{PersistedValue, StateVisitor};
+use crate::sdk::state::{
+    Flush, PersistedState, PersistedValue, RowBytes, StateSite, StateVisitor, Unwritten,
+};
 use crate::shape::Shape;
 
 const TYPENAME: &str = "io.statefun/request";
@@ -105,14 +108,54 @@ struct Remembered {
     reply: Option<TypedValue>,
 }
 
+/// A [`PersistedValue`] that expires when the request says so, and not so long after its last change: a reply that comes
+/// late does not make it last longer.
+#[derive(Debug, Default)]
+struct Memory(PersistedValue<Remembered>);
+
+impl PersistedState for Memory {
+    type Value = Remembered;
+    type Key = ();
+    const KIND: StateKind = StateKind::Value;
+    const HAS_ROW: bool = true;
+    const NEEDS_SITE: bool = false;
+
+    fn absent() -> Self {
+        Self::default()
+    }
+    fn load(&mut self, row: Option<RowBytes<'_>>, site: Option<StateSite>) -> Result<(), String> {
+        self.0.load(row, site)
+    }
+    fn expire(&mut self, now: Timestamp) -> bool {
+        self.0.expire(now)
+    }
+    fn check(&self) -> Result<(), String> {
+        self.0.check()
+    }
+    fn commit(&mut self, now: Timestamp, _: Expiration) -> bool {
+        let after_ms = self.0.expires_at_ms.saturating_sub(now.as_ms());
+        self.0.commit(now, Expiration::AfterWrite { after_ms })
+    }
+    fn rollback(&mut self) {
+        self.0.rollback();
+    }
+    fn flush(&mut self, flush: &mut Flush<'_>) -> Result<(), Unwritten> {
+        self.0.flush(flush)
+    }
+    fn value_bytes(&self) -> usize {
+        self.0.value_bytes()
+    }
+}
+
 /// See the module's page.
 #[derive(Debug, Default)]
 pub(crate) struct RequestFunction {
-    remembered: PersistedValue<Remembered>,
+    remembered: Memory,
 }
 
-/// The longest time that a request is remembered after its last change; a shorter one is kept with the request.
-pub(crate) const LONGEST_RETENTION_MS: u64 = 7 * 24 * 3_600_000;
+/// How long requests are remembered if nothing else is said. What is declared of the state: how often rows are looked through
+/// for those that have expired follows from it. How long each request is remembered, it says itself.
+const USUAL_RETENTION_MS: u64 = 24 * 3_600_000;
 
 /// The address of a request.
 pub(crate) fn request_address(id: &str) -> Address {
@@ -135,7 +178,7 @@ impl StatefulFunction for RequestFunction {
             shape: Shape::Opaque("io.statefun/Remembered.1".to_owned()),
             key_shape: None,
             expiration: Expiration::AfterWrite {
-                after_ms: LONGEST_RETENTION_MS,
+                after_ms: USUAL_RETENTION_MS,
             },
         });
         definition.dynamic_sends = true;
@@ -183,11 +226,7 @@ impl Handle<Request> for RequestFunction {
             });
         };
         let connection = Recipients::Connection(request.connection);
-        if let Some(known) = self
-            .remembered
-            .get()
-            .filter(|known| known.expires_at_ms > now.as_ms())
-        {
+        if let Some(known) = self.remembered.0.get() {
             match &known.reply {
                 _ if known.fingerprint != request.fingerprint => {
                     respond(connection, Answer::KeyReused);
@@ -237,7 +276,7 @@ impl Handle<Request> for RequestFunction {
             }
         }
         if request.retention_ms > 0 {
-            self.remembered.set(Remembered {
+            self.remembered.0.set(Remembered {
                 fingerprint: request.fingerprint,
                 expires_at_ms: now.as_ms().saturating_add(request.retention_ms),
                 reply: None,
@@ -250,12 +289,13 @@ impl Handle<Request> for RequestFunction {
 impl Handle<TypedValue> for RequestFunction {
     fn handle(&mut self, reply: TypedValue, ctx: &mut Context<'_, Self>) -> HandlerResult {
         let mut fingerprint = None;
-        if let Some(known) = self.remembered.get() {
+        if let Some(known) = self.remembered.0.get() {
             if known.reply.is_some() {
                 return Ok(());
             }
             fingerprint = Some(known.fingerprint);
             self.remembered
+                .0
                 .update(|known| known.reply = Some(reply.clone()));
         }
         let request = CompactString::from(ctx.id());

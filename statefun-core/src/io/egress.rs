@@ -26,6 +26,61 @@ pub struct EgressError {
 /// only when its epoch is durable. After a crash, all records behind the last position that [`flush`](Self::flush)
 /// returned, and the engine has logged, come again in the same order: a sink that can tell which of them it has is
 /// exactly-once; another is at-least-once.
+///
+/// ```
+/// # use statefun_core::prelude::*;
+/// use bytes::Bytes;
+/// use statefun_core::io::egress::{Egress, EgressContext, EgressError, EgressRecord};
+/// # use std::sync::mpsc::{Receiver, Sender, channel};
+///
+/// /// Passes texts to another thread.
+/// struct Texts {
+///     id: String,
+///     out: Sender<String>,
+/// }
+///
+/// impl Egress for Texts {
+///     fn open(&mut self, context: &EgressContext) -> Result<(), EgressError> {
+///         self.id.clone_from(&context.id);
+///         Ok(())
+///     }
+///
+///     fn deliver(&mut self, _epoch: u64, records: &[EgressRecord]) -> Result<(), EgressError> {
+///         for record in records {
+///             let problem = |problem: String| EgressError {
+///                 egress: self.id.clone(),
+///                 problem,
+///                 transient: false, // true: the same records come again after a pause
+///             };
+///             let text = String::decode(&record.payload).map_err(|error| problem(error.to_string()))?;
+///             self.out.send(text).map_err(|_| problem("nobody reads it any more".to_owned()))?;
+///         }
+///         Ok(())
+///     }
+///
+///     fn flush(&mut self) -> Result<Bytes, EgressError> {
+///         Ok(Bytes::new()) // there is no position to return to: after a crash, records come twice
+///     }
+/// }
+///
+/// // A test of it; `Binder::egress` binds it.
+/// let runtime = tokio::runtime::Runtime::new().unwrap();
+/// let (context, _stop) = EgressContext::for_tests("example/texts", runtime.handle());
+/// let (out, texts) = channel();
+/// let mut egress = Texts { id: String::new(), out };
+/// egress.open(&context).unwrap();
+/// let record = EgressRecord {
+///     worker: 0,
+///     sequence: 0,
+///     typename: String::type_name(),
+///     payload: TypedValue::from_message(&"hi".to_owned()).unwrap().value,
+/// };
+/// egress.deliver(1, &[record.clone()]).unwrap();
+/// egress.flush().unwrap();
+/// assert_eq!(texts.recv().unwrap(), "hi");
+/// drop(texts);
+/// assert!(egress.deliver(2, &[record]).unwrap_err().to_string().contains("`example/texts`: nobody reads"));
+/// ```
 pub trait Egress: Send {
     /// Opens it.
     fn open(&mut self, context: &EgressContext) -> Result<(), EgressError>;
@@ -107,14 +162,14 @@ pub struct EgressRecord {
 
 /// A record that the receiver behind an egress refuses for good.
 #[derive(Debug)]
-pub struct DeadLetter {
+pub(crate) struct DeadLetter {
     /// The record, as it would have left.
-    pub record: EgressRecord,
+    pub(crate) record: EgressRecord,
     /// What the receiver said.
-    pub reason: String,
+    pub(crate) reason: String,
     /// Told when the record is durable as one of the other egress. Until then the egress that gave it up does not count
     /// it as delivered.
-    pub done: Ack,
+    pub(crate) done: Ack,
 }
 
 /// The way from an egress to the one that takes its dead letters.
@@ -122,16 +177,16 @@ pub struct DeadLetter {
 /// A dead letter does not go from sink to sink: it becomes a record of the other egress in the current epoch of a worker,
 /// and leaves when that epoch is durable, in the other egress' one total order. After a crash it may do so again.
 #[derive(Clone)]
-pub struct DeadLetters(Arc<dyn Fn(DeadLetter) + Send + Sync>);
+pub(crate) struct DeadLetters(Arc<dyn Fn(DeadLetter) + Send + Sync>);
 
 impl DeadLetters {
     /// `take` passes a dead letter to a worker. It must not block, nor wait for the egress that calls it.
-    pub fn new(take: impl Fn(DeadLetter) + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(take: impl Fn(DeadLetter) + Send + Sync + 'static) -> Self {
         Self(Arc::new(take))
     }
 
     /// Gives up a record.
-    pub fn send(&self, record: EgressRecord, reason: String, done: Ack) {
+    pub(crate) fn send(&self, record: EgressRecord, reason: String, done: Ack) {
         (self.0)(DeadLetter {
             record,
             reason,

@@ -31,6 +31,63 @@ pub struct IngressError {
 /// what needs to wait runs elsewhere and hands its records over through a bounded [`channel`]. The position of the last
 /// admitted record of each named partition is part of every cut: after a restart the ingress is opened with the
 /// positions of the cut, and must continue right behind them.
+///
+/// One whose records come from elsewhere at their own pace, reads bytes, and acknowledges what has become durable:
+///
+/// ```
+/// use statefun_core::io::ingress::*;
+/// # use statefun_core::prelude::*;
+/// # use statefun_core::sdk::message::MessageDefinition;
+/// # use std::sync::mpsc::{Receiver, Sender, channel as pipe};
+///
+/// /// Texts of another thread, with the way to tell it what was taken.
+/// struct Texts {
+///     texts: Option<Receiver<String>>,
+///     taken: Sender<AckOutcome>,
+/// }
+///
+/// impl Ingress for Texts {
+///     fn open(&mut self, context: &IngressContext) -> Result<Vec<Partition>, IngressError> {
+///         let texts = self.texts.take().ok_or_else(|| context.error("it is open already"))?;
+///         let worker = 0; // without a position to return to, any will do
+///         let (records, source) = channel(64, context.waker(worker));
+///         let (decoder, taken) = (context.decoder.clone(), self.taken.clone());
+///         std::thread::spawn(move || {
+///             for text in texts {
+///                 let bytes = bytes::Bytes::from(text);
+///                 let value = decoder.decode("example/Reading", bytes.clone());
+///                 let value = value.map_err(|error| BadRecord { bytes, problem: error.to_string() });
+///                 let taken = taken.clone();
+///                 let ack = Ack::new(move |outcome| drop(taken.send(outcome)));
+///                 if records.blocking_send(Record::of(value).with_key("attic").with_ack(ack)).is_err() {
+///                     break; // the application is stopping
+///                 }
+///             }
+///         });
+///         Ok(vec![Partition { name: None, worker, source: Box::new(source) }])
+///     }
+/// }
+/// # #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Message)]
+/// # #[message(typename = "example/Reading")]
+/// # struct Reading { degrees: i64 }
+///
+/// // A test of it; `Binder::ingress` binds it.
+/// let runtime = tokio::runtime::Runtime::new().unwrap();
+/// let (mut context, _stop) = IngressContext::for_tests("example/texts", runtime.handle());
+/// context.decoder = Decoder::new([MessageDefinition::of::<Reading>()]);
+/// let ((into, texts), (taken, _)) = (pipe(), pipe());
+/// let mut partitions = Texts { texts: Some(texts), taken }.open(&context).unwrap();
+/// into.send(r#"{"degrees": 21}"#.to_owned()).unwrap();
+/// into.send("warm".to_owned()).unwrap();
+/// let mut records = Vec::new();
+/// while records.len() < 2 {
+///     partitions[0].source.poll(16, &mut records).unwrap();
+/// }
+/// let read = records[0].value.as_ref().unwrap();
+/// assert_eq!(read.downcast_ref::<Reading>(), Some(&Reading { degrees: 21 }));
+/// let bad = records[1].value.as_ref().unwrap_err();
+/// assert_eq!(bad.bytes, "warm"); // the ingress' `onError` decides what becomes of it
+/// ```
 pub trait Ingress: Send {
     /// Opens it, and returns its partitions.
     fn open(&mut self, context: &IngressContext) -> Result<Vec<Partition>, IngressError>;
@@ -244,7 +301,7 @@ impl Decoder {
 
     /// Refuses values of more than so many bytes.
     #[must_use]
-    pub fn with_limit(mut self, bytes: usize) -> Self {
+    pub(crate) fn with_limit(mut self, bytes: usize) -> Self {
         self.limit = bytes;
         self
     }

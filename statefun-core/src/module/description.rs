@@ -87,7 +87,48 @@ pub enum StateKind {
     Registry,
 }
 
-/// When a state is deleted by itself.
+/// When a state is deleted by itself. Fields under `#[persisted]` say it in their attribute; states of a registry are given it.
+///
+/// It goes by entry in a table and by element in a buffer. Access times are coarse: a read that comes within a sixteenth of
+/// the time to live after the last one may not count.
+///
+/// ```
+/// # use statefun_core::prelude::*;
+/// # use statefun_core::testing::Harness;
+/// #[stateful_function(typename = "example/session", accepts(bool, String))]
+/// struct Session {
+///     #[persisted(expire_after_write = "1h")]
+///     token: PersistedValue<String>,
+///     #[persisted(expire_after_access = "1h")]
+///     basket: PersistedValue<Vec<String>>,
+/// }
+///
+/// impl Handle<String> for Session {
+///     fn handle(&mut self, item: String, _: &mut Context<'_, Self>) -> HandlerResult {
+///         self.token.set("secret".to_owned());
+///         self.basket.push(item);
+///         Ok(())
+///     }
+/// }
+///
+/// /// A look at both.
+/// impl Handle<bool> for Session {
+///     fn handle(&mut self, _: bool, ctx: &mut Context<'_, Self>) -> HandlerResult {
+///         Ok(ctx.reply(format!("{:?}, {}", self.token.get(), self.basket.len()))?)
+///     }
+/// }
+///
+/// let mut app = Harness::builder().function::<Session>().build()?;
+/// app.send(Session::at("ada"), "tea".to_owned()).run_until_idle();
+/// let look = |app: &mut Harness| -> String { app.call(Session::at("ada"), true) };
+/// app.advance(Duration::from_mins(40));
+/// assert_eq!(look(&mut app), r#"Some("secret"), 1"#);
+/// app.advance(Duration::from_mins(40)); // the look was an access, but no write
+/// assert_eq!(look(&mut app), "None, 1");
+/// app.advance(Duration::from_mins(60));
+/// assert_eq!(look(&mut app), "None, 0");
+/// # Ok::<(), statefun_core::testing::HarnessError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(tag = "mode", rename_all = "snake_case")]
 pub enum Expiration {

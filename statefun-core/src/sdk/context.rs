@@ -1,5 +1,7 @@
 //! `Context`: what a handler may do beside changing its state.
 
+mod dynamic;
+
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -7,7 +9,6 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use compact_str::CompactString;
-use thiserror::Error;
 
 use crate::clock::Timestamp;
 use crate::engine::cut::egress_framing;
@@ -20,53 +21,10 @@ use crate::rand::Random;
 use crate::sdk::async_result::{AsyncOutcome, AsyncResult};
 use crate::sdk::egress::EgressId;
 use crate::sdk::error::HandlerError;
-use crate::sdk::function::{
-    AcceptedBy, OutputFor, SendsDynamically, StatefulFunction, Target, TargetOf,
-};
+use crate::sdk::function::{AcceptedBy, OutputFor, StatefulFunction, Target, TargetOf};
 use crate::sdk::message::{AnyMessage, Message, TypedValue};
 
-/// A dynamic send that cannot be delivered.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum SendError {
-    /// No function of the application has that type.
-    #[error("no function `{0}` in this application: check the type name of the address")]
-    UnknownFunction(String),
-    /// The function does not accept the type of the value.
-    #[error(
-        "`{function}` does not accept `{message}`: list it under its `accepts(…)`, or send another type"
-    )]
-    NotAccepted {
-        /// The target's function type.
-        function: String,
-        /// The type of the value.
-        message: String,
-    },
-    /// The function does not say that it sends there.
-    #[error(
-        "`{function}` does not say that it sends to `{target}`: list it under `sends(…)`, or add `dynamic_sends`"
-    )]
-    NotDeclared {
-        /// The sending function's type.
-        function: String,
-        /// The target's function type.
-        target: String,
-    },
-    /// The value is larger than what the function takes.
-    #[error(
-        "the message has {bytes} bytes, and `{function}` takes {limit} at most: send less, or raise its `max_message_bytes`"
-    )]
-    TooLarge {
-        /// The target's function type.
-        function: String,
-        /// The size of the encoded value.
-        bytes: usize,
-        /// The target's limit.
-        limit: usize,
-    },
-    /// There is nobody to reply to: the message came from an ingress that takes no replies, or from a timer.
-    #[error("there is nobody to reply to: the message came from an ingress that takes no replies")]
-    NoCaller,
-}
+pub use dynamic::SendError;
 
 /// An operation's future, yielding the message that reports its end.
 pub(crate) type Operation = Pin<Box<dyn Future<Output = Box<dyn AnyMessage>> + Send>>;
@@ -219,7 +177,45 @@ impl<'a, F: StatefulFunction> Context<'a, F> {
         });
     }
 
-    /// Sends a message after a delay (in processing time; it survives restarts).
+    /// Sends a message after a delay (in processing time; it survives restarts). With a token it can be taken back.
+    ///
+    /// ```
+    /// # use statefun_core::prelude::*;
+    /// # use statefun_core::testing::Harness;
+    /// # #[stateful_function(typename = "example/order", accepts(String, bool, i64))]
+    /// # struct Order { #[persisted] state: PersistedValue<String> }
+    /// /// Placed: it is to be paid within a quarter of an hour.
+    /// impl Handle<String> for Order {
+    ///     fn handle(&mut self, _: String, ctx: &mut Context<'_, Self>) -> HandlerResult {
+    ///         ctx.send_after(Duration::from_mins(15), Order::at(ctx.id()), false).with_token("unpaid");
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// /// Paid.
+    /// impl Handle<i64> for Order {
+    ///     fn handle(&mut self, _: i64, ctx: &mut Context<'_, Self>) -> HandlerResult {
+    ///         self.state.set("paid".to_owned());
+    ///         ctx.cancel("unpaid");
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// /// Not paid in time.
+    /// impl Handle<bool> for Order {
+    ///     fn handle(&mut self, _: bool, _: &mut Context<'_, Self>) -> HandlerResult {
+    ///         self.state.set("given up".to_owned());
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let mut app = Harness::builder().function::<Order>().build()?;
+    /// app.send(Order::at("1"), "tea".to_owned()).send(Order::at("2"), "milk".to_owned());
+    /// app.advance(Duration::from_mins(10)).send(Order::at("2"), 30).advance(Duration::from_mins(10));
+    /// assert_eq!(app.state(Order::at("1"), |order| order.state.clone()), "given up");
+    /// assert_eq!(app.state(Order::at("2"), |order| order.state.clone()), "paid");
+    /// # Ok::<(), statefun_core::testing::HarnessError>(())
+    /// ```
     pub fn send_after<T, M>(
         &mut self,
         delay: Duration,
@@ -286,132 +282,6 @@ impl<'a, F: StatefulFunction> Context<'a, F> {
             .retain(|delayed| delayed.token.as_deref() != Some(token));
     }
 
-    /// Sends a dynamic value to an address known only at run time.
-    ///
-    /// # Errors
-    /// When no function of the application has that type, or it does not accept the value, or not one of that size.
-    pub fn send_to(&mut self, target: Address, value: TypedValue) -> Result<(), SendError>
-    where
-        F: SendsDynamically,
-    {
-        self.dynamic(target, Box::new(value))
-    }
-
-    /// Sends a message to whoever is at an address known only at run time, such as a caller kept from an earlier message.
-    ///
-    /// # Errors
-    /// When no function of the application has that type, or it does not accept the message.
-    pub fn send_message_to<M: Message>(
-        &mut self,
-        target: Address,
-        message: M,
-    ) -> Result<(), SendError>
-    where
-        F: SendsDynamically,
-    {
-        self.dynamic(target, Box::new(message))
-    }
-
-    /// As [`send_to`](Self::send_to), after a delay.
-    ///
-    /// # Errors
-    /// When no function of the application has that type, or it does not accept the value.
-    pub fn send_to_after(
-        &mut self,
-        delay: Duration,
-        target: Address,
-        value: TypedValue,
-    ) -> Result<DelayedSend<'_>, SendError>
-    where
-        F: SendsDynamically,
-    {
-        let body: Box<dyn AnyMessage> = Box::new(value);
-        self.scope.registry.check_accepts(&target, &*body)?;
-        Ok(self.delay(delay, target, body))
-    }
-
-    /// Answers the caller: the function that sent the message, or an outside client that waits.
-    ///
-    /// Where messages also come from ingresses that take no replies, ask for the [`caller`](Self::caller) first, or the
-    /// error fails the invocation:
-    ///
-    /// ```
-    /// # use statefun_core::prelude::*;
-    /// # #[stateful_function(typename = "example/prices", accepts(String))]
-    /// # struct Prices {}
-    /// impl Handle<String> for Prices {
-    ///     fn handle(&mut self, product: String, ctx: &mut Context<'_, Self>) -> HandlerResult {
-    ///         if ctx.caller().is_some() {
-    ///             ctx.reply(format!("{product}: 12 CHF"))?;
-    ///         }
-    ///         Ok(())
-    ///     }
-    /// }
-    /// ```
-    ///
-    /// # Errors
-    /// When there is no caller, or the calling function does not accept the message.
-    pub fn reply<M: Message>(&mut self, message: M) -> Result<(), SendError> {
-        let caller = self.scope.caller.ok_or(SendError::NoCaller)?.clone();
-        self.dynamic(caller, Box::new(message))
-    }
-
-    /// Answers a caller of an earlier message, whose address the function has kept in its state. An outside client may
-    /// always be answered; a function only if it is under `sends(…)`, or with `dynamic_sends`.
-    ///
-    /// ```
-    /// # use statefun_core::prelude::*;
-    /// # use statefun_core::testing::Harness;
-    /// #[stateful_function(typename = "example/kitchen", accepts(String, bool))]
-    /// struct Kitchen {
-    ///     #[persisted]
-    ///     guest: PersistedValue<Option<Address>>,
-    /// }
-    ///
-    /// impl Handle<String> for Kitchen {
-    ///     fn handle(&mut self, _order: String, ctx: &mut Context<'_, Self>) -> HandlerResult {
-    ///         self.guest.set(ctx.caller().cloned());
-    ///         Ok(())
-    ///     }
-    /// }
-    ///
-    /// impl Handle<bool> for Kitchen {
-    ///     fn handle(&mut self, _ready: bool, ctx: &mut Context<'_, Self>) -> HandlerResult {
-    ///         if let Some(guest) = self.guest.take() {
-    ///             ctx.reply_to(guest, "bon appétit".to_owned())?;
-    ///         }
-    ///         Ok(())
-    ///     }
-    /// }
-    ///
-    /// let mut app = Harness::builder().function::<Kitchen>().build()?;
-    /// let order = app.request(Kitchen::at("k"), "soup".to_owned());
-    /// app.run_until_idle();
-    /// assert_eq!(app.reply::<String>(&order), None);
-    /// app.send(Kitchen::at("k"), true).run_until_idle();
-    /// assert_eq!(app.reply::<String>(&order).as_deref(), Some("bon appétit"));
-    /// # Ok::<(), statefun_core::testing::HarnessError>(())
-    /// ```
-    ///
-    /// # Errors
-    /// When the function does not say that it sends there, or the other one does not accept the message.
-    pub fn reply_to<M: Message>(&mut self, caller: Address, message: M) -> Result<(), SendError> {
-        let own = self.scope.address.function();
-        if !self.scope.registry.may_reply(own, caller.function()) {
-            return Err(SendError::NotDeclared {
-                function: own.to_string(),
-                target: caller.function().to_string(),
-            });
-        }
-        self.dynamic(caller, Box::new(message))
-    }
-
-    fn dynamic(&mut self, target: Address, body: Box<dyn AnyMessage>) -> Result<(), SendError> {
-        self.scope.registry.check_accepts(&target, &*body)?;
-        self.put(target, body);
-        Ok(())
-    }
-
     /// Writes a record to an egress. It leaves only when the invocation's epoch is durable.
     ///
     /// A value that its format cannot hold fails the invocation, and so do one above the function's `max_message_bytes`
@@ -473,6 +343,44 @@ impl<'a, F: StatefulFunction> Context<'a, F> {
     /// Starts an operation, such as a request to another system, once this invocation has succeeded. Its end comes back
     /// as an [`AsyncResult`] message to this address; when it panics, or the process restarts before its end, as
     /// `AsyncOutcome::Unknown`.
+    ///
+    /// ```
+    /// # use statefun_core::prelude::*;
+    /// # use statefun_core::testing::Harness;
+    /// # async fn price_of(product: String) -> Result<i64, String> {
+    /// #     product.parse().map_err(|_| format!("{product} is sold out"))
+    /// # }
+    /// #[stateful_function(typename = "example/shopper", accepts(String, AsyncResult<String, i64>))]
+    /// struct Shopper {
+    ///     #[persisted]
+    ///     notes: PersistedValue<Vec<String>>,
+    /// }
+    ///
+    /// impl Handle<String> for Shopper {
+    ///     fn handle(&mut self, product: String, ctx: &mut Context<'_, Self>) -> HandlerResult {
+    ///         ctx.spawn(product.clone(), price_of(product)); // the first comes back with the result
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// impl Handle<AsyncResult<String, i64>> for Shopper {
+    ///     fn handle(&mut self, asked: AsyncResult<String, i64>, ctx: &mut Context<'_, Self>) -> HandlerResult {
+    ///         let product = asked.metadata;
+    ///         match asked.outcome {
+    ///             AsyncOutcome::Success(price) => self.notes.push(format!("{product}: {price}")),
+    ///             AsyncOutcome::Failure(problem) => self.notes.push(problem),
+    ///             AsyncOutcome::Unknown => ctx.spawn(product.clone(), price_of(product)), // asking twice does no harm
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let mut app = Harness::builder().function::<Shopper>().build()?;
+    /// app.send(Shopper::at("ada"), "12".to_owned()).run_until_idle();
+    /// app.send(Shopper::at("ada"), "tea".to_owned()).run_until_idle();
+    /// assert_eq!(app.state(Shopper::at("ada"), |shopper| shopper.notes.clone()), ["12: 12", "tea is sold out"]);
+    /// # Ok::<(), statefun_core::testing::HarnessError>(())
+    /// ```
     pub fn spawn<M, O, E>(
         &mut self,
         metadata: M,

@@ -13,6 +13,38 @@ pub type RouterResult = Result<(), RouterError>;
 ///
 /// The invocation's state changes, sends and egress records are dropped. It is tried again by the function's retry
 /// policy; then, or at once after [`HandlerError::permanent`], the address is parked with its messages in order.
+///
+/// ```
+/// # use statefun_core::prelude::*;
+/// # use statefun_core::testing::Harness;
+/// #[stateful_function(typename = "example/parser", accepts(String), retry(max_attempts = 3, initial_delay = "1s"))]
+/// struct Parser {
+///     #[persisted]
+///     sum: PersistedValue<i64>,
+/// }
+///
+/// impl Handle<String> for Parser {
+///     fn handle(&mut self, text: String, _: &mut Context<'_, Self>) -> HandlerResult {
+///         if text.is_empty() {
+///             return Err(HandlerError::permanent("nothing to parse")); // no further attempt can mend that
+///         }
+///         *self.sum += 1; // taken back when the next line fails
+///         let number: i64 = text.parse()?; // any error
+///         *self.sum += number - 1;
+///         Ok(())
+///     }
+/// }
+///
+/// let mut app = Harness::builder().function::<Parser>().build()?;
+/// app.send(Parser::at("a"), "7".to_owned()).send(Parser::at("a"), "seven".to_owned());
+/// app.send(Parser::at("b"), String::new()).run_until_idle();
+/// assert_eq!(app.parked().len(), 1, "b, at once");
+/// app.advance(Duration::from_mins(1));
+/// assert_eq!((app.parked().len(), app.failures().len()), (2, 1 + 3));
+/// app.skip(Parser::at("a"));
+/// assert_eq!(app.state(Parser::at("a"), |parser| *parser.sum), 7);
+/// # Ok::<(), statefun_core::testing::HarnessError>(())
+/// ```
 pub struct HandlerError {
     permanent: bool,
     problem: String,
@@ -36,7 +68,7 @@ impl HandlerError {
     }
 
     /// Whether another attempt is pointless.
-    pub fn is_permanent(&self) -> bool {
+    pub(crate) fn is_permanent(&self) -> bool {
         self.permanent
     }
 }

@@ -5,8 +5,6 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use compact_str::CompactString;
-
 use crate::engine::instances::{FunctionTable, InstanceTable, TableSite};
 use crate::id::{Address, TypeName};
 use crate::module::description::{EgressUse, FunctionDescription, StateDescription};
@@ -182,7 +180,9 @@ impl<F: StatefulFunction> Handler<F> {
     }
 }
 
-/// What a function does when a handler fails.
+/// What a function does when a handler fails: `retry(…)` of `#[stateful_function]`. See [`HandlerError`] for an example.
+///
+/// [`HandlerError`]: crate::sdk::error::HandlerError
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// How often it is tried in all before the address is parked; at least 1.
@@ -235,6 +235,11 @@ impl RetryPolicy {
 /// The limit that counts is that of the function that receives the message; of egress records and of `ctx.spawn`, that
 /// of the function that writes them. The [harness](crate::testing::Harness) measures every message, also those that would
 /// never become bytes in production.
+///
+/// `max_state_bytes` counts what all `PersistedValue`s of an instance take in its rows together; those of a registry as far as
+/// they were asked for since the instance came into memory. Entries of tables and elements of buffers do not count: they are
+/// read and written one by one. The size is known when the rows are written, so the invocation that makes a state too large
+/// still takes effect; the next one fails for good, and the address is parked until the limit is raised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FunctionLimits {
     /// Messages that may wait at one address that is retrying or parked.
@@ -243,7 +248,7 @@ pub struct FunctionLimits {
     pub fan_out: u32,
     /// Bytes of one encoded message to the function, and of one record that it writes to an egress.
     pub message_bytes: u32,
-    /// Bytes of one encoded state value.
+    /// Bytes of the encoded values of one instance, all together.
     pub state_bytes: u32,
 }
 
@@ -293,7 +298,7 @@ pub type MakeTable = fn(
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{function}: the field `{field}` has no `Default`, and no module binds a factory: \
-     call `binder.function(|| …)` in a `Module`, or implement `Default` for the field's type"
+     call `binder.function(|| F::with_fields(…))` in a `Module`, or implement `Default` for the field's type"
 )]
 pub struct MissingFactory {
     /// The function.
@@ -352,6 +357,7 @@ impl std::fmt::Debug for FunctionDefinition {
 }
 
 /// Makes the instances of a function type whose plain fields cannot be defaulted.
+#[doc(hidden)]
 #[derive(Clone)]
 pub struct Factory(Arc<dyn Any + Send + Sync>);
 
@@ -375,6 +381,3 @@ impl std::fmt::Debug for Factory {
         f.write_str("Factory")
     }
 }
-
-/// The id part of an address, as handlers see it.
-pub type Id = CompactString;

@@ -122,7 +122,18 @@ pub mod serde_codec {
 
 /// A value with the name of its type: the form that messages have where their Rust type is not known.
 ///
-/// A function that accepts `TypedValue` is given every message whose type it does not accept by itself.
+/// A function that accepts `TypedValue` is given every message whose type it does not accept by itself; see
+/// [`Context::send_to`](crate::sdk::context::Context::send_to) for one.
+///
+/// ```
+/// # use statefun_core::prelude::*;
+/// let value = TypedValue::from_message(&7i64)?;
+/// assert_eq!(value.typename, "io.statefun.types/long");
+/// assert!(value.is::<i64>() && !value.is::<String>());
+/// assert_eq!(value.to_message::<i64>()?, 7);
+/// assert!(value.to_message::<String>().is_err());
+/// # Ok::<(), statefun_core::sdk::message::CodecError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TypedValue {
     /// The type's name, `namespace/Name`.

@@ -42,6 +42,49 @@ impl FromIterator<(String, String)> for GlobalConfiguration {
 }
 
 /// A part of an application that binds in code what module.yaml cannot say: functions with factories, routers, connectors.
+///
+/// The application's `main` names it: `App::new().module(Shop).main()`.
+///
+/// ```
+/// # use statefun_core::prelude::*;
+/// # use statefun_core::testing::Harness;
+/// # #[derive(Clone)]
+/// # struct Currency(String);
+/// #[stateful_function(typename = "example/till", accepts(i64))]
+/// struct Till {
+///     currency: Currency, // it has no `Default`, so the module gives it
+///     #[persisted]
+///     total: PersistedValue<i64>,
+/// }
+/// # impl Handle<i64> for Till {
+/// #     fn handle(&mut self, price: i64, ctx: &mut Context<'_, Self>) -> HandlerResult {
+/// #         *self.total += price;
+/// #         Ok(ctx.reply(format!("{} {}", *self.total, self.currency.0))?)
+/// #     }
+/// # }
+///
+/// struct Shop;
+///
+/// impl Module for Shop {
+///     fn configure(&self, global: &GlobalConfiguration, binder: &mut Binder) {
+///         let code = global.get("currency").unwrap_or("EUR");
+///         if code.len() != 3 {
+///             binder.refuse(format_args!("`currency` has three letters, as `CHF` does; `{code}` has not"));
+///             return;
+///         }
+///         let currency = Currency(code.to_owned());
+///         binder.function(move || Till::with_fields(currency.clone()));
+///     }
+/// }
+///
+/// let mut app = Harness::builder().module(Shop).configuration("currency", "CHF").build()?;
+/// let reply: String = app.call(Till::at("front"), 12);
+/// assert_eq!(reply, "12 CHF");
+///
+/// let refused = Harness::builder().module(Shop).configuration("currency", "francs").build();
+/// assert!(refused.unwrap_err().to_string().contains("`francs` has not"));
+/// # Ok::<(), statefun_core::testing::HarnessError>(())
+/// ```
 pub trait Module: Send + Sync {
     /// Binds what the module consists of. What it cannot use of the configuration it tells [`Binder::refuse`].
     fn configure(&self, global: &GlobalConfiguration, binder: &mut Binder);
@@ -108,7 +151,8 @@ impl Binder {
         &self.routers
     }
 
-    /// Binds a function type with a factory for its instances; needed where a plain field has no `Default`.
+    /// Binds a function type with a factory for its instances; needed where a plain field has no `Default`. The macro
+    /// generates `with_fields` for it, which takes the plain fields: `binder.function(move || Till::with_fields(currency.clone()))`.
     /// A function that is linked in already only gets the factory.
     pub fn function<F: StatefulFunction>(
         &mut self,
@@ -131,7 +175,8 @@ impl Binder {
         self
     }
 
-    /// Adds a router.
+    /// Adds a router that is not linked in by itself, such as one of [`linked`](Self::linked) for an application that is
+    /// [`unlinked`](crate::App::unlinked).
     pub fn router(&mut self, router: RouterDefinition) -> &mut Self {
         self.routers.push(router);
         self
@@ -153,7 +198,16 @@ impl Binder {
         self
     }
 
-    /// Binds an egress of the application's own under `namespace/name`.
+    /// Binds an egress of the application's own under `namespace/name`:
+    ///
+    /// ```
+    /// # use statefun_core::prelude::*;
+    /// # use statefun_core::io::egress::Egress;
+    /// # use statefun_core::io::ingress::Ingress;
+    /// # fn bind(binder: &mut Binder, metronome: impl Ingress + 'static, board: impl Egress + 'static) {
+    /// binder.ingress("rides/metronome", metronome).egress("rides/board", board);
+    /// # }
+    /// ```
     pub fn egress(&mut self, id: &str, egress: impl Egress + 'static) -> &mut Self {
         self.egresses.push(BoundEgress {
             id: id.to_owned(),

@@ -11,6 +11,48 @@ use crate::sdk::function::{AcceptedBy, StatefulFunction, Target};
 use crate::sdk::message::{AnyMessage, Message, MessageDefinition, TypedValue};
 
 /// Where a router puts what it forwards. A router that forwards nothing drops the record.
+///
+/// ```
+/// # use statefun_core::prelude::*;
+/// # use statefun_core::testing::Harness;
+/// # use statefun_core::io::ingress::Record;
+/// # #[stateful_function(typename = "example/sensor", accepts(f64))]
+/// # struct Sensor { #[persisted] last: PersistedValue<f64> }
+/// # impl Handle<f64> for Sensor {
+/// #     fn handle(&mut self, value: f64, _: &mut Context<'_, Self>) -> HandlerResult { self.last.set(value); Ok(()) }
+/// # }
+/// # #[stateful_function(typename = "example/archive", accepts(TypedValue))]
+/// # struct Archive { #[persisted] days: PersistedTable<u64, String> }
+/// # impl Handle<TypedValue> for Archive {
+/// #     fn handle(&mut self, value: TypedValue, ctx: &mut Context<'_, Self>) -> HandlerResult {
+/// #         self.days.set(ctx.now().as_ms() / 86_400_000, value.typename.to_string());
+/// #         Ok(())
+/// #     }
+/// # }
+/// #[router(ingress = "example/readings", to(Sensor, Archive))]
+/// fn readings(reading: f64, out: &mut Downstream<'_>) -> RouterResult {
+///     let sensor = out.key().ok_or_else(|| RouterError::new("a reading without a sensor"))?.to_owned();
+///     if out.header("archive").is_some() {
+///         // To an address that is made at run time, as a dynamic value.
+///         let month = out.timestamp().to_string()[..7].to_owned(); // as in 2025-01
+///         let archive = Address::new(TypeName::parse("example/archive")?, month);
+///         out.forward_to(archive, TypedValue::from_message(&reading)?);
+///     }
+///     out.forward(Sensor::at(sensor), reading);
+///     Ok(())
+/// }
+///
+/// let mut app = Harness::builder().function::<Sensor>().function::<Archive>().router("readings").build()?;
+/// let mut record = Record::new(21.5f64).with_key("attic");
+/// record.headers.insert("archive".to_owned(), "yes".to_owned());
+/// app.ingest("example/readings", record).run_until_idle();
+/// assert_eq!(app.state(Sensor::at("attic"), |sensor| *sensor.last), 21.5);
+/// assert_eq!(app.sent_to::<f64>(Archive::at("2025-01")), [21.5]);
+///
+/// let refused = app.try_ingest("example/readings", Record::new(1.0f64)).unwrap_err();
+/// assert!(refused.to_string().contains("a reading without a sensor"));
+/// # Ok::<(), statefun_core::testing::HarnessError>(())
+/// ```
 #[derive(Debug)]
 pub struct Downstream<'a> {
     pub(crate) record: RecordInfo<'a>,
@@ -20,13 +62,13 @@ pub struct Downstream<'a> {
 
 /// What an ingress knows of a record beside its value.
 #[derive(Debug, Clone, Copy)]
-pub struct RecordInfo<'a> {
+pub(crate) struct RecordInfo<'a> {
     /// The record's key, as text, where the ingress has one.
-    pub key: Option<&'a str>,
+    pub(crate) key: Option<&'a str>,
     /// Headers, where the ingress has any; names in lower case.
-    pub headers: &'a BTreeMap<String, String>,
+    pub(crate) headers: &'a BTreeMap<String, String>,
     /// When the record was made, by the ingress' account.
-    pub timestamp: Timestamp,
+    pub(crate) timestamp: Timestamp,
 }
 
 impl Downstream<'_> {

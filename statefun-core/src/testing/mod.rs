@@ -207,7 +207,7 @@ impl Harness {
     /// impl Module for Shop {
     ///     fn configure(&self, global: &GlobalConfiguration, binder: &mut Binder) {
     ///         let currency = global.get("currency").unwrap_or("EUR").to_owned();
-    ///         binder.function(move || Priced { currency: Currency(currency.clone()), total: PersistedValue::default() });
+    ///         binder.function(move || Priced::with_fields(Currency(currency.clone())));
     ///     }
     /// }
     ///

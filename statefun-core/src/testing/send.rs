@@ -433,7 +433,7 @@ impl Harness {
         }
     }
 
-    fn post(
+    pub(super) fn post(
         &mut self,
         to: Address,
         from: Option<Address>,

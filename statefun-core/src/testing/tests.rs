@@ -2,7 +2,9 @@
 
 mod expiry;
 mod kept;
+mod requests;
 mod sizes;
+mod state_sizes;
 mod states;
 
 use std::collections::BTreeMap;

@@ -14,6 +14,7 @@ use statefun_core::state::StateReader as _;
 use statefun_core::state::fjall::FjallStore;
 use statefun_core::state::keys::Space;
 use statefun_core::steps::Step;
+use statefun_tests::everything::Dump;
 use statefun_tests::kill::process::Patience;
 
 use crate::support::{App, Running};
@@ -51,20 +52,6 @@ spec:
 
 const ADDRESSES: u64 = 30;
 const CHANGES: u64 = 24;
-
-/// As the application has it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-struct Dump {
-    value: Vec<u64>,
-    cleared: Option<u64>,
-    table: Vec<(u64, u64)>,
-    buffer: Vec<u64>,
-    names: Vec<String>,
-    total: Option<u64>,
-    marks: Vec<(u64, u64)>,
-    steps: Vec<u64>,
-    ended: Vec<u64>,
-}
 
 #[derive(Debug, Deserialize)]
 struct Seen {

@@ -10,22 +10,13 @@ use std::time::Duration;
 use statefun_core::rand::Random;
 use statefun_tests::kill::process::{Patience, wait_for};
 
-use crate::support::{App, Running, assert_says};
+use crate::support::{App, Running, assert_says, file_egress, http_ingress};
 
-const MODULE: &str = "\
-kind: io.statefun.http.v1/ingress
-spec:
-  id: load/puts
-  address: 127.0.0.1:0
-  path: /{id}/{type}
-  valueTypes: [load/Put, load/Query]
-  targets: [load/counter]
----
-kind: io.statefun.file.v1/egress
-spec:
-  id: load/lines
-  path: lines.jsonl
-";
+fn wiring() -> String {
+    let types = ["load/Put", "load/Query"];
+    http_ingress("load/puts", "/{id}/{type}", &types, "load/counter")
+        + &file_egress("load/lines", "lines.jsonl")
+}
 
 const MIB: usize = 1 << 20;
 
@@ -258,7 +249,7 @@ fn wait_until_applied(running: &Running) {
 
 #[test]
 fn everything_on_a_disk_that_is_full() {
-    let mut app = App::new("load", MODULE);
+    let mut app = App::new("load", &wiring());
     let Some(disk) = SmallDisk::mount(app.path().join("disk"), 32 * MIB) else {
         return;
     };
@@ -298,7 +289,7 @@ fn everything_on_a_disk_that_is_full() {
 
 #[test]
 fn a_stop_and_a_start_while_the_disk_is_full() {
-    let mut app = App::new("load", MODULE);
+    let mut app = App::new("load", &wiring());
     let Some(disk) = SmallDisk::mount(app.path().join("disk"), 24 * MIB) else {
         return;
     };
@@ -344,7 +335,7 @@ fn a_stop_and_a_start_while_the_disk_is_full() {
 
 /// An application whose state store alone is on a small disk.
 fn with_small_store(bytes: usize) -> Option<(App, SmallDisk)> {
-    let app = App::new("load", MODULE);
+    let app = App::new("load", &wiring());
     let disk = SmallDisk::mount(app.data().join("state"), bytes)?;
     Some((app, disk))
 }

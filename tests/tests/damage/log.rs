@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use statefun_core::rand::Random;
 
-use crate::support::{App, PUTS_AND_LINES as MODULE, Running, assert_says};
+use crate::support::{App, Running, assert_says, puts_and_lines};
 
 const SECTOR: usize = 512;
 const HEADER: usize = 72;
@@ -147,7 +147,7 @@ const TEARS: [(&str, Tear); 7] = [
 
 #[test]
 fn a_torn_end_is_given_up_and_nothing_acknowledged_is_lost() {
-    let mut app = App::new("load", MODULE);
+    let mut app = App::new("load", &puts_and_lines());
     let mut client = Client::default();
     let mut random = Random::from_system();
     for (round, (what, tear)) in TEARS.iter().enumerate() {
@@ -221,7 +221,7 @@ fn log_files(app: &App) -> Vec<(PathBuf, Vec<u8>)> {
 
 #[test]
 fn a_flipped_byte_in_the_middle_is_named_and_nothing_is_touched() {
-    let mut app = App::new("load", MODULE);
+    let mut app = App::new("load", &puts_and_lines());
     // What was applied already would tell of the damage as well.
     app.environment = vec![("STATEFUN_STATE_APPLY_AFTER", "1h".to_owned())];
     let mut client = Client::default();
@@ -260,7 +260,7 @@ fn a_flipped_byte_in_the_middle_is_named_and_nothing_is_touched() {
 
 #[test]
 fn a_lost_end_that_the_state_contains_is_refused() {
-    let mut app = App::new("load", MODULE);
+    let mut app = App::new("load", &puts_and_lines());
     let mut client = Client::default();
     let mut running = app.start();
     assert!(client.put(&mut running, 20));

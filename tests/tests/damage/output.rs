@@ -1,25 +1,24 @@
 //! Output on its way: of an egress that is removed, and into a file that is not its own.
 
-use crate::support::{App, assert_says};
+use crate::support::{App, assert_says, file_egress, http_ingress};
 
-const SHOWN: &str = "\
-kind: io.statefun.http.v1/ingress
-spec:
-  id: shop/shown
-  address: 127.0.0.1:0
-  path: /parcel/{id}
-  valueType: shop/Shown
-  targets: [shop/courier]
-";
-const CARTS: &str = "\
-kind: io.statefun.http.v1/ingress
-spec:
-  id: shop/carts
-  address: 127.0.0.1:0
-  path: /cart/{id}
-  valueType: shop/Add
-  targets: [shop/cart]
-";
+fn shown() -> String {
+    http_ingress(
+        "shop/shown",
+        "/parcel/{id}",
+        &["shop/Shown"],
+        "shop/courier",
+    )
+}
+
+fn carts() -> String {
+    http_ingress("shop/carts", "/cart/{id}", &["shop/Add"], "shop/cart")
+}
+
+fn file() -> String {
+    file_egress("shop/parcels", "parcels.jsonl")
+}
+
 /// Nobody listens there.
 const WEBHOOK: &str = "\
 ---
@@ -27,13 +26,6 @@ kind: io.statefun.http.v1/egress
 spec:
   id: shop/parcels
   url: http://127.0.0.1:9/
-";
-const FILE: &str = "\
----
-kind: io.statefun.file.v1/egress
-spec:
-  id: shop/parcels
-  path: parcels.jsonl
 ";
 
 fn send(app: &mut App, parcels: std::ops::Range<u64>) {
@@ -47,18 +39,18 @@ fn send(app: &mut App, parcels: std::ops::Range<u64>) {
 
 /// With parcels that nobody has taken.
 fn with_undelivered(count: u64) -> App {
-    let mut app = App::new("shop", &format!("{SHOWN}{WEBHOOK}"));
+    let mut app = App::new("shop", &(shown() + WEBHOOK));
     send(&mut app, 0..count);
     app
 }
 
 fn without_courier(app: &mut App) {
-    app.module(CARTS);
+    app.module(&carts());
     "shop-courier-gone".clone_into(&mut app.app);
 }
 
 fn with_file(app: &mut App) {
-    app.module(&format!("{SHOWN}{FILE}"));
+    app.module(&(shown() + &file()));
     "shop".clone_into(&mut app.app);
 }
 
@@ -117,7 +109,7 @@ fn undelivered_output_that_is_dropped_never_leaves() {
 
 #[test]
 fn a_foreign_file_is_refused_before_the_application_is_ready() {
-    let mut app = App::new("shop", &format!("{SHOWN}{FILE}"));
+    let mut app = App::new("shop", &(shown() + &file()));
     let path = app.path().join("parcels.jsonl");
     // New, beside a file that somebody else has written.
     std::fs::write(&path, "{\"mine\":1}\n").unwrap();

@@ -4,34 +4,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::support::{App, Running, assert_says};
-
-const INGRESSES: &str = "\
-kind: io.statefun.http.v1/ingress
-spec:
-  id: shop/carts
-  address: 127.0.0.1:0
-  path: /cart/{id}/{type}
-  valueTypes: [shop/Add, shop/Query]
-  targets: [shop/cart]
-";
-const AUDITS: &str = "\
----
-kind: io.statefun.http.v1/ingress
-spec:
-  id: shop/audits
-  address: 127.0.0.1:0
-  path: /audit/{id}
-  valueType: shop/Add
-  targets: [shop/audit]
-";
-const PARCELS: &str = "\
----
-kind: io.statefun.file.v1/egress
-spec:
-  id: shop/parcels
-  path: parcels.jsonl
-";
+use crate::support::{App, Running, assert_says, file_egress, http_ingress};
 
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 struct Shown {
@@ -40,8 +13,14 @@ struct Shown {
     items: u64,
 }
 
+fn without_audits() -> String {
+    let types = ["shop/Add", "shop/Query"];
+    http_ingress("shop/carts", "/cart/{id}/{type}", &types, "shop/cart")
+        + &file_egress("shop/parcels", "parcels.jsonl")
+}
+
 fn with_audits() -> String {
-    format!("{INGRESSES}{AUDITS}{PARCELS}")
+    without_audits() + &http_ingress("shop/audits", "/audit/{id}", &["shop/Add"], "shop/audit")
 }
 
 /// An application whose code is of the first version, with data of every kind; killed, so that some of it is in the log alone.
@@ -169,7 +148,7 @@ fn a_changed_message_is_refused_while_some_are_stored() {
 #[test]
 fn a_function_that_is_gone_is_refused_while_it_has_data_or_timers() {
     let mut app = shop();
-    let gone = format!("{INGRESSES}{PARCELS}");
+    let gone = without_audits();
     // Never used, it may go.
     app.module(&gone);
     app.app = "shop-audit-gone".to_owned();

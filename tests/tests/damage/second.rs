@@ -1,10 +1,10 @@
 //! A second process on a data directory.
 
-use crate::support::{App, PUTS_AND_LINES as MODULE, assert_says};
+use crate::support::{App, assert_says, puts_and_lines};
 
 #[test]
 fn a_second_process_is_refused_and_the_first_goes_on() {
-    let mut app = App::new("load", MODULE);
+    let mut app = App::new("load", &puts_and_lines());
     let mut first = app.start();
     let put = r#"{"n":1}"#;
     for expected in 1..=3 {

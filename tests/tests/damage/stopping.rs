@@ -3,11 +3,11 @@
 use std::fs::File;
 use std::process::Command;
 
-use crate::support::{App, PUTS_AND_LINES as MODULE, assert_says};
+use crate::support::{App, assert_says, puts_and_lines};
 
 #[test]
 fn whoever_hears_that_it_is_ready_may_stop_it_at_once() {
-    let mut app = App::new("load", MODULE);
+    let mut app = App::new("load", &puts_and_lines());
     // A file whose writer waits for a reader: it holds the process where tools are told that it is ready.
     let ready = app.path().join("ready");
     let made = Command::new("mkfifo").arg(&ready).status().unwrap();

@@ -12,21 +12,25 @@ use statefun_core::rand::Random;
 use statefun_tests::kill::client::{Answer, Client};
 use statefun_tests::kill::process::{Addresses, Patience, Process, Start};
 
+/// Of a module.yaml: messages come in over HTTP.
+pub(crate) fn http_ingress(id: &str, path: &str, types: &[&str], target: &str) -> String {
+    let types = types.join(", ");
+    format!(
+        "---\nkind: io.statefun.http.v1/ingress\nspec:\n  id: {id}\n  address: 127.0.0.1:0\n  path: {path}\n  \
+         valueTypes: [{types}]\n  targets: [{target}]\n"
+    )
+}
+
+/// Of a module.yaml: records go to a file.
+pub(crate) fn file_egress(id: &str, path: &str) -> String {
+    format!("---\nkind: io.statefun.file.v1/egress\nspec:\n  id: {id}\n  path: {path}\n")
+}
+
 /// The wiring of the application `load`: numbers come in, and lines go out.
-pub(crate) const PUTS_AND_LINES: &str = "\
-kind: io.statefun.http.v1/ingress
-spec:
-  id: load/puts
-  address: 127.0.0.1:0
-  path: /put/{id}
-  valueType: load/Put
-  targets: [load/counter]
----
-kind: io.statefun.file.v1/egress
-spec:
-  id: load/lines
-  path: lines.jsonl
-";
+pub(crate) fn puts_and_lines() -> String {
+    http_ingress("load/puts", "/put/{id}", &["load/Put"], "load/counter")
+        + &file_egress("load/lines", "lines.jsonl")
+}
 
 /// Longer than anything takes that is not waited for by looking.
 const ADMIN_PATIENCE: Duration = Duration::from_mins(1);

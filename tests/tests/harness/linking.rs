@@ -35,11 +35,7 @@ pub(crate) struct Shop;
 impl Module for Shop {
     fn configure(&self, global: &GlobalConfiguration, binder: &mut Binder) {
         let currency = Arc::new(Currency(global.get("currency").unwrap_or("EUR").to_owned()));
-        binder.function(move || Till {
-            currency: currency.clone(),
-            served: 0,
-            total: PersistedValue::default(),
-        });
+        binder.function(move || Till::with_fields(currency.clone(), 0));
     }
 }
 
@@ -83,11 +79,7 @@ fn modules_read_the_configuration() {
         ),
         "5 CHF (1)"
     );
-    let own = || Till {
-        currency: Arc::new(Currency("XXX".to_owned())),
-        served: 0,
-        total: PersistedValue::default(),
-    };
+    let own = || Till::with_fields(Arc::new(Currency("XXX".to_owned())), 0);
     assert_eq!(told(Harness::builder().factory(own)), "5 XXX (1)");
 }
 

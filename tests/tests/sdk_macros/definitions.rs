@@ -181,6 +181,8 @@ struct Conditional {
     #[cfg(not(any()))]
     #[persisted(name = "gone")]
     there: PersistedValue<u16>,
+    #[cfg(not(any()))]
+    name: &'static str,
     #[persisted]
     last: PersistedTable<u8, u8>,
 }
@@ -419,15 +421,18 @@ fn a_field_without_a_default_needs_a_factory() {
     assert_eq!(Full::field_without_default(), None);
     assert!(Wired::create().is_none());
     assert_eq!(Wired::field_without_default(), Some("connection"));
-    let mut made = Wired {
-        count: PersistedValue::default(),
-        name: "made",
-        connection: Connection,
-        _shared: Rc::new(1),
-    };
+    let mut made = Wired::with_fields("made", Connection, Rc::new(1));
     assert_eq!(visited(&mut made), [(0, StateKind::Value)]);
     let (Connection, name) = (made.connection, made.name);
-    assert_eq!((*made.count, name), (0, "made"));
+    assert_eq!((made.count.get(), name), (None, "made"));
+}
+
+#[test]
+fn what_a_factory_is_given_are_the_plain_fields_that_are_there() {
+    let made = Conditional::with_fields("made");
+    assert_eq!((made.there.get(), made.name), (None, "made"));
+    let odd = Odd::with_fields(odd::Option, odd::String, odd::Vec, odd::Some);
+    assert_eq!((odd.option, *odd.seen), (odd::Option, 0));
 }
 
 #[test]
@@ -525,12 +530,7 @@ fn functions_and_routers_are_registered_at_link_time_in_order() {
 fn a_function_that_is_linked_in_is_not_bound_twice() {
     let mut binder = Binder::linked();
     let count = binder.functions().len();
-    binder.function(|| Wired {
-        count: PersistedValue::default(),
-        name: "",
-        connection: Connection,
-        _shared: Rc::new(0),
-    });
+    binder.function(|| Wired::with_fields("", Connection, Rc::new(0)));
     binder.register::<Full>();
     assert_eq!(binder.functions().len(), count);
 }

@@ -49,18 +49,6 @@ pub struct City {
 }
 
 impl City {
-    /// A city that knows nothing yet; the factory that the module binds.
-    pub fn new(settings: Arc<Settings>) -> Self {
-        Self {
-            ticks: PersistedValue::default(),
-            cells: PersistedTable::default(),
-            known_cells: PersistedValue::default(),
-            count: PersistedValue::default(),
-            metrics: PersistedRegistry::default(),
-            settings,
-        }
-    }
-
     /// The one instance.
     pub fn whole() -> statefun::sdk::function::Target<Self> {
         Self::at("city")

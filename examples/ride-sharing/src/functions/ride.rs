@@ -99,15 +99,6 @@ pub struct Ride {
 }
 
 impl Ride {
-    /// A ride that knows nothing yet; the factory that the module binds.
-    pub fn new(settings: Arc<Settings>) -> Self {
-        Self {
-            trip: PersistedValue::default(),
-            outcome: PersistedValue::default(),
-            settings,
-        }
-    }
-
     fn is_offered(&self, number: u32) -> bool {
         self.trip
             .get()

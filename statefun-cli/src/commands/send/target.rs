@@ -22,12 +22,22 @@ pub(super) struct Target {
     pub(super) name: String,
     /// `host:port`.
     pub(super) authority: String,
+    pub(super) is_https: bool,
     pub(super) path: String,
     pub(super) headers: Vec<(HeaderName, String)>,
     pub(super) longest_wait: Duration,
 }
 
 impl Target {
+    /// The host that a certificate must be for.
+    pub(super) fn host(&self) -> &str {
+        let host = self
+            .authority
+            .rsplit_once(':')
+            .map_or(self.authority.as_str(), |(host, _)| host);
+        host.trim_start_matches('[').trim_end_matches(']')
+    }
+
     pub(super) fn find(args: &MessageArgs) -> Result<Self, Failure> {
         if args.to.contains("://") {
             return Self::of_url(args);
@@ -49,10 +59,15 @@ impl Target {
             )
             .help("name the ingress instead, or write all into the URL"));
         }
-        let (authority, path) = split_url(&args.to)?;
+        let Url {
+            authority,
+            is_https,
+            path,
+        } = split_url(&args.to)?;
         Ok(Self {
             name: args.to.clone(),
             authority,
+            is_https,
             path,
             headers: Vec::new(),
             longest_wait: Duration::from_hours(1),
@@ -61,15 +76,17 @@ impl Target {
 
     fn of_ingress(args: &MessageArgs, spec: &HttpIngress) -> Result<Self, Failure> {
         let name = spec.id.to_string();
-        let (authority, prefix) = match &args.url {
+        let Url {
+            authority,
+            is_https,
+            path: prefix,
+        } = match &args.url {
             Some(url) => split_url(url)?,
-            None if spec.tls.is_some() => {
-                return Err(Failure::usage(format_args!(
-                    "`{name}` listens with TLS, which this command does not speak"
-                ))
-                .help("use curl, or give `--url` an address without TLS"));
-            }
-            None => (authority(spec)?, String::new()),
+            None => Url {
+                authority: authority(spec)?,
+                is_https: spec.tls.is_some(),
+                path: String::new(),
+            },
         };
         let mut headers = Vec::new();
         let typename = typename(args, spec)?;
@@ -115,6 +132,7 @@ impl Target {
         Ok(Self {
             name,
             authority,
+            is_https,
             path,
             headers,
             longest_wait: spec.max_wait,
@@ -247,8 +265,17 @@ fn authority(spec: &HttpIngress) -> Result<String, Failure> {
     })
 }
 
-/// `host:port`, and path with query, of a URL.
-fn split_url(url: &str) -> Result<(String, String), Failure> {
+/// The parts of a URL.
+#[derive(Debug, PartialEq, Eq)]
+struct Url {
+    /// `host:port`.
+    authority: String,
+    is_https: bool,
+    /// With the query.
+    path: String,
+}
+
+fn split_url(url: &str) -> Result<Url, Failure> {
     let bad = |problem: &str| {
         Failure::usage(format_args!("`{url}` cannot be used: {problem}"))
             .help("write it in full, as in `http://127.0.0.1:8080/greets/bob`")
@@ -256,21 +283,25 @@ fn split_url(url: &str) -> Result<(String, String), Failure> {
     let uri: Uri = url
         .parse()
         .map_err(|error: http::uri::InvalidUri| bad(&error.to_string()))?;
-    match uri.scheme_str() {
-        Some("http") => {}
-        Some("https") => return Err(bad("this command does not speak TLS")),
-        _ => return Err(bad("it does not begin with `http://`")),
-    }
+    let is_https = match uri.scheme_str() {
+        Some("http") => false,
+        Some("https") => true,
+        _ => return Err(bad("it begins neither with `http://` nor with `https://`")),
+    };
     let authority = uri.authority().ok_or_else(|| bad("it names no host"))?;
     if authority.as_str().contains('@') {
         return Err(bad("it has a user name"));
     }
     let authority = match authority.port_u16() {
         Some(_) => authority.to_string(),
-        None => format!("{}:80", authority.host()),
+        None => format!("{}:{}", authority.host(), if is_https { 443 } else { 80 }),
     };
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    Ok((authority, path.to_owned()))
+    Ok(Url {
+        authority,
+        is_https,
+        path: path.to_owned(),
+    })
 }
 
 fn header_name(name: &str) -> Result<HeaderName, Failure> {
@@ -292,6 +323,7 @@ mod tests {
             typename: None,
             idempotency_key: None,
             url: None,
+            cacert: None,
             modules: Vec::new(),
         }
     }
@@ -399,17 +431,18 @@ mod tests {
         let document = "{id: a/in, valueType: a/V, path: /x, tls: {certificate: c, key: k}}";
         let to = |url: &str| {
             let target = target(document, |args| args.url = Some(url.to_owned()))?;
-            Ok::<_, String>((target.authority, target.path))
+            Ok::<_, String>((target.authority, target.is_https, target.path))
         };
         assert_eq!(
             to("http://h:1").unwrap(),
-            ("h:1".to_owned(), "/x".to_owned())
+            ("h:1".to_owned(), false, "/x".to_owned())
         );
         assert_eq!(
-            to("http://h/behind/").unwrap(),
-            ("h:80".to_owned(), "/behind/x".to_owned())
+            to("https://h/behind/").unwrap(),
+            ("h:443".to_owned(), true, "/behind/x".to_owned())
         );
-        assert!(target(document, |_| {}).unwrap_err().contains("TLS"));
+        let own = target(document, |_| {}).unwrap();
+        assert_eq!((own.is_https, own.host()), (true, "127.0.0.1"));
     }
 
     #[test]
@@ -440,17 +473,21 @@ mod tests {
     #[test]
     fn urls() {
         let split = |url: &str| split_url(url).map_err(|failure| failure.message);
-        assert_eq!(
-            split("http://h:8/a?b").unwrap(),
-            ("h:8".to_owned(), "/a?b".to_owned())
-        );
-        assert_eq!(
-            split("http://[::1]").unwrap(),
-            ("[::1]:80".to_owned(), "/".to_owned())
-        );
+        for (url, authority, is_https, path) in [
+            ("http://h:8/a?b", "h:8", false, "/a?b"),
+            ("http://[::1]", "[::1]:80", false, "/"),
+            ("https://h/a", "h:443", true, "/a"),
+            ("https://[::1]:8443", "[::1]:8443", true, "/"),
+        ] {
+            let expected = Url {
+                authority: authority.to_owned(),
+                is_https,
+                path: path.to_owned(),
+            };
+            assert_eq!(split(url).unwrap(), expected);
+        }
         for (url, problem) in [
-            ("https://h", "TLS"),
-            ("ftp://h", "http://"),
+            ("ftp://h", "https://"),
             ("http://u@h", "user name"),
             ("http://", "cannot be used"),
             ("http://a b", "cannot be used"),

@@ -5,12 +5,27 @@ use crate::engine::instances::{Slot, StateInfo};
 use crate::engine::rows::SharedRows;
 use crate::id::{Address, KeyGroups};
 use crate::module::description::Expiration;
+use crate::sdk::error::HandlerError;
 use crate::sdk::function::StatefulFunction;
 use crate::sdk::state::{
     Flush, PersistedState, RowBytes, RowValue, StateSite, StateVisitor, Unwritten,
 };
 use crate::state::StateError;
 use crate::state::keys::{Space, push_address};
+
+/// What kinds of states they are.
+#[derive(Default)]
+pub(super) struct Facts {
+    pub(super) has_row: Vec<bool>,
+    pub(super) needs_site: bool,
+}
+
+impl StateVisitor for Facts {
+    fn visit<S: PersistedState>(&mut self, _index: usize, _state: &mut S) {
+        self.has_row.push(S::HAS_ROW);
+        self.needs_site |= S::NEEDS_SITE;
+    }
+}
 
 /// Fills states from the rows of the store.
 pub(super) struct Load<'a> {
@@ -110,6 +125,32 @@ impl StateInfo {
     }
 }
 
+/// The bytes of all values of an instance that are read and written whole.
+struct ValueBytes(usize);
+impl StateVisitor for ValueBytes {
+    fn visit<S: PersistedState>(&mut self, _index: usize, state: &mut S) {
+        self.0 += state.value_bytes();
+    }
+}
+
+/// Whether the values of an instance are larger than they may be, now that those are absent that have expired.
+#[cold]
+pub(super) fn check_state_size<F: StatefulFunction>(
+    function: &mut F,
+    limit: usize,
+) -> Result<(), HandlerError> {
+    let mut bytes = ValueBytes(0);
+    function.visit_states(&mut bytes);
+    if bytes.0 <= limit {
+        return Ok(());
+    }
+    Err(HandlerError::permanent(format_args!(
+        "its state has {} bytes, and the limit of `{}` is {limit}: raise `max_state_bytes`, or keep less",
+        bytes.0,
+        F::TYPENAME
+    )))
+}
+
 /// Takes back what an invocation changed.
 pub(super) struct Rollback;
 impl StateVisitor for Rollback {
@@ -124,6 +165,8 @@ pub(super) struct FlushAll<'a> {
     pub(super) prefix: &'a mut Vec<u8>,
     pub(super) states: &'a [StateInfo],
     pub(super) rows: usize,
+    /// The bytes of values that are read and written whole, and of all that is in memory.
+    pub(super) value_bytes: usize,
     pub(super) bytes: usize,
     /// A state whose value cannot be written.
     pub(super) unwritten: Option<(&'a StateInfo, String)>,
@@ -141,6 +184,7 @@ impl<'a> FlushAll<'a> {
             prefix,
             states,
             rows: 0,
+            value_bytes: 0,
             bytes: 0,
             unwritten: None,
             failed: None,
@@ -152,6 +196,7 @@ impl<'a> FlushAll<'a> {
         &mut self,
         slot: &mut Slot<F>,
         key_groups: KeyGroups,
+        state_bytes: usize,
         heap_bytes: &mut usize,
     ) {
         let Some(function) = slot.function.as_mut() else {
@@ -162,6 +207,7 @@ impl<'a> FlushAll<'a> {
         function.visit_states(self);
         *heap_bytes = *heap_bytes + self.bytes - slot.row_bytes as usize;
         slot.row_bytes = self.bytes as u32;
+        slot.too_large = self.value_bytes > state_bytes;
     }
 }
 impl StateVisitor for FlushAll<'_> {
@@ -176,11 +222,12 @@ impl StateVisitor for FlushAll<'_> {
             state_id: info.id,
             schema: info.schema,
             rows: 0,
-            bytes: 0,
         };
         let flushed = state.flush(&mut flush);
         self.rows += flush.rows;
-        self.bytes += flush.bytes + state.heap_bytes();
+        let value_bytes = state.value_bytes();
+        self.value_bytes += value_bytes;
+        self.bytes += value_bytes + state.heap_bytes();
         match flushed {
             Ok(()) => {}
             Err(Unwritten::Value(problem)) => {

@@ -43,7 +43,7 @@ use super::route::Segment;
 use super::server::{Answering, Endpoint, HttpServers, Opening, Route};
 use super::submit::{self, CHANNEL};
 use crate::clock::WallClock;
-use crate::engine::request::{LONGEST_RETENTION_MS, Request, request_address};
+use crate::engine::request::{Request, request_address};
 use crate::id::{Address, KeyGroups, TypeName};
 use crate::io::clients::Clients;
 use crate::io::ingress::{
@@ -74,13 +74,6 @@ impl HttpIngress {
 
 impl Ingress for HttpIngress {
     fn open(&mut self, context: &IngressContext) -> Result<Vec<Partition>, IngressError> {
-        let retention = self.spec.idempotency.retention;
-        if retention.as_millis() > u128::from(LONGEST_RETENTION_MS) {
-            return Err(context.error(format_args!(
-                "`idempotency.retention` is {}; keys are remembered for 7 days at most",
-                humantime::format_duration(retention)
-            )));
-        }
         let mut partitions = Vec::new();
         let mut senders = Vec::new();
         for worker in 0..context.workers {

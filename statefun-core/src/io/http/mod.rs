@@ -5,7 +5,7 @@
 //! - [`ingress`]: the ingress; `parts` finds id, type, key and waiting time in a request, `outcome` waits for its
 //!   reply, `example` shows how to call it.
 //! - [`webhook`]: the egress.
-//! - `tls`: HTTPS for both, behind the feature `tls`.
+//! - [`tls`]: HTTPS for both, behind the feature `tls`.
 
 mod answer;
 mod body;
@@ -18,7 +18,7 @@ pub mod server;
 mod submit;
 #[cfg(test)]
 mod tests;
-mod tls;
+pub mod tls;
 pub mod webhook;
 
 pub use ingress::HttpIngress;

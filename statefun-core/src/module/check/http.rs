@@ -24,6 +24,9 @@ pub(super) fn check(checker: &mut Checker<'_>) {
                 if spec.max_body_bytes.bytes() == 0 {
                     zero(checker, component, "maxBodyBytes");
                 }
+                if spec.idempotency.retention.as_millis() == 0 {
+                    zero(checker, component, "idempotency.retention");
+                }
             }
             Some(Spec::HttpEgress(spec)) => egress(checker, component, spec),
             _ => {}

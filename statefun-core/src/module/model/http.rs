@@ -94,7 +94,7 @@ impl HttpIngress {
 record! {
     /// What is remembered of requests with an `Idempotency-Key`.
     pub struct Idempotency {
-        /// How long a key is remembered. Within it the same key with the same body takes effect once.
+        /// How long a key is remembered, from the first request under it on. Within it the same key with the same body takes effect once.
         pub retention: Duration => "retention" = "24h",
     }
 }

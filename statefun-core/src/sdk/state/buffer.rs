@@ -14,6 +14,24 @@ const CHUNK_ROWS: usize = 512;
 const TRIM_ROWS: usize = 16;
 
 /// A list per address that is appended to without being read: its cost does not grow with its length.
+///
+/// ```
+/// # use statefun_core::prelude::*;
+/// # let mut mails = PersistedBuffer::<String>::default();
+/// mails.append("hi".to_owned());
+/// mails.append_all(["hello".to_owned(), "bye".to_owned()]);
+/// assert_eq!(mails.len(), 3);
+///
+/// let mut longest = 0;
+/// mails.for_each(|mail| longest = longest.max(mail.len()))?; // a chunk in memory at a time
+/// assert_eq!(longest, 5);
+///
+/// mails.replace_with(["again".to_owned()]);
+/// assert_eq!(mails.view()?, ["again"]); // all of it
+/// mails.clear();
+/// assert!(mails.is_empty());
+/// # Ok::<(), statefun_core::state::StateError>(())
+/// ```
 #[derive(Debug)]
 pub struct PersistedBuffer<T> {
     /// Sequence numbers of the stored elements: `first..next`, those in `pending` included.

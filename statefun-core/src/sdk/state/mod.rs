@@ -210,20 +210,19 @@ pub struct Flush<'a> {
     pub(crate) prefix: &'a Vec<u8>,
     pub(crate) state_id: u32,
     pub(crate) schema: u32,
-    /// Rows written, and the bytes of the state's own row.
+    /// Rows written.
     pub(crate) rows: usize,
-    pub(crate) bytes: usize,
 }
 
 impl Flush<'_> {
-    /// Writes the state's own row, in place.
+    /// Writes the state's own row, in place; the bytes of its value.
     pub(crate) fn put<E>(
         &mut self,
         expires_at_ms: u64,
         payload: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
-    ) -> Result<(), E> {
+    ) -> Result<usize, E> {
         let (prefix, state_id, schema) = (self.prefix, self.state_id, self.schema);
-        self.bytes += framing::push_with(
+        let bytes = framing::push_with(
             self.section,
             |key| {
                 key.extend_from_slice(prefix);
@@ -235,12 +234,12 @@ impl Flush<'_> {
             },
         )?;
         self.rows += 1;
-        Ok(())
+        Ok(bytes)
     }
 
     /// Deletes the state's own row.
     pub(crate) fn delete(&mut self) {
-        let mut key = self.prefix.to_vec();
+        let mut key = self.prefix.clone();
         key.extend_from_slice(&self.state_id.to_be_bytes());
         framing::push(self.section, &key, None);
         self.rows += 1;
@@ -293,8 +292,15 @@ pub trait PersistedState: Sized + 'static {
     /// At a cut: writes the rows that changed since the last one. What cannot be written counts as changed still.
     fn flush(&mut self, flush: &mut Flush<'_>) -> Result<(), Unwritten>;
 
-    /// What it holds on the heap, roughly, in bytes.
-    fn heap_bytes(&self) -> usize;
+    /// The bytes of values that are read and written whole, as they were last read or written: what `max_state_bytes` limits.
+    fn value_bytes(&self) -> usize {
+        0
+    }
+
+    /// What else it holds on the heap, roughly, in bytes.
+    fn heap_bytes(&self) -> usize {
+        0
+    }
 }
 
 /// The bytes of a state's own row.

@@ -56,6 +56,7 @@ trait Registered: std::fmt::Debug {
     fn commit(&mut self, now: Timestamp) -> bool;
     fn rollback(&mut self);
     fn flush(&mut self) -> Result<(), Unwritten>;
+    fn value_bytes(&self) -> usize;
     fn heap_bytes(&self) -> usize;
 }
 
@@ -107,7 +108,6 @@ impl<S: PersistedState + std::fmt::Debug> Registered for Slot<S> {
             state_id: 0,
             schema: self.site.schema,
             rows: 0,
-            bytes: 0,
         };
         let flushed = self.state.flush(&mut flush);
         self.dirty = flushed.is_err();
@@ -125,6 +125,9 @@ impl<S: PersistedState + std::fmt::Debug> Registered for Slot<S> {
             Unwritten::Value(problem) => format!("`{}`: {problem}", self.site.name).into(),
             store @ Unwritten::Store(_) => store,
         })
+    }
+    fn value_bytes(&self) -> usize {
+        self.state.value_bytes()
     }
     fn heap_bytes(&self) -> usize {
         self.state.heap_bytes() + size_of::<S>()
@@ -318,6 +321,10 @@ impl PersistedState for PersistedRegistry {
             result = result.and(flushed);
         }
         result
+    }
+
+    fn value_bytes(&self) -> usize {
+        self.states.values().map(|state| state.value_bytes()).sum()
     }
 
     fn heap_bytes(&self) -> usize {

@@ -24,6 +24,30 @@ const FIRST_ROWS: usize = 16;
 ///
 /// There is no `len`: nobody counts the entries, since an `insert` would then have to read what was there before. Where the
 /// number matters, keep it in a `PersistedValue`, or count with [`for_each`](Self::for_each).
+///
+/// ```
+/// # use statefun_core::prelude::*;
+/// # let mut stock = PersistedTable::<String, u32>::default();
+/// stock.set("apples".to_owned(), 5);
+/// stock.update("pears".to_owned(), |count| *count += 2)?; // from the default
+/// stock.update("apples".to_owned(), |count| *count -= 1)?;
+/// assert_eq!(stock.get(&"apples".to_owned())?, Some(&4));
+/// assert!(!stock.contains_key(&"plums".to_owned())?);
+///
+/// // All of it, in the order of the keys:
+/// assert_eq!(stock.entries()?, [("apples".to_owned(), 4), ("pears".to_owned(), 2)]);
+/// assert_eq!((stock.keys()?.len(), stock.values()?), (2, vec![4, 2]));
+/// // A page of a large one, from a key on:
+/// assert_eq!(stock.entries_from(&"b".to_owned(), 10)?, [("pears".to_owned(), 2)]);
+///
+/// stock.remove(&"apples".to_owned());
+/// assert_eq!(stock.first()?, Some(("pears".to_owned(), 2)));
+/// stock.clear()?;
+/// assert!(stock.is_empty()?);
+/// # Ok::<(), statefun_core::state::StateError>(())
+/// ```
+///
+/// Keys are of a type that is a [`TableKey`]: numbers, texts, tuples of them.
 #[derive(Debug)]
 pub struct PersistedTable<K, V> {
     entries: HashMap<K, Entry<V>>,

@@ -6,19 +6,35 @@ use std::ops::{Deref, DerefMut};
 use crate::clock::Timestamp;
 use crate::module::description::{Expiration, StateKind};
 use crate::sdk::state::{
-    Flush, PersistedState, RowBytes, StateSite, StateValue, Unwritten, access_extends,
-    decode_value, encode_value, expired, expiry_from,
+    Flush, PersistedState, ROW_HEADER_BYTES, RowBytes, StateSite, StateValue, Unwritten,
+    access_extends, decode_value, encode_value, expired, expiry_from,
 };
 
 /// One value per address, read and written like a field.
 ///
 /// An absent value reads as `T::default()`; [`get`](Self::get) tells the difference. The first change in an invocation
 /// keeps a copy (a `set` moves the old value), so that the invocation can be undone.
+///
+/// ```
+/// # use statefun_core::prelude::*;
+/// # let mut visits = PersistedValue::<u32>::default();
+/// assert_eq!((*visits, visits.get()), (0, None)); // absent
+/// *visits += 1;
+/// assert_eq!(visits.get(), Some(&1));
+/// assert_eq!(visits.update(|visits| *visits *= 10), &10);
+/// visits.set(3);
+/// visits.clear();
+/// assert_eq!(visits.get(), None);
+/// ```
+///
+/// A map or list that is read and written as a whole is a value, too: `PersistedValue<Vec<u8>>`.
 #[derive(Debug, Default)]
 pub struct PersistedValue<T> {
     value: T,
     saved: Option<T>,
     expires_at_ms: u64,
+    /// Of its row, as it was last read or written.
+    row_bytes: u32,
     flags: Cell<Flags>,
 }
 
@@ -40,11 +56,6 @@ impl<T: StateValue> PersistedValue<T> {
     pub fn get(&self) -> Option<&T> {
         self.note_read();
         self.flags.get().present.then_some(&self.value)
-    }
-
-    /// The value, or `default` when it is absent.
-    pub fn get_or<'a>(&'a self, default: &'a T) -> &'a T {
-        self.get().unwrap_or(default)
     }
 
     /// Sets the value.
@@ -121,6 +132,7 @@ impl<T: StateValue> PersistedState for PersistedValue<T> {
         if let Some(RowBytes(row)) = row {
             self.value = decode_value(row.payload)?;
             self.expires_at_ms = row.expires_at_ms;
+            self.row_bytes = (ROW_HEADER_BYTES + row.payload.len()) as u32;
             self.flags.get_mut().present = true;
         }
         Ok(())
@@ -132,6 +144,7 @@ impl<T: StateValue> PersistedState for PersistedValue<T> {
         if gone {
             self.value = T::default();
             self.expires_at_ms = 0;
+            self.row_bytes = 0;
             flags.present = false;
             flags.dirty = true;
         }
@@ -176,17 +189,19 @@ impl<T: StateValue> PersistedState for PersistedValue<T> {
         let flags = self.flags.get_mut();
         if flags.dirty {
             if flags.present {
-                flush.put(self.expires_at_ms, |out| encode_value(&self.value, out))?;
+                let bytes = flush.put(self.expires_at_ms, |out| encode_value(&self.value, out))?;
+                self.row_bytes = bytes as u32;
             } else {
                 flush.delete();
+                self.row_bytes = 0;
             }
             flags.dirty = false;
         }
         Ok(())
     }
 
-    fn heap_bytes(&self) -> usize {
-        0
+    fn value_bytes(&self) -> usize {
+        self.row_bytes as usize
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 
 use statefun_core::prelude::*;
 use statefun_core::sdk::module::{Binder, GlobalConfiguration, Module};
+use statefun_tests::everything::Dump;
 
 pub(crate) struct Everything;
 
@@ -44,21 +45,6 @@ struct Sent {
 struct Line {
     id: String,
     n: u64,
-}
-
-/// All that can be seen of an address.
-#[derive(Debug, Clone, Serialize, Deserialize, Message)]
-#[message(typename = "all/Dump")]
-struct Dump {
-    value: Vec<u64>,
-    cleared: Option<u64>,
-    table: Vec<(u64, u64)>,
-    buffer: Vec<u64>,
-    names: Vec<String>,
-    total: Option<u64>,
-    marks: Vec<(u64, u64)>,
-    steps: Vec<u64>,
-    ended: Vec<u64>,
 }
 
 const LINES: EgressId<Line> = EgressId::new("all/lines");

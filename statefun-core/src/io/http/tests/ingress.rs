@@ -458,12 +458,3 @@ fn ingresses_share_an_address_and_the_most_exact_path_wins() {
         not_found.text()
     );
 }
-
-#[test]
-fn a_retention_that_cannot_be_kept_is_refused() {
-    let yaml = format!("{GREETS}  idempotency: {{retention: 8 days}}\n");
-    let Err(error) = App::try_start(&yaml) else {
-        panic!("8 days are too long")
-    };
-    assert!(error.to_string().contains("7 days"), "{error}");
-}

@@ -1,5 +1,6 @@
 //! HTTPS by rustls, with ring for the arithmetic.
 
+use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use rustls::{CertificateError, ClientConfig, Error, RootCertStore, ServerConfig}
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
+use super::{Names, Trust};
 use crate::module::model::Tls;
 
 /// The only protocol that is spoken inside.
@@ -66,37 +68,49 @@ impl ServerTls {
 }
 
 /// Whom a client trusts to be the host that it calls.
-pub(in crate::io::http) struct ClientTls {
+pub struct ClientTls {
     connector: TlsConnector,
     name: ServerName<'static>,
+    names: Names,
+}
+
+impl fmt::Debug for ClientTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ClientTls").field(&self.name).finish()
+    }
 }
 
 impl ClientTls {
-    /// For one host: trusts the authorities that the system does, and those in the file. The error says what is wrong.
-    pub(in crate::io::http) fn load(host: &str, ca: Option<&Path>) -> Result<Self, String> {
+    /// For one host. The error says what is wrong.
+    pub fn load(host: &str, trust: Trust<'_>, names: Names) -> Result<Self, String> {
         let name = ServerName::try_from(host.to_owned())
-            .map_err(|_| "its `url` names a host that no certificate can have".to_owned())?;
+            .map_err(|_| format!("{} names a host that no certificate can have", names.url))?;
         let mut roots = RootCertStore::empty();
-        if let Some(file) = ca {
-            for certificate in certificates("tls.ca", file)? {
+        if let Trust::SystemAnd(file) | Trust::Only(file) = trust {
+            for certificate in certificates(names.ca, file)? {
                 roots.add(certificate).map_err(|error| {
                     format!(
-                        "`tls.ca`: {} holds no authority's certificate: {error}",
+                        "`{}`: {} holds no authority's certificate: {error}",
+                        names.ca,
                         file.display()
                     )
                 })?;
             }
         }
-        let system = rustls_native_certs::load_native_certs();
-        // Some of them may be too old or too odd to be of use; the others do.
-        roots.add_parsable_certificates(system.certs);
-        if roots.is_empty() {
-            let why = system.errors.first().map(|error| format!(" ({error})"));
-            return Err(format!(
-                "its `url` is https://, and this machine trusts no authority{}: install its certificates \
-                 (`ca-certificates` on Debian and Alpine), or name a file of them in `tls.ca` or `SSL_CERT_FILE`",
-                why.unwrap_or_default()
-            ));
+        if !matches!(trust, Trust::Only(_)) {
+            let system = rustls_native_certs::load_native_certs();
+            // Some of them may be too old or too odd to be of use; the others do.
+            roots.add_parsable_certificates(system.certs);
+            if roots.is_empty() {
+                let why = system.errors.first().map(|error| format!(" ({error})"));
+                return Err(format!(
+                    "{} is https://, and this machine trusts no authority{}: install its certificates \
+                     (`ca-certificates` on Debian and Alpine), or name a file of them in `{}` or `SSL_CERT_FILE`",
+                    names.url,
+                    why.unwrap_or_default(),
+                    names.ca
+                ));
+            }
         }
         let mut config = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
@@ -107,24 +121,23 @@ impl ClientTls {
         Ok(Self {
             connector: TlsConnector::from(Arc::new(config)),
             name,
+            names,
         })
     }
 
     /// Begins a connection; the other side must prove that it is the host. Cancel safe: it is closed.
-    pub(in crate::io::http) async fn connect(
-        &self,
-        stream: TcpStream,
-    ) -> io::Result<client::TlsStream<TcpStream>> {
+    pub async fn connect(&self, stream: TcpStream) -> io::Result<client::TlsStream<TcpStream>> {
         let connected = self.connector.connect(self.name.clone(), stream).await;
         connected.map_err(|error| {
             let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<Error>());
             match cause {
                 Some(Error::InvalidCertificate(
                     CertificateError::UnknownIssuer | CertificateError::BadSignature,
-                )) => io::Error::other(
+                )) => io::Error::other(format!(
                     "its certificate is from an authority that is not trusted here: name that one's certificate in \
-                     `tls.ca`, if it is the right one",
-                ),
+                     `{}`, if it is the right one",
+                    self.names.ca
+                )),
                 _ => error,
             }
         })

@@ -13,11 +13,17 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::CONCURRENCY;
-use crate::io::http::tls::{ClientTls, Stream};
+use crate::io::http::tls::{ClientTls, Names, Stream, Trust};
 use crate::module::model::{HttpEgress, HttpMethod};
 
 /// How much of an answer is read; a connection with a longer one is not used again.
 const ANSWER_BYTES: usize = 64 << 10;
+
+/// What module.yaml calls them.
+const NAMES: Names = Names {
+    url: "its `url`",
+    ca: "tls.ca",
+};
 
 /// The receiver's answer.
 #[derive(Debug, Clone)]
@@ -75,7 +81,10 @@ impl Client {
         let name = authority.host();
         let name = name.trim_start_matches('[').trim_end_matches(']');
         let ca = spec.tls.as_ref().map(|tls| tls.ca.as_path());
-        let tls = https.then(|| ClientTls::load(name, ca)).transpose()?;
+        let trust = ca.map_or(Trust::System, Trust::SystemAnd);
+        let tls = https
+            .then(|| ClientTls::load(name, trust, NAMES))
+            .transpose()?;
         Ok(Self {
             origin: url.origin(),
             host: name.to_owned(),

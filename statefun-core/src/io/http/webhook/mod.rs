@@ -64,7 +64,7 @@ struct Open {
 impl Webhook {
     /// The egress of that spec. `functions` say how their records are encoded; `dead_letters` leads to the egress that
     /// the spec names as `deadLetter`.
-    pub fn new(
+    pub(crate) fn new(
         spec: model::HttpEgress,
         functions: &[FunctionDefinition],
         dead_letters: Option<DeadLetters>,
