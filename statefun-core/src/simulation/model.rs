@@ -305,7 +305,8 @@ impl Model {
                     return Err(format!("a file is read from {before} to {position}"));
                 }
                 let letters = source.letters;
-                for line in source.lines[before as usize..position as usize].to_vec() {
+                let lines = source.lines[before as usize..position as usize].to_vec();
+                for line in lines {
                     match line.id {
                         Some(id) => self.expect(id, 1),
                         None if letters => self.letters.push((key.to_vec(), line.bytes)),

@@ -160,14 +160,13 @@ impl Follower {
         if self.finished {
             return Ok(Next::Never);
         }
-        let start = match self.start.take() {
-            Some(start) => start,
-            None => {
-                let opened = rotation::open_regular(&*self.disk, &self.path);
-                match opened.map_err(|error| self.failed(&error))? {
-                    Some(opened) => Start::beginning(opened),
-                    None => return Ok(self.wait()),
-                }
+        let start = if let Some(start) = self.start.take() {
+            start
+        } else {
+            let opened = rotation::open_regular(&*self.disk, &self.path);
+            match opened.map_err(|error| self.failed(&error))? {
+                Some(opened) => Start::beginning(opened),
+                None => return Ok(self.wait()),
             }
         };
         self.pause = FIRST_PAUSE;
