@@ -31,8 +31,17 @@ fn shop() -> App {
         let body = format!(r#"{{"item":"item-{}","count":{n}}}"#, n % 5);
         running.send("shop/carts", &format!("/cart/c{}/Add", n % 4), &body);
     }
+    // What was accepted may still be on its way to its cart.
+    for cart in 0..4 {
+        while query(&mut running, &format!("c{cart}")).total != total(cart) {}
+    }
     running.kill();
     app
+}
+
+/// What all that is added to a cart comes to.
+fn total(cart: u64) -> u64 {
+    (1..=20).filter(|n| n % 4 == cart).sum()
 }
 
 fn query(running: &mut Running, cart: &str) -> Shown {
@@ -45,7 +54,7 @@ fn assert_untouched(app: &mut App, notes: u64) {
     app.module(&with_audits());
     let mut running = app.start();
     for cart in 0..4 {
-        let total = (1..=20).filter(|n| n % 4 == cart).sum();
+        let total = total(cart);
         let shown = query(&mut running, &format!("c{cart}"));
         let notes = if cart == 1 { notes } else { 0 };
         let items = 5;
