@@ -3,7 +3,7 @@
 use super::{Mutant, Outcome, Sim};
 
 /// Seeds that one test runs when nobody asks for more.
-const SEEDS: u64 = 120;
+const SEEDS: u64 = 100;
 
 fn run(seed: u64, mutant: Option<Mutant>) -> Result<Outcome, String> {
     let mut sim = Sim::new(seed, mutant);
