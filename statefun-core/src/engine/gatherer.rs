@@ -73,6 +73,7 @@ impl RowFeed {
     }
 
     /// Hands over the parts of a durable epoch. True when the gatherer cannot follow, and is to be given time.
+    #[must_use]
     pub(crate) fn push(&self, epoch: u64, parts: Vec<EpochPart>) -> bool {
         let mut waiting = self.waiting();
         if waiting.bytes > self.room_bytes {
@@ -425,7 +426,7 @@ mod tests {
             encode_head(&mut head, Timestamp(1), &[], &parts);
             self.log.append(epoch, &body_slices(&head, &parts)).unwrap();
             self.gatherer.shared.durable.store(epoch, Ordering::SeqCst);
-            self.gatherer.feed.push(epoch, parts);
+            let _ = self.gatherer.feed.push(epoch, parts);
         }
 
         fn gather(&mut self) {
@@ -491,7 +492,7 @@ mod tests {
         site.gatherer.shared.durable.store(2, Ordering::SeqCst);
         assert!(!site.gatherer.gather(Duration::ZERO).unwrap());
         assert_eq!(site.gatherer.gathered, 1);
-        site.gatherer.feed.push(2, parts);
+        let _ = site.gatherer.feed.push(2, parts);
         assert!(site.gatherer.gather(Duration::ZERO).unwrap());
         assert_eq!(site.gatherer.gathered, 2);
     }

@@ -145,7 +145,9 @@ impl Committer {
                 self.clients.answer(response);
             }
         }
-        self.rows.push(epoch, parts);
+        if self.rows.push(epoch, parts) {
+            self.shared.set_hold(Hold::GathererBehind, true);
+        }
         self.accepted
             .store(self.commit.accepted_through(), Ordering::Release);
         if self.shared.apply_soon.load(Ordering::Relaxed) {

@@ -13,7 +13,7 @@ use crate::engine::commit::GroupCommit;
 use crate::engine::cut::EpochPart;
 use crate::engine::driver::ToWorker;
 use crate::engine::gatherer::{Gatherer, Handover, RowFeed};
-use crate::engine::shared::Shared;
+use crate::engine::shared::{Hold, Shared};
 use crate::log::{LogReader, Retention};
 use crate::simulation::process::{Inbox, Process};
 use crate::simulation::store::{Leaky, SimStore, is_down};
@@ -80,7 +80,9 @@ impl Applying {
 
     /// What the committer does with an epoch once it is durable.
     pub(super) fn push(&self, commit: &GroupCommit, epoch: u64, parts: Vec<EpochPart>) {
-        self.rows.push(epoch, parts);
+        if self.rows.push(epoch, parts) {
+            self.gatherer.shared.set_hold(Hold::GathererBehind, true);
+        }
         self.accepted
             .store(commit.accepted_through(), Ordering::Release);
     }

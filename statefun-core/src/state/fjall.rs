@@ -60,6 +60,7 @@ impl Opened {
                 .worker_threads(1)
                 .open()
         };
+        // Its threads inherit that they can wait: merging tables is no more urgent than applying.
         let database = std::thread::scope(|scope| {
             let opener = scope.spawn(|| {
                 yield_to_workers();
