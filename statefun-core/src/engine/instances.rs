@@ -422,7 +422,6 @@ impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
             if converted.is_none() {
                 kept.give_back(body);
             }
-            kept.forget();
             function.visit_states(&mut Rollback);
             // Plain fields may have changed as well: a fresh instance takes over the persisted ones.
             if let Some(mut fresh) = make_instance::<F>(self.factory.as_ref()) {
@@ -434,7 +433,6 @@ impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
             }
             return Invoked::Failed(error);
         }
-        kept.forget();
         let mut commit = Commit {
             now,
             states: &self.states,

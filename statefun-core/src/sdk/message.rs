@@ -254,6 +254,7 @@ impl Kept {
     /// Takes the message out for a handler, as an `M`; none when it is none.
     #[inline]
     pub(crate) fn pass<M: Message>(&mut self, body: &mut Body) -> Option<M> {
+        self.taken = None;
         let message = body.as_any().downcast_ref::<M>()?;
         if !std::mem::needs_drop::<M>() || M::FORMAT != MessageFormat::Msgpack {
             return Some(message.clone());
@@ -266,12 +267,6 @@ impl Kept {
         let body = std::mem::replace(body, Box::new(Taken));
         self.taken = Some(M::type_name());
         Some(*body.into_any().downcast::<M>().ok()?)
-    }
-
-    /// The handler has done its work: what is kept is not needed.
-    #[inline]
-    pub(crate) fn forget(&mut self) {
-        self.taken = None;
     }
 
     /// The handler has failed: the message is there again.
