@@ -20,7 +20,8 @@ fn without_audits() -> String {
 }
 
 fn with_audits() -> String {
-    without_audits() + &http_ingress("shop/audits", "/audit/{id}", &["shop/Add"], "shop/audit")
+    let types = ["shop/Add", "shop/Query"];
+    without_audits() + &http_ingress("shop/audits", "/audit/{id}/{type}", &types, "shop/audit")
 }
 
 /// An application whose code is of the first version, with data of every kind; killed, so that some of it is in the log alone.
@@ -31,9 +32,8 @@ fn shop() -> App {
         let body = format!(r#"{{"item":"item-{}","count":{n}}}"#, n % 5);
         running.send("shop/carts", &format!("/cart/c{}/Add", n % 4), &body);
     }
-    // What was accepted may still be on its way to its cart.
     for cart in 0..4 {
-        while query(&mut running, &format!("c{cart}")).total != total(cart) {}
+        wait_for_total(&mut running, "shop/carts", &format!("/cart/c{cart}"), total(cart));
     }
     running.kill();
     app
@@ -48,16 +48,25 @@ fn query(running: &mut Running, cart: &str) -> Shown {
     running.call("shop/carts", &format!("/cart/{cart}/Query"), "{}")
 }
 
-/// What the data of [`shop`] is.
-fn assert_untouched(app: &mut App, notes: u64) {
+/// What was accepted may still be on its way to its address: waits until all of it has come.
+fn wait_for_total(running: &mut Running, ingress: &str, path: &str, total: u64) {
+    let total_of = |running: &mut Running| -> u64 {
+        running
+            .call::<Shown>(ingress, &format!("{path}/Query"), "{}")
+            .total
+    };
+    while total_of(running) != total {}
+}
+
+/// What the data of [`shop`] is, when so much has been added to the cart c1 since.
+fn assert_untouched(app: &mut App, added: u64) {
     let version = std::mem::replace(&mut app.app, "shop".to_owned());
     app.module(&with_audits());
     let mut running = app.start();
     for cart in 0..4 {
-        let total = total(cart);
+        let total = total(cart) + if cart == 1 { added } else { 0 };
         let shown = query(&mut running, &format!("c{cart}"));
-        let notes = if cart == 1 { notes } else { 0 };
-        let items = 5;
+        let (notes, items) = (0, 5);
         assert_eq!(
             shown,
             Shown {
@@ -135,9 +144,10 @@ fn a_changed_message_is_refused_while_some_are_stored() {
     }
     let mut running = app.start();
     for _ in 0..3 {
-        let body = r#"{"item":"item-0","count":0,"note_after_ms":3600000}"#;
+        let body = r#"{"item":"item-1","count":1,"note_after_ms":3600000}"#;
         running.send("shop/carts", "/cart/c1/Add", body);
     }
+    wait_for_total(&mut running, "shop/carts", "/cart/c1", total(1) + 3);
     running.kill();
     assert_refused(
         &mut app,
@@ -151,7 +161,7 @@ fn a_changed_message_is_refused_while_some_are_stored() {
             "another type name",
         ],
     );
-    assert_untouched(&mut app, 0);
+    assert_untouched(&mut app, 3);
 }
 
 #[test]
@@ -168,7 +178,7 @@ fn a_function_that_is_gone_is_refused_while_it_has_data_or_timers() {
     app.app = "shop".to_owned();
     let mut running = app.start();
     let body = r#"{"item":"x","count":0,"note_after_ms":3600000}"#;
-    running.send("shop/audits", "/audit/a", body);
+    running.send("shop/audits", "/audit/a/Add", body);
     running.kill();
     app.module(&gone);
     let says = [
@@ -184,7 +194,8 @@ fn a_function_that_is_gone_is_refused_while_it_has_data_or_timers() {
     let mut running = app.start();
     for n in 0..3 {
         let body = r#"{"item":"x","count":5}"#;
-        running.send("shop/audits", &format!("/audit/a{n}"), body);
+        running.send("shop/audits", &format!("/audit/a{n}/Add"), body);
+        wait_for_total(&mut running, "shop/audits", &format!("/audit/a{n}"), 5);
     }
     running.stop();
     app.module(&gone);

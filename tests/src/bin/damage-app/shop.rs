@@ -198,7 +198,7 @@ mod base {
     cart!(with table);
 
     /// Has data, and timers.
-    #[stateful_function(typename = "shop/audit", accepts(Add))]
+    #[stateful_function(typename = "shop/audit", accepts(Add, Query))]
     pub(crate) struct Audit {
         #[persisted]
         seen: PersistedValue<u64>,
@@ -218,6 +218,17 @@ mod base {
                 ctx.send_after(Duration::from_millis(ms), own, later);
             }
             Ok(())
+        }
+    }
+
+    impl Handle<Query> for Audit {
+        fn handle(&mut self, _: Query, ctx: &mut Context<'_, Self>) -> HandlerResult {
+            let shown = Shown {
+                total: *self.seen,
+                notes: 0,
+                items: 0,
+            };
+            Ok(ctx.reply(shown)?)
         }
     }
 
