@@ -33,7 +33,12 @@ fn shop() -> App {
         running.send("shop/carts", &format!("/cart/c{}/Add", n % 4), &body);
     }
     for cart in 0..4 {
-        wait_for_total(&mut running, "shop/carts", &format!("/cart/c{cart}"), total(cart));
+        wait_for_total(
+            &mut running,
+            "shop/carts",
+            &format!("/cart/c{cart}"),
+            total(cart),
+        );
     }
     running.kill();
     app
