@@ -43,11 +43,6 @@ impl EpochPart {
     pub(crate) fn bytes(&self) -> usize {
         self.rows.len() + self.carried.len() + self.egress.len()
     }
-
-    /// What its buffers occupy, in bytes.
-    pub(crate) fn buffer_bytes(&self) -> usize {
-        self.rows.capacity() + self.carried.capacity() + self.egress.capacity()
-    }
 }
 
 /// How far a sink has accepted.

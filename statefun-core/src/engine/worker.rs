@@ -171,6 +171,17 @@ pub(crate) struct WorkerSetup {
     pub(crate) watched: Option<(Arc<Vec<Watched>>, usize)>,
 }
 
+/// An emptied buffer keeps its memory up to this size, in bytes, and a larger one when it had good use of it.
+const KEPT_BYTES: usize = 1 << 20;
+
+fn emptied(mut buffer: Vec<u8>) -> Vec<u8> {
+    if buffer.capacity() > KEPT_BYTES.max(4 * buffer.len()) {
+        return Vec::new();
+    }
+    buffer.clear();
+    buffer
+}
+
 /// See the module's page.
 pub(crate) struct Worker {
     index: usize,
@@ -507,12 +518,10 @@ impl Worker {
     /// Gives back the buffers of a part that has been dealt with.
     pub(crate) fn recycle(&mut self, mut part: EpochPart) {
         if self.spare.len() < 4 {
-            part.rows.clear();
-            part.carried.clear();
             part.egress.clear();
             self.spare.push(EpochPart {
-                rows: part.rows,
-                carried: part.carried,
+                rows: emptied(part.rows),
+                carried: emptied(part.carried),
                 egress: part.egress,
                 ..EpochPart::default()
             });

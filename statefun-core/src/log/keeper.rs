@@ -2,13 +2,16 @@
 //! removing of their files.
 //!
 //! The directory holds segments with consecutive numbers at every moment, also after a crash, since each change of a
-//! name is synced before the next: the newest is prepared beyond the end, the oldest is removed, or becomes the newest
-//! by a rename.
+//! name is synced before the next: the newest is prepared beyond the end, the oldest is removed, or laid aside under
+//! another name as a spare, from which a later newest one is made. Spares save filling: a store that applies much at a
+//! time releases many segments at once, and they are wanted again until it does so next.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use super::Filling;
 use super::error::{Failure, LogError};
@@ -23,6 +26,8 @@ const GROWTH: u64 = 4;
 /// When a segment was wanted before it was filled with zeros, so many next ones are not filled, only reserved: the device cannot
 /// write everything twice. Their syncs take longer, since the file system has to note what is written.
 const RESERVED_IN_A_HURRY: u32 = 8;
+/// How long spare segments are kept that nobody wants.
+const SPARE_FOR: Duration = Duration::from_mins(1);
 
 pub(super) struct Shared {
     pub(super) disk: Arc<dyn Disk>,
@@ -50,8 +55,14 @@ pub(super) struct State {
     retained: VecDeque<Retained>,
     /// Segments ready to be written, beyond the newest.
     prepared: VecDeque<Prepared>,
-    /// Older than all that are retained: to be recycled or removed, the oldest first.
+    /// Older than all that are retained: to be laid aside or removed, the oldest first.
     released: VecDeque<Arc<Segment>>,
+    /// Laid aside, to become the next ones.
+    spares: Vec<Spare>,
+    /// How many spares there should be: as many segments as were taken between the last two releases.
+    wanted: usize,
+    /// How many segments were taken since the last release.
+    taken: usize,
     /// The number of the next segment to prepare.
     next_number: u64,
     /// The length that it should have, in bytes.
@@ -83,6 +94,21 @@ pub(super) struct Retained {
 pub(super) struct Prepared {
     pub(super) segment: Arc<Segment>,
     pub(super) file: Arc<dyn DiskFile>,
+}
+
+/// A segment that is no longer needed, under another name.
+#[derive(Debug)]
+struct Spare {
+    path: PathBuf,
+    bytes: u64,
+}
+
+/// What is to be done with files.
+enum Task {
+    Prepare,
+    LayAside(Arc<Segment>),
+    Remove(Arc<Segment>),
+    GiveUp(Spare),
 }
 
 /// Where to read an epoch.
@@ -320,13 +346,14 @@ impl Shared {
         match state.prepared.pop_front() {
             Some(prepared) => {
                 state.starved = false;
+                state.taken += 1;
                 drop(state);
                 Ok(prepared)
             }
             None => Err(Failure {
                 operation: "prepare",
                 path: self.dir.clone(),
-                source: std::io::ErrorKind::Interrupted.into(),
+                source: io::ErrorKind::Interrupted.into(),
             }),
         }
     }
@@ -344,37 +371,30 @@ impl Shared {
         Ok(Segment::new(&self.dir, segment.number, bytes))
     }
 
-    /// Makes the next segment: from the oldest one when that is no longer needed, else a new one. The caller holds
-    /// `files`.
+    /// Makes the next segment: from a spare when there is one, else a new one. The caller holds `files`.
     fn prepare(&self, at_least: u64) -> Result<(), Failure> {
-        let (number, bytes, old) = {
+        let (number, bytes, spare) = {
             let mut state = self.state();
             let bytes = state.next_bytes.max(segment::whole_sectors(at_least));
-            let old = match state.released.front() {
-                Some(old) if fits(old, bytes) && Arc::strong_count(old) == 1 => {
-                    state.released.pop_front()
-                }
-                _ => None,
-            };
-            (state.next_number, bytes, old)
+            (state.next_number, bytes, state.take_spare(bytes))
         };
         let path = segment::path(&self.dir, number);
-        let (file, bytes) = if let Some(old) = old {
+        let (file, bytes) = if let Some(spare) = spare {
             // Opened first, so that a failure leaves everything as it was.
             let renamed = self
                 .disk
-                .open_direct(&old.path, OpenMode::ReadWrite)
-                .map_err(Failure::new("open", &old.path))
+                .open_direct(&spare.path, OpenMode::ReadWrite)
+                .map_err(Failure::new("open", &spare.path))
                 .and_then(|file| {
                     self.disk
-                        .rename(&old.path, &path)
-                        .map_err(Failure::new("rename", &old.path))?;
+                        .rename(&spare.path, &path)
+                        .map_err(Failure::new("rename", &spare.path))?;
                     Ok(file)
                 });
             match renamed {
-                Ok(file) => (file, old.bytes),
+                Ok(file) => (file, spare.bytes),
                 Err(failure) => {
-                    self.state().released.push_front(old);
+                    self.state().spares.push(spare);
                     return Err(failure);
                 }
             }
@@ -404,12 +424,7 @@ impl Shared {
             }
             (file, bytes)
         };
-        self.disk.sync_dir(&self.dir).map_err(|source| {
-            // Not even a lack of space may be tried again: the name is there, but for how long?
-            let failure = Failure::new("sync", &self.dir)(source);
-            self.poison(&failure);
-            failure
-        })?;
+        self.sync_names()?;
         let mut state = self.state();
         state.prepared.push_back(Prepared {
             segment: Segment::new(&self.dir, number, bytes),
@@ -421,11 +436,17 @@ impl Shared {
         Ok(())
     }
 
-    fn create(
-        &self,
-        path: &std::path::Path,
-        bytes: u64,
-    ) -> Result<Option<Arc<dyn DiskFile>>, Failure> {
+    /// Makes a change of a name last.
+    fn sync_names(&self) -> Result<(), Failure> {
+        self.disk.sync_dir(&self.dir).map_err(|source| {
+            // Not even a lack of space may be tried again: the name is there, but for how long?
+            let failure = Failure::new("sync", &self.dir)(source);
+            self.poison(&failure);
+            failure
+        })
+    }
+
+    fn create(&self, path: &Path, bytes: u64) -> Result<Option<Arc<dyn DiskFile>>, Failure> {
         let file = self
             .disk
             .open_direct(path, OpenMode::Create)
@@ -465,8 +486,21 @@ impl Shared {
             }
         }
         let work = state.work;
+        if !state.released.is_empty() {
+            state.wanted = std::mem::take(&mut state.taken).max(1);
+        }
         drop(state);
         if work {
+            self.work();
+        }
+    }
+
+    /// Gives up the spares: others need the space.
+    pub(super) fn give_up_spares(&self) {
+        let mut state = self.state();
+        if state.wanted > 0 {
+            state.wanted = 0;
+            drop(state);
             self.work();
         }
     }
@@ -481,42 +515,71 @@ impl Shared {
         }
     }
 
-    /// Prepares and removes segments until there is nothing more to do.
+    /// Prepares, lays aside and removes segments until there is nothing more to do.
     fn tidy(&self) {
         while !self.stop.load(Ordering::Relaxed) && self.failure().is_none() {
             let _files = self.files();
-            let (unprepared, surplus) = {
-                let mut state = self.state();
-                state.work = false;
-                let unprepared = state.prepared.is_empty() && !state.starved;
-                let surplus = if unprepared { None } else { state.surplus() };
-                (unprepared, surplus)
+            let task = self.state().next_task();
+            let done = match task {
+                None => return,
+                Some(Task::Prepare) => self.prepare_next(),
+                Some(Task::LayAside(old)) => match self.lay_aside(&old) {
+                    Ok(()) => self.sync_names(),
+                    Err(source) => return self.leave(old, &source),
+                },
+                Some(Task::Remove(old)) => match self.remove(&old.path) {
+                    Ok(()) => self.sync_names(),
+                    Err(source) => return self.leave(old, &source),
+                },
+                Some(Task::GiveUp(spare)) => {
+                    if let Err(source) = self.remove(&spare.path) {
+                        // The next start removes it.
+                        warn_of_left_over(&spare.path, &source);
+                    }
+                    Ok(())
+                }
             };
-            if unprepared {
-                if let Err(failure) = self.prepare(0) {
-                    if failure.is_no_space() && self.failure().is_none() {
-                        tracing::warn!(dir = %self.dir.display(), cause = %failure.cause(), "no space to prepare the log's next segment");
-                        self.state().starved = true;
-                    } else {
-                        self.poison(&failure);
-                    }
-                }
-            } else if let Some(old) = surplus {
-                match self.disk.remove(&old.path) {
-                    Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                        tracing::warn!(path = %old.path.display(), %source, "cannot remove a segment that is no longer needed");
-                        self.state().released.push_front(old);
-                        return;
-                    }
-                    _ => {}
-                }
-                if let Err(source) = self.disk.sync_dir(&self.dir) {
-                    self.poison(&Failure::new("sync", &self.dir)(source));
-                }
-            } else {
-                return;
+            if let Err(failure) = done {
+                self.poison(&failure);
             }
         }
+    }
+
+    /// Prepares a segment that nobody waits for: when there is no space, there may be later.
+    fn prepare_next(&self) -> Result<(), Failure> {
+        match self.prepare(0) {
+            Err(failure) if failure.is_no_space() && self.failure().is_none() => {
+                tracing::warn!(dir = %self.dir.display(), cause = %failure.cause(), "no space to prepare the log's next segment");
+                let mut state = self.state();
+                (state.starved, state.wanted) = (true, 0);
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        match self.disk.remove(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// A segment that cannot be removed stays, and so do those behind it: their numbers are consecutive.
+    fn leave(&self, old: Arc<Segment>, source: &io::Error) {
+        warn_of_left_over(&old.path, source);
+        self.state().released.push_front(old);
+    }
+
+    /// Makes a spare of a segment that nobody needs.
+    fn lay_aside(&self, old: &Segment) -> io::Result<()> {
+        let path = old.path.with_extension(segment::SPARE);
+        self.disk.rename(&old.path, &path)?;
+        self.state().spares.push(Spare {
+            path,
+            bytes: old.bytes,
+        });
+        Ok(())
     }
 
     /// The background thread.
@@ -528,13 +591,15 @@ impl Shared {
             }
             let state = self.state();
             // A spurious wake-up costs one look.
-            drop(
-                self.wake
-                    .wait_while(state, |state| {
-                        !state.work && !self.stop.load(Ordering::Relaxed)
-                    })
-                    .unwrap_or_else(PoisonError::into_inner),
-            );
+            let (mut state, waited) = self
+                .wake
+                .wait_timeout_while(state, SPARE_FOR, |state| {
+                    !state.work && !self.stop.load(Ordering::Relaxed)
+                })
+                .unwrap_or_else(PoisonError::into_inner);
+            if waited.timed_out() {
+                state.wanted = state.wanted.min(1);
+            }
         }
     }
 
@@ -554,22 +619,50 @@ impl State {
             .find_map(|retained| retained.first_epoch)
     }
 
-    /// The oldest released segment, when it will not be recycled.
-    fn surplus(&mut self) -> Option<Arc<Segment>> {
-        let spare = self.released.len() == 1
-            && self
-                .released
-                .front()
-                .is_some_and(|old| fits(old, self.next_bytes));
-        if spare {
-            None
-        } else {
-            self.released.pop_front()
+    /// Takes a spare that may serve as a segment of so many bytes.
+    fn take_spare(&mut self, bytes: u64) -> Option<Spare> {
+        let at = self
+            .spares
+            .iter()
+            .position(|spare| fits(spare.bytes, bytes))?;
+        Some(self.spares.swap_remove(at))
+    }
+
+    /// What is to be done next.
+    fn next_task(&mut self) -> Option<Task> {
+        self.work = false;
+        let unprepared = self.prepared.is_empty() && !self.starved;
+        if unprepared && (self.released.is_empty() || !self.spares.is_empty()) {
+            return Some(Task::Prepare);
         }
+        let next_bytes = self.next_bytes;
+        if let Some(old) = self.released.pop_front() {
+            // A reader that knows of it opens it by its name: it finds the file as it was, or none.
+            let serves = self.spares.len() < self.wanted
+                && fits(old.bytes, next_bytes)
+                && Arc::strong_count(&old) == 1;
+            return Some(if serves {
+                Task::LayAside(old)
+            } else {
+                Task::Remove(old)
+            });
+        }
+        let surplus = if self.spares.len() > self.wanted {
+            self.spares.pop()
+        } else {
+            let unfit = |spare: &Spare| !fits(spare.bytes, next_bytes);
+            let at = self.spares.iter().position(unfit);
+            at.map(|at| self.spares.swap_remove(at))
+        };
+        surplus.map(Task::GiveUp)
     }
 }
 
-/// Whether an old segment may serve as a new one of so many bytes.
-fn fits(old: &Segment, bytes: u64) -> bool {
-    (bytes..=bytes.saturating_mul(2)).contains(&old.bytes)
+fn warn_of_left_over(path: &Path, source: &io::Error) {
+    tracing::warn!(path = %path.display(), %source, "cannot remove or rename a segment that is no longer needed");
+}
+
+/// Whether a file of `old` bytes may serve as a segment of so many.
+fn fits(old: u64, bytes: u64) -> bool {
+    (bytes..=bytes.saturating_mul(2)).contains(&old)
 }

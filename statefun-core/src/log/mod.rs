@@ -20,9 +20,10 @@
 //!
 //! # The format, version 1
 //!
-//! The log is a directory. `lock` is locked while the log is open. Files that end with `.tmp` are unfinished and removed
-//! at the next start. All others that matter are segments, `00000000000000000001.log` and so on: 20 decimal digits,
-//! from 1, consecutive. Other files are ignored.
+//! The log is a directory. `lock` is locked while the log is open. Files that end with `.tmp` are unfinished, and
+//! `00000000000000000001.spare` is an old segment that waits to be used again; both are removed at the next start. All
+//! others that matter are segments, `00000000000000000001.log` and so on: 20 decimal digits, from 1, consecutive. Other
+//! files are ignored.
 //!
 //! A segment has no header. Records begin at multiples of 512 bytes, one after the other; what is between them, and
 //! behind the last, has no meaning. A segment is prepared with zeros, or with space set aside that reads as zeros, or is an older one under a new name; its length is a

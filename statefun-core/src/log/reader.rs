@@ -219,8 +219,7 @@ impl Retention {
     }
 
     /// Gives up every segment whose epochs are all at most `epoch`, except the newest and that of the last epoch; its file is
-    /// recycled or removed,
-    /// soon. After a crash some of what was released may be there again, without gaps.
+    /// removed, or laid aside to be used again, soon. After a crash some of what was released may be there again, without gaps.
     pub fn release_through(&self, epoch: u64) {
         self.shared.release_through(epoch);
     }
@@ -235,8 +234,14 @@ impl Retention {
         self.shared.durable()
     }
 
-    /// The length of the segments with retained epochs, in bytes. Prepared and released segments are not counted: up
-    /// to one each, soon after any change.
+    /// Gives up the space of what was laid aside.
+    pub fn give_up_spares(&self) {
+        self.shared.give_up_spares();
+    }
+
+    /// The length of the segments with retained epochs, in bytes. Not counted are the prepared segment, what was released
+    /// a moment ago, and spares: as many at most as were filled between the last two releases, so that the log does not grow
+    /// by them.
     pub fn retained_bytes(&self) -> u64 {
         self.shared.retained_bytes()
     }

@@ -215,7 +215,7 @@ impl Recovery<'_> {
         for name in names {
             if let Some(number) = segment::number(&name) {
                 numbers.push(number);
-            } else if name.ends_with(segment::UNFINISHED) {
+            } else if segment::is_left_over(&name) {
                 let path = self.dir.join(name);
                 self.disk
                     .remove(&path)

@@ -15,6 +15,8 @@ use crate::disk::DiskFile;
 pub(super) const RESERVE: u64 = 4_096;
 /// What files in the making end with; found at opening, they are left-overs.
 pub(super) const UNFINISHED: &str = ".tmp";
+/// What the names of spare segments end with; found at opening, they are removed.
+pub(super) const SPARE: &str = "spare";
 /// The file that is locked as long as the log is open.
 pub(super) const LOCK: &str = "lock";
 /// How much is read ahead when records are read one after the other, in bytes.
@@ -51,7 +53,16 @@ pub(super) fn path(dir: &Path, number: u64) -> PathBuf {
 
 /// The number of the segment with this file name, if it is one.
 pub(super) fn number(name: &str) -> Option<u64> {
-    let digits = name.strip_suffix(".log")?;
+    numbered(name.strip_suffix(".log")?)
+}
+
+/// Whether a file with this name is of no use after a start: unfinished, or a spare.
+pub(super) fn is_left_over(name: &str) -> bool {
+    let stem = |name: &str| Some(name.strip_suffix(SPARE)?.strip_suffix('.')?.to_owned());
+    name.ends_with(UNFINISHED) || stem(name).is_some_and(|stem| numbered(&stem).is_some())
+}
+
+fn numbered(digits: &str) -> Option<u64> {
     if digits.len() != 20 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
