@@ -473,6 +473,7 @@ impl Shared {
         // Never the newest: the chain goes on from its last record. Nor the last epoch's, which a start goes on from:
         // behind it there may be segments with nothing but the records of attempts.
         let durable = self.durable();
+        let released = state.released.len();
         while state.retained.len() > 1
             && state
                 .retained
@@ -481,14 +482,14 @@ impl Shared {
         {
             if let Some(oldest) = state.retained.pop_front() {
                 state.released.push_back(oldest.segment);
-                state.starved = false;
-                state.work = true;
             }
         }
-        let work = state.work;
-        if !state.released.is_empty() {
+        if state.released.len() > released {
             state.wanted = std::mem::take(&mut state.taken).max(1);
+            state.starved = false;
+            state.work = true;
         }
+        let work = state.work;
         drop(state);
         if work {
             self.work();
