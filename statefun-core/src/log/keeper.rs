@@ -16,6 +16,7 @@ use std::time::Duration;
 use super::Filling;
 use super::error::{Failure, LogError};
 use super::segment::{self, Segment};
+use crate::clock::Stopwatch;
 use crate::disk::{Disk, DiskFile, OpenMode};
 
 /// The distance of two entries of the index within a segment, in bytes at least.
@@ -26,8 +27,16 @@ const GROWTH: u64 = 4;
 /// When a segment was wanted before it was filled with zeros, so many next ones are not filled, only reserved: the device cannot
 /// write everything twice. Their syncs take longer, since the file system has to note what is written.
 const RESERVED_IN_A_HURRY: u32 = 8;
-/// How long spare segments are kept that nobody wants.
-const SPARE_FOR: Duration = Duration::from_mins(1);
+/// How long the next piece of a segment waits at most, when the segment that is written has room enough.
+const REST: Duration = Duration::from_millis(100);
+/// How much further the next segment is filled than the one before it is written.
+const AHEAD: f64 = 2.0;
+/// How long it takes until there should be one spare less.
+const SPARE_FOR: Duration = Duration::from_secs(5);
+/// How much of a file is given back at once, in bytes, and how long the next piece waits: a device that is told of all the space
+/// that is free again has no time for epochs meanwhile.
+const GIVEN_BACK_BYTES: u64 = 4 << 20;
+const GIVEN_BACK_EVERY: Duration = Duration::from_millis(20);
 
 pub(super) struct Shared {
     pub(super) disk: Arc<dyn Disk>,
@@ -59,7 +68,7 @@ pub(super) struct State {
     released: VecDeque<Arc<Segment>>,
     /// Laid aside, to become the next ones.
     spares: Vec<Spare>,
-    /// How many spares there should be: as many segments as were taken between the last two releases.
+    /// How many spares there should be: about as many as segments were taken between two releases lately.
     wanted: usize,
     /// How many segments were taken since the last release.
     taken: usize,
@@ -73,6 +82,8 @@ pub(super) struct State {
     work: bool,
     /// So many next segments are only reserved.
     hurry: u32,
+    /// Somebody waits for a segment that is being filled.
+    awaited: bool,
 }
 
 /// A segment that holds durable records.
@@ -316,18 +327,17 @@ impl Shared {
     /// Takes a segment of at least `bytes` to be written, waiting until there is one. A full disk is no harm: the same
     /// call may be made again.
     pub(super) fn take(&self, bytes: u64) -> Result<Prepared, Failure> {
-        let _files = self.files();
-        let late = {
+        {
             let mut state = self.state();
-            let late = state.prepared.is_empty();
-            if late {
-                state.hurry = RESERVED_IN_A_HURRY;
+            if state.prepared.is_empty() {
+                (state.hurry, state.awaited) = (RESERVED_IN_A_HURRY, true);
             }
-            late
-        };
-        if late {
-            self.prepare(bytes)?;
         }
+        let _files = self.files();
+        let late = self.state().prepared.is_empty();
+        let prepared = if late { self.prepare(bytes) } else { Ok(()) };
+        self.state().awaited = false;
+        prepared?;
         // It stays in the list until it is long enough, so that it is not lost when there is no space.
         let short = {
             let state = self.state();
@@ -366,7 +376,7 @@ impl Shared {
         bytes: u64,
     ) -> Result<Arc<Segment>, Failure> {
         let bytes = segment::whole_sectors(bytes);
-        segment::fill(file, segment.bytes, bytes, &AtomicBool::new(false))
+        segment::fill(file, segment.bytes, bytes, &mut |_| true)
             .map_err(Failure::new("extend", &segment.path))?;
         Ok(Segment::new(&self.dir, segment.number, bytes))
     }
@@ -462,9 +472,32 @@ impl Shared {
             file.sync_all().map_err(Failure::new("sync", path))?;
             return Ok(Some(file));
         }
+        let mut goes_on = |filled: u64| {
+            self.rest_while_ahead(filled as f64 / bytes as f64);
+            !self.stop.load(Ordering::Relaxed)
+        };
         let filled =
-            segment::fill(&*file, 0, bytes, &self.stop).map_err(Failure::new("fill", path))?;
+            segment::fill(&*file, 0, bytes, &mut goes_on).map_err(Failure::new("fill", path))?;
         Ok(filled.then_some(file))
+    }
+
+    /// The device has epochs to write as well: leaves it to them for a while, when the next segment will be `filled`, a part of
+    /// one, long before it is needed.
+    fn rest_while_ahead(&self, filled: f64) {
+        if !self.background {
+            return;
+        }
+        let is_ahead = || {
+            let state = self.state();
+            let written = state.retained.back().map_or(0.0, |newest| {
+                newest.end as f64 / newest.segment.bytes as f64
+            });
+            filled > AHEAD * written && !state.awaited
+        };
+        let watch = Stopwatch::start();
+        while watch.elapsed() < REST && !self.stop.load(Ordering::Relaxed) && is_ahead() {
+            crate::clock::pause(REST / 20);
+        }
     }
 
     /// Everything up to this epoch is no longer needed.
@@ -485,7 +518,7 @@ impl Shared {
             }
         }
         if state.released.len() > released {
-            state.wanted = std::mem::take(&mut state.taken).max(1);
+            state.wanted = std::mem::take(&mut state.taken).max(state.wanted).max(1);
             state.starved = false;
             state.work = true;
         }
@@ -519,7 +552,7 @@ impl Shared {
     /// Prepares, lays aside and removes segments until there is nothing more to do.
     fn tidy(&self) {
         while !self.stop.load(Ordering::Relaxed) && self.failure().is_none() {
-            let _files = self.files();
+            let files = self.files();
             let task = self.state().next_task();
             let done = match task {
                 None => return,
@@ -533,16 +566,40 @@ impl Shared {
                     Err(source) => return self.leave(old, &source),
                 },
                 Some(Task::GiveUp(spare)) => {
-                    if let Err(source) = self.remove(&spare.path) {
-                        // The next start removes it.
-                        warn_of_left_over(&spare.path, &source);
-                    }
+                    drop(files);
+                    self.give_up(spare);
                     Ok(())
                 }
             };
             if let Err(failure) = done {
                 self.poison(&failure);
             }
+        }
+    }
+
+    /// Gives up the end of a spare, or all of it when it is small.
+    fn give_up(&self, mut spare: Spare) {
+        let given = if spare.bytes > GIVEN_BACK_BYTES {
+            spare.bytes -= GIVEN_BACK_BYTES;
+            self.disk
+                .open(&spare.path, OpenMode::ReadWrite)
+                .and_then(|file| {
+                    file.set_len(spare.bytes)?;
+                    file.sync_all()
+                })
+        } else {
+            spare.bytes = 0;
+            self.remove(&spare.path)
+        };
+        match given {
+            // The next start removes it.
+            Err(source) => warn_of_left_over(&spare.path, &source),
+            Ok(()) if spare.bytes == 0 => {}
+            // It is too short now to serve as anything, and so it goes on.
+            Ok(()) => self.state().spares.push(spare),
+        }
+        if self.background {
+            crate::clock::pause(GIVEN_BACK_EVERY);
         }
     }
 
@@ -585,6 +642,7 @@ impl Shared {
 
     /// The background thread.
     pub(super) fn run(&self) {
+        let mut since = Stopwatch::start();
         loop {
             self.tidy();
             if self.stop.load(Ordering::Relaxed) || self.failure().is_some() {
@@ -592,14 +650,15 @@ impl Shared {
             }
             let state = self.state();
             // A spurious wake-up costs one look.
-            let (mut state, waited) = self
+            let (mut state, _) = self
                 .wake
                 .wait_timeout_while(state, SPARE_FOR, |state| {
                     !state.work && !self.stop.load(Ordering::Relaxed)
                 })
                 .unwrap_or_else(PoisonError::into_inner);
-            if waited.timed_out() {
-                state.wanted = state.wanted.min(1);
+            if state.wanted > 1 && since.elapsed() >= SPARE_FOR {
+                state.wanted -= 1;
+                since = Stopwatch::start();
             }
         }
     }
@@ -648,12 +707,11 @@ impl State {
                 Task::Remove(old)
             });
         }
-        let surplus = if self.spares.len() > self.wanted {
-            self.spares.pop()
-        } else {
-            let unfit = |spare: &Spare| !fits(spare.bytes, next_bytes);
-            let at = self.spares.iter().position(unfit);
-            at.map(|at| self.spares.swap_remove(at))
+        let unfit = |spare: &Spare| !fits(spare.bytes, next_bytes);
+        let surplus = match self.spares.iter().position(unfit) {
+            Some(at) => Some(self.spares.swap_remove(at)),
+            None if self.spares.len() > self.wanted => self.spares.pop(),
+            None => None,
         };
         surplus.map(Task::GiveUp)
     }

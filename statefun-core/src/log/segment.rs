@@ -3,7 +3,6 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use xxhash_rust::xxh3::Xxh3;
 
@@ -21,11 +20,9 @@ pub(super) const SPARE: &str = "spare";
 pub(super) const LOCK: &str = "lock";
 /// How much is read ahead when records are read one after the other, in bytes.
 const READ_AHEAD: usize = 256 << 10;
-/// How much is written at once when a segment is prepared, in bytes.
-const ZEROS: usize = 256 << 10;
-/// How much is written between two syncs when a segment is prepared, in bytes: one flush of a whole segment would
-/// keep the device busy for so long that epochs were late.
-const ZEROS_PER_SYNC: u64 = 4 << 20;
+/// How much is written and synced at once when a segment is prepared, in bytes: epochs have to wait for as long as the device
+/// takes for it.
+const PIECE_BYTES: usize = 1 << 20;
 
 /// A segment's file. Whoever uses it from outside the lock holds a reference, and as long as there is one the file is
 /// not recycled.
@@ -78,20 +75,25 @@ pub(super) fn whole_sectors(bytes: u64) -> u64 {
     bytes.saturating_add(SECTOR - 1) & !(SECTOR - 1)
 }
 
-/// Fills a file with zeros, on the medium too. Gives `false` when `stop` was set meanwhile.
-pub(super) fn fill(file: &dyn DiskFile, from: u64, to: u64, stop: &AtomicBool) -> io::Result<bool> {
-    let zeros = vec![0; ZEROS.min(to.saturating_sub(from) as usize)];
-    let (mut at, mut synced) = (from, from);
+/// Fills a file with zeros, on the medium too. Before each piece it is asked, with how far it is, whether it `goes_on`; gives
+/// `false` when it does not.
+pub(super) fn fill(
+    file: &dyn DiskFile,
+    from: u64,
+    to: u64,
+    goes_on: &mut dyn FnMut(u64) -> bool,
+) -> io::Result<bool> {
+    let zeros = vec![0; PIECE_BYTES.min(to.saturating_sub(from) as usize)];
+    let mut at = from;
     while at < to {
-        if stop.load(Ordering::Relaxed) {
+        if !goes_on(at) {
             return Ok(false);
         }
         let count = zeros.len().min((to - at) as usize);
         file.write_at(&zeros[..count], at)?;
         at += count as u64;
-        if at - synced >= ZEROS_PER_SYNC {
+        if at < to {
             file.sync_data()?;
-            synced = at;
         }
     }
     file.sync_all()?;
@@ -231,9 +233,9 @@ mod tests {
             let disk = SimDisk::new(seed);
             let file = disk.open(Path::new("/f"), OpenMode::Create).unwrap();
             disk.sync_dir(Path::new("/")).unwrap();
-            assert!(fill(&*file, 0, 4_096, &AtomicBool::new(false)).unwrap());
-            assert!(fill(&*file, 4_096, 5_120, &AtomicBool::new(false)).unwrap());
-            assert!(!fill(&*file, 0, 4_096, &AtomicBool::new(true)).unwrap());
+            assert!(fill(&*file, 0, 4_096, &mut |_| true).unwrap());
+            assert!(fill(&*file, 4_096, 5_120, &mut |_| true).unwrap());
+            assert!(!fill(&*file, 0, 4_096, &mut |_| false).unwrap());
             let after = disk.crash(Crash::Power);
             assert_eq!(after.content(Path::new("/f")), Some(vec![0; 5_120]));
         }

@@ -195,22 +195,21 @@ fn options_are_checked() {
 }
 
 #[test]
-fn other_files_are_left_alone_and_unfinished_ones_removed() {
+fn other_files_are_left_alone_and_left_overs_removed() {
     let disk = SimDisk::new(0);
     drop(open(&disk, &options()).unwrap());
-    let (note, unfinished) = (
-        dir().join("note.txt"),
-        dir().join("00000000000000000009.log.tmp"),
-    );
-    for path in [&note, &unfinished] {
+    let left_alone = ["note.txt", "my.spare", "9.spare"].map(|name| dir().join(name));
+    let left_over =
+        ["00000000000000000009.log.tmp", "00000000000000000001.spare"].map(|name| dir().join(name));
+    for path in left_alone.iter().chain(&left_over) {
         disk.open(path, crate::disk::OpenMode::Create)
             .unwrap()
             .write_at(b"hello", 0)
             .unwrap();
     }
     drop(open(&disk, &options()).unwrap());
-    assert!(disk.exists(&note).unwrap());
-    assert!(!disk.exists(&unfinished).unwrap());
+    assert!(left_alone.iter().all(|path| disk.exists(path).unwrap()));
+    assert!(!left_over.iter().any(|path| disk.exists(path).unwrap()));
 }
 
 #[test]

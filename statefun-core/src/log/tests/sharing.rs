@@ -147,6 +147,46 @@ fn segments_are_recycled_and_their_old_records_never_return() {
     );
 }
 
+fn spares(disk: &SimDisk) -> usize {
+    let names = disk.list(&dir()).unwrap();
+    names.iter().filter(|name| name.ends_with(".spare")).count()
+}
+
+#[test]
+fn as_many_are_laid_aside_as_were_taken_and_the_next_ones_are_made_of_them() {
+    let disk = SimDisk::new(0);
+    let mut log = open(&disk, &options()).unwrap().0.log;
+    append_all(&mut log, &[900; 60]);
+    let count = log.retention().segment_count();
+    log.retention().release_through(u64::MAX);
+    // The newest is still there, and the smaller ones of the beginning are of no use.
+    let laid_aside = spares(&disk);
+    assert!(laid_aside >= count - 3, "{laid_aside} of {count}");
+
+    // As much again needs no space.
+    let used = disk.used_bytes();
+    disk.set_capacity(Some(used));
+    append_all(&mut log, &[900; 60]);
+    assert!(spares(&disk) <= 2);
+    log.retention().release_through(u64::MAX);
+    assert!(spares(&disk) >= count - 3, "{} of {count}", spares(&disk));
+    disk.set_capacity(None);
+
+    // A release that comes in two steps is no reason to give them up; a lack of space is.
+    append_all(&mut log, &[900; 8]);
+    log.retention().release_through(u64::MAX);
+    assert!(spares(&disk) >= count - 3, "{} of {count}", spares(&disk));
+    log.retention().give_up_spares();
+    assert_eq!(spares(&disk), 0);
+    let last_epoch = log.last_epoch();
+    let marked = OpenOptions {
+        applied_epoch: last_epoch,
+        ..options()
+    };
+    drop(log);
+    assert_eq!(open(&disk, &marked).unwrap().0.last_epoch, last_epoch);
+}
+
 #[test]
 fn what_a_reader_is_at_is_not_overwritten() {
     let disk = SimDisk::new(0);
