@@ -24,6 +24,14 @@ use statefun_tests::process::{cpu_time, resident_bytes};
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
+/// Workers make and free messages hundreds at a time: so many are kept at hand, not the 200 that are usual.
+#[expect(
+    unsafe_code,
+    reason = "the allocator looks for its settings under this name, which nothing else has, and wants a C string"
+)]
+#[unsafe(export_name = "_rjem_malloc_conf")]
+pub static ALLOCATOR_SETTINGS: &[u8; 52] = b"tcache_nslots_small_max:2000,lg_tcache_nslots_mul:4\0";
+
 type Failure = Box<dyn std::error::Error>;
 
 struct Bench(Arc<Load>);
