@@ -24,7 +24,7 @@ use crate::log::{LogReader, Retention};
 use crate::state::StateStore;
 
 /// Bytes that may wait to be gathered; beyond it, epochs are left to the log.
-const FEED_BYTES: usize = 128 << 20;
+const FEED_BYTES: usize = 64 << 20;
 /// Bytes that wait above which nothing is taken in for the moment, and below which it is again. Reading epochs back costs
 /// more than gathering them at once, so that a gatherer that has fallen behind once would stay so under the same load.
 const CROWDED_BYTES: usize = FEED_BYTES / 2;

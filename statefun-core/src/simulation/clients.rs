@@ -131,17 +131,11 @@ impl Clients {
         let connection = self.connections;
         self.connections += 1;
         let stranger = request.answer.is_some() && again == 1;
-        let token = Token {
-            id: if stranger {
-                request.token ^ (1 << 60)
-            } else {
-                request.token
-            },
-            lane: String::new(),
-            seq: 0,
-            due_ms: 0,
-            cancels: 0,
-        };
+        let token = Token::loose(if stranger {
+            request.token ^ (1 << 60)
+        } else {
+            request.token
+        });
         if stranger {
             self.strangers.insert(connection, number);
         } else {
@@ -193,14 +187,13 @@ impl Clients {
             connected: true,
             answered: false,
         };
-        let token = Token {
-            id,
-            lane: String::new(),
-            seq: 0,
-            due_ms: 0,
-            cancels: 0,
-        };
-        let record = record(&loose.name, &token, (connection, loose.wait), 0, now);
+        let record = record(
+            &loose.name,
+            &Token::loose(id),
+            (connection, loose.wait),
+            0,
+            now,
+        );
         self.loose.push(loose);
         Some((
             format!("{number} without a key by {connection}"),

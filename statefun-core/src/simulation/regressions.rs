@@ -111,14 +111,7 @@ impl Rig {
     }
 
     fn send(&mut self, id: u64) {
-        let token = Token {
-            id,
-            lane: String::new(),
-            seq: 0,
-            due_ms: 0,
-            cancels: 0,
-        };
-        let mut record = Record::of(Ok(RecordValue(Box::new(token))));
+        let mut record = Record::of(Ok(RecordValue(Box::new(Token::loose(id)))));
         let to = address(target(id));
         record.target = Some(Box::new(to.clone()));
         self.owner(&to).admit(0, None, record).unwrap();
@@ -395,13 +388,7 @@ fn each_message_has_all_its_attempts_also_after_a_restart() {
 fn reaches_a_stranger(before: &Clients, after: &Clients) -> bool {
     const ID: &str = "sim/requests\u{1f}\u{1f}key";
     let mut rig = Rig::new(1);
-    let token = Token {
-        id: plain(1, 3),
-        lane: String::new(),
-        seq: 0,
-        due_ms: 0,
-        cancels: 0,
-    };
+    let token = Token::loose(plain(1, 3));
     let mut value = Vec::new();
     token.encode(&mut value).unwrap();
     let (connection, _) = before.wait(ID, 1);

@@ -32,6 +32,19 @@ pub(super) struct Token {
     pub(super) cancels: u64,
 }
 
+impl Token {
+    /// A message that belongs to no order.
+    pub(super) fn loose(id: u64) -> Self {
+        Self {
+            id,
+            lane: String::new(),
+            seq: 0,
+            due_ms: 0,
+            cancels: 0,
+        }
+    }
+}
+
 /// What an operation carries with it.
 #[derive(Debug, Clone, Serialize, Deserialize, Message)]
 #[message(typename = "sim/OpMeta")]

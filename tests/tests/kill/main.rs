@@ -284,6 +284,20 @@ fn count_lines(path: &Path) -> usize {
         .count()
 }
 
+/// Waits until so many records are in a file.
+fn wait_for_records(output: &Path, count: usize, process: &Process) {
+    wait_for(
+        || (count_lines(output) >= count).then_some(()),
+        || {
+            format!(
+                "{} of {count} records are there\n{}",
+                count_lines(output),
+                process.last_words()
+            )
+        },
+    );
+}
+
 #[test]
 fn killed_in_every_step_it_ends_as_if_nothing_had_happened() {
     let seed = number_of("STATEFUN_SEED", Random::from_system().next_u64());
@@ -404,17 +418,7 @@ fn killed_in_every_step_it_ends_as_if_nothing_had_happened() {
     }
     // A doubtful operation has happened when its first message is there; then all of it must be. None can come in any more,
     // so a first message that is not there once all others are will not come.
-    wait_for(
-        || (count_lines(&output) >= model.records()).then_some(()),
-        || {
-            format!(
-                "{} of {} records are there\n{}",
-                count_lines(&output),
-                model.records(),
-                process.last_words()
-            )
-        },
-    );
+    wait_for_records(&output, model.records(), &process);
     let first_messages: HashSet<u64> = {
         let mut before = 0;
         loop {
@@ -443,17 +447,7 @@ fn killed_in_every_step_it_ends_as_if_nothing_had_happened() {
     for (op, source) in &happened {
         model.add(*op, source);
     }
-    wait_for(
-        || (count_lines(&output) >= model.records()).then_some(()),
-        || {
-            format!(
-                "{} of {} records are there\n{}",
-                count_lines(&output),
-                model.records(),
-                process.last_words()
-            )
-        },
-    );
+    wait_for_records(&output, model.records(), &process);
 
     // Its state, as it tells itself.
     let mut client = Client::default();
