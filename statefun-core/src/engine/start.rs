@@ -46,17 +46,13 @@ pub struct EngineSettings {
     pub cache_bytes: usize,
     /// Bytes of the epoch log above which nothing is taken in until the state store and the sinks have caught up.
     pub max_log_bytes: u64,
-    /// Bytes of memory for changed rows that are applied to the state store together; there are two such windows. They are
-    /// smaller, down to 64 MiB, where the cache is not twice as large as one.
+    /// Bytes of memory for changed rows that are applied to the state store together; there are two such windows.
     pub apply_bytes: usize,
     /// How long changes may stay in the epoch log alone before they are applied to the state store.
     pub apply_after: Duration,
     /// How long a handler may run before it is reported as blocking its worker.
     pub warn_after: Duration,
 }
-
-/// Whoever has little memory for state has little for its changes, but this much: merging many small windows takes long.
-const LEAST_APPLY_BYTES: usize = 64 << 20;
 
 impl Default for EngineSettings {
     fn default() -> Self {
@@ -233,9 +229,7 @@ impl Engine {
             accepted: accepted.clone(),
             window: Window::new(),
             gathered: summary.epoch,
-            window_bytes: settings
-                .apply_bytes
-                .min((settings.cache_bytes / 2).max(LEAST_APPLY_BYTES)),
+            window_bytes: settings.apply_bytes,
             apply_after: settings.apply_after,
             max_log_bytes: settings.max_log_bytes,
         };
