@@ -154,8 +154,9 @@ pub(super) fn inputs(seed: u64, shape: &Shape) -> Vec<Input> {
             let mut bytes = Vec::new();
             token.encode(&mut bytes).expect("a token can be written");
             if bad && drawn(id, 17, 2) {
-                // No JSON at all.
+                // No JSON at all, and no other file's.
                 bytes.truncate(1 + (chance >> 8) as usize % (bytes.len() - 1));
+                bytes.insert(0, b'a' + index as u8);
             }
             input.lines.push(Line {
                 bytes,
