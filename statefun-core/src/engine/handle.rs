@@ -3,15 +3,20 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
+use crate::clock::Stopwatch;
 use crate::engine::driver::ToWorker;
 use crate::engine::recovery::Recovery;
 use crate::engine::registry::Registry;
 use crate::engine::shared::{Phase, Shared};
-use crate::engine::worker::{Command, CommandError, CommandResult};
+use crate::engine::worker::{Command, CommandError, CommandResult, DROP_AT_ONCE};
 use crate::id::{Address, KeyGroups};
+
+/// How long the rest of a large order waits for the state store.
+const STORE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Asks a running engine, and gives it commands. It may outlive the engine: then commands bring no results.
 #[derive(Clone)]
@@ -104,8 +109,43 @@ impl EngineHandle {
     /// Gives a command to the workers that it concerns; the results come in the order of the workers. A worker that
     /// stopped meanwhile has none.
     pub async fn command(&self, command: Command) -> Vec<Result<CommandResult, CommandError>> {
+        let mut results = self.command_once(&command).await;
+        if !matches!(command, Command::Drop(_)) {
+            return results;
+        }
+        let mut last = results.last().cloned();
+        while let Some(Ok(CommandResult::Done {
+            messages: DROP_AT_ONCE,
+        })) = last
+        {
+            self.let_store_follow().await;
+            last = self.command_once(&command).await.pop();
+            if let (
+                Some(Ok(CommandResult::Done { messages })),
+                Some(Ok(CommandResult::Done { messages: more })),
+            ) = (results.last_mut(), &last)
+            {
+                *messages += more;
+            }
+        }
+        results
+    }
+
+    /// Waits until the state store has applied what is durable, or for a while when it cannot.
+    async fn let_store_follow(&self) {
+        let (durable, watch) = (self.durable_epoch(), Stopwatch::start());
+        while self.applied_epoch() < durable
+            && watch.elapsed() < STORE_PATIENCE
+            && self.shared.phase() == Phase::Running
+        {
+            self.shared.apply_soon.store(true, Ordering::Relaxed);
+            tokio::time::sleep(STORE_PATIENCE / 1000).await;
+        }
+    }
+
+    async fn command_once(&self, command: &Command) -> Vec<Result<CommandResult, CommandError>> {
         let groups = self.registry.key_groups;
-        let concerned: Vec<usize> = match &command {
+        let concerned: Vec<usize> = match command {
             Command::List { .. } => (0..self.inboxes.len()).collect(),
             Command::Show { address, .. }
             | Command::Retry(address)

@@ -214,7 +214,7 @@ fn very_many_messages_to_a_parked_address_are_retried_in_order() {
 
 #[test]
 fn very_many_messages_to_a_parked_address_are_dropped() {
-    let count = number(1_000_000, 50_000);
+    let count = number(1_000_000, 120_000);
     let mut memory = Memory::default();
     let (app, mut running) = parked(count, &mut memory);
     let watch = Stopwatch::start();

@@ -30,9 +30,12 @@ pub enum Command {
     Retry(Address),
     /// Drop the head message of an address, and go on with the next.
     Skip(Address),
-    /// Drop all messages that wait at an address.
+    /// Drop the messages that wait at an address, at most [`DROP_AT_ONCE`]; when there were more, it goes on waiting.
     Drop(Address),
 }
+
+/// How many messages are dropped at once: each leaves a mark in memory until the state store has applied it.
+pub(crate) const DROP_AT_ONCE: u64 = 50_000;
 
 /// A message that waits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,10 +85,13 @@ impl Worker {
                 worker.drop_messages(address, 1)?;
                 Ok(1)
             }),
-            Command::Drop(address) => self.change(address, |worker, queued| {
-                worker.drop_messages(address, u64::MAX)?;
-                Ok(queued)
-            }),
+            Command::Drop(address) => match self.drop_some(address)? {
+                Some(messages) => Ok(Ok(CommandResult::Done { messages })),
+                None => self.change(address, |worker, queued| {
+                    worker.drop_messages(address, u64::MAX)?;
+                    Ok(queued)
+                }),
+            },
         }
     }
 
@@ -192,6 +198,30 @@ impl Worker {
         }
         self.resume(address, arrived.is_some());
         Ok(Ok(CommandResult::Done { messages }))
+    }
+
+    /// Drops the first of very many messages, and leaves the address as it is: its queue only gets shorter. None when there are
+    /// not so many, or the address is about to go on.
+    fn drop_some(&mut self, address: &Address) -> Result<Option<u64>, WorkerError> {
+        let Some(row) = self.wait_row(address)? else {
+            return Ok(None);
+        };
+        if row.next - row.head <= DROP_AT_ONCE || self.moving.contains_key(address) {
+            return Ok(None);
+        }
+        let was_held = self.held.contains_key(address);
+        if !was_held {
+            self.held.insert(address.clone(), row.into_wait());
+        }
+        self.drop_messages(address, DROP_AT_ONCE)?;
+        if let Some(mut wait) = self.held.remove(address) {
+            self.store_wait(address, &mut wait);
+            if was_held {
+                self.held.insert(address.clone(), wait);
+            }
+        }
+        self.changed = true;
+        Ok(Some(DROP_AT_ONCE))
     }
 
     /// Drops the first messages that wait at a held address.

@@ -223,7 +223,7 @@ impl Worker {
         Ok(())
     }
 
-    fn store_wait(&self, address: &Address, wait: &mut Wait) {
+    pub(super) fn store_wait(&self, address: &Address, wait: &mut Wait) {
         wait.stored = true;
         self.rows.borrow_mut().put(
             waiting_key(self.groups, address),
