@@ -9,12 +9,15 @@ extern crate self as statefun_core;
 
 pub mod admin;
 pub mod app;
+#[doc(hidden)]
 pub mod catalog;
 pub mod clock;
+#[doc(hidden)]
 pub mod disk;
 pub mod engine;
 pub mod id;
 pub mod io;
+#[doc(hidden)]
 pub mod log;
 pub mod module;
 pub mod rand;
