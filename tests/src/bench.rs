@@ -272,7 +272,7 @@ impl Source for EventSource {
             self.made_before = self.made;
         }
         if self.rate == 0 {
-            return Ok(SourceStatus::After(Duration::from_millis(20)));
+            return Ok(SourceStatus::After(Duration::from_millis(100)));
         }
         let interval_ns = 1e9 * self.sources as f64 / self.rate as f64;
         let unlimited = self.rate == u64::MAX;

@@ -195,7 +195,7 @@ fn run(json: bool, directory: &Path) -> Result<(), Failure> {
     // What is left to apply is work, not idling.
     two.settle();
     let (cpu, watch) = (cpu_time(), Stopwatch::start());
-    rest(4);
+    rest(8);
     let idle = cpu_time().saturating_sub(cpu).as_secs_f64() / watch.elapsed().as_secs_f64() * 100.0;
     // A stop under load leaves a log to replay.
     throughput(&two, 1, 1);
