@@ -12,7 +12,7 @@ use crate::engine::timers::timer_key;
 use crate::engine::waiting::Wait;
 use crate::engine::worker::{Body, GROUP, StartOperation, Worker, WorkerError};
 use crate::id::{Address, LazyTypeName, MessageTypeId};
-use crate::io::egress::DeadLetter;
+use crate::io::egress::{DeadLetter, EgressRecord};
 use crate::io::ingress::{Ack, AckOutcome, Record};
 use crate::sdk::caught::caught;
 use crate::sdk::context::{Delayed, InvocationScope};
@@ -460,7 +460,7 @@ impl Worker {
 
     /// Another egress' receiver has refused a record: it becomes a record of this one, in the current epoch.
     pub(crate) fn take_dead_letter(&mut self, egress: u64, letter: DeadLetter) {
-        let message = MessageTypeId::of_name(letter.record.typename);
+        let message = letter_type(&letter.record);
         self.write_egress(egress, message, &letter.record.payload);
         self.acks.push(letter.done);
         self.changed = true;
@@ -510,6 +510,36 @@ impl Worker {
                 self.write_egress(egress, MessageTypeId::of(BAD_RECORD), &bytes);
                 Ok(())
             }
+        }
+    }
+}
+
+/// What a dead letter is to the egress that takes it. One that expects JSON would not take a message of another format, which
+/// only the first egress could; so that is what could not be read is: anything.
+fn letter_type(record: &EgressRecord) -> MessageTypeId {
+    let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(&record.payload).is_ok();
+    MessageTypeId::of_name(if is_json { record.typename } else { BAD_RECORD })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dead_letter_that_is_no_json_counts_as_unreadable() {
+        for (payload, expected) in [
+            (&b"{\"a\":1}"[..], "shop/Order"),
+            (b"7", "shop/Order"),
+            (b"\x81\xa1a\x01", BAD_RECORD),
+            (b"", BAD_RECORD),
+        ] {
+            let record = EgressRecord {
+                worker: 0,
+                sequence: 0,
+                typename: "shop/Order",
+                payload: Bytes::from_static(payload),
+            };
+            assert_eq!(letter_type(&record), MessageTypeId::of_name(expected));
         }
     }
 }
