@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::engine::registry::Registry;
 use crate::engine::waiting::{WaitKind, WaitingAddress};
-use crate::engine::worker::{Command, CommandError, CommandResult, DROP_AT_ONCE, QueuedMessage};
+use crate::engine::worker::{Command, CommandResult, QueuedMessage};
 use crate::id::Address;
 use crate::sdk::egress::{EgressId, egress_hash};
 use crate::sdk::function::{StatefulFunction, Target};
@@ -271,23 +271,8 @@ impl Harness {
         command: impl FnOnce(Address) -> Command,
     ) -> Result<CommandResult, HarnessError> {
         let to = target.into();
-        let command = command(to.clone());
-        let mut result = self.worker.command(&command)?;
+        let result = self.worker.command(&command(to.clone()))?;
         self.serve()?;
-        // As the engine does it.
-        while let (
-            Command::Drop(_),
-            Ok(CommandResult::Done {
-                messages: DROP_AT_ONCE,
-            }),
-        ) = (&command, &result)
-        {
-            match self.worker.command(&command)? {
-                Err(CommandError::NotWaiting(_)) => break,
-                more => result = more,
-            }
-            self.serve()?;
-        }
         match result {
             Ok(result) => Ok(result),
             Err(error) => {

@@ -262,7 +262,7 @@ impl Running {
     }
 }
 
-fn new_key() -> String {
+pub(crate) fn new_key() -> String {
     format!("{:016x}", Random::from_system().next_u64())
 }
 
