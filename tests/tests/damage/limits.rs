@@ -102,7 +102,7 @@ fn state_many_times_larger_than_the_cache() {
     app.environment[1].1 = format!("verify:{count}");
     run_to_the_end(&mut app, &mut memory);
     println!("{count} addresses read in {:?}", watch.elapsed());
-    memory.assert_below(500, "small cache");
+    memory.assert_below(400, "small cache");
     let lines: Vec<serde_json::Value> = app.records("lines.jsonl");
     let wrong: Vec<_> = lines.iter().filter(|line| line["count"] == 0).collect();
     assert!(
@@ -178,6 +178,11 @@ fn very_many_messages_to_a_parked_address_are_retried_in_order() {
     // Also across a kill.
     running.kill();
     let mut running = app.start();
+    // What was seen to be parked may not have been durable: its source gives it again.
+    wait_for(
+        || (queued(&running) >= count).then_some(()),
+        || format!("{} wait", queued(&running)),
+    );
     assert_eq!(queued(&running), count);
     memory.look(&running.process);
     std::fs::write(app.path().join("open"), "").unwrap();
