@@ -56,7 +56,7 @@ impl Live for Fake {
                 let shown = (0..waiting.queued).take(messages).map(message).collect();
                 CommandResult::Shown(waiting, shown)
             }),
-            Command::Retry(address) | Command::Drop(address) => {
+            Command::Retry(address) | Command::Drop(address) | Command::DropPart(address) => {
                 find(&address).map(|waiting| CommandResult::Done {
                     messages: waiting.queued,
                 })

@@ -101,7 +101,10 @@ impl Live for Fake {
                 let shown = |waiting| CommandResult::Shown(waiting, vec![message; *messages]);
                 vec![self.of_address(address).map(shown)]
             }
-            Command::Retry(address) | Command::Skip(address) | Command::Drop(address) => {
+            Command::Retry(address)
+            | Command::Skip(address)
+            | Command::Drop(address)
+            | Command::DropPart(address) => {
                 vec![self.of_address(address).map(|waiting| CommandResult::Done {
                     messages: waiting.queued,
                 })]

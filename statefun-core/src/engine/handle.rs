@@ -12,11 +12,13 @@ use crate::engine::driver::ToWorker;
 use crate::engine::recovery::Recovery;
 use crate::engine::registry::Registry;
 use crate::engine::shared::{Phase, Shared};
-use crate::engine::worker::{Command, CommandError, CommandResult, DROP_AT_ONCE};
+use crate::engine::worker::{Command, CommandError, CommandResult};
 use crate::id::{Address, KeyGroups};
 
 /// How long the rest of a large order waits for the state store.
 const STORE_PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is looked whether the state store has followed.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// Asks a running engine, and gives it commands. It may outlive the engine: then commands bring no results.
 #[derive(Clone)]
@@ -109,24 +111,24 @@ impl EngineHandle {
     /// Gives a command to the workers that it concerns; the results come in the order of the workers. A worker that
     /// stopped meanwhile has none.
     pub async fn command(&self, command: Command) -> Vec<Result<CommandResult, CommandError>> {
-        let mut results = self.command_once(&command).await;
-        if !matches!(command, Command::Drop(_)) {
-            return results;
-        }
-        let mut last = results.last().cloned();
-        while let Some(Ok(CommandResult::Done {
-            messages: DROP_AT_ONCE,
-        })) = last
-        {
-            self.let_store_follow().await;
-            last = self.command_once(&command).await.pop();
-            if let (
-                Some(Ok(CommandResult::Done { messages })),
-                Some(Ok(CommandResult::Done { messages: more })),
-            ) = (results.last_mut(), &last)
+        let mut dropped = 0;
+        if let Command::Drop(address) = &command {
+            // Each part is durable, and the state store has applied it, before the next.
+            let part = Command::DropPart(address.clone());
+            while let Some(Ok(CommandResult::Done {
+                messages: more @ 1..,
+            })) = self.command_once(&part).await.pop()
             {
-                *messages += more;
+                dropped += more;
+                self.let_store_follow().await;
             }
+        }
+        let mut results = self.command_once(&command).await;
+        match results.last_mut() {
+            Some(Ok(CommandResult::Done { messages })) => *messages += dropped,
+            // It went on by itself meanwhile, and is done.
+            Some(result) if dropped > 0 => *result = Ok(CommandResult::Done { messages: dropped }),
+            _ => {}
         }
         results
     }
@@ -139,7 +141,7 @@ impl EngineHandle {
             && self.shared.phase() == Phase::Running
         {
             self.shared.apply_soon.store(true, Ordering::Relaxed);
-            tokio::time::sleep(STORE_PATIENCE / 1000).await;
+            tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 
@@ -150,7 +152,8 @@ impl EngineHandle {
             Command::Show { address, .. }
             | Command::Retry(address)
             | Command::Skip(address)
-            | Command::Drop(address) => {
+            | Command::Drop(address)
+            | Command::DropPart(address) => {
                 vec![groups.owner(address.key_group(groups), self.inboxes.len())]
             }
         };

@@ -38,7 +38,6 @@ use crate::sdk::message::CodecError;
 use crate::state::keys::{Space, group_key, parse_address_key, prefix_end};
 use crate::state::{StateError, StateReader};
 
-pub(crate) use commands::DROP_AT_ONCE;
 pub use commands::{Command, CommandError, CommandResult, QueuedMessage};
 use invoke::Ahead;
 pub(crate) use invoke::{BAD_RECORD, partition_address};

@@ -54,7 +54,7 @@ pub(super) struct State {
     released: VecDeque<Arc<Segment>>,
     /// Laid aside, to become the next ones.
     spares: Vec<Spare>,
-    /// How many spares there should be: about as many as segments were taken between two releases lately.
+    /// How many spares there should be: the most segments that were taken between two releases, and after a while less.
     wanted: usize,
     /// How many segments were taken since the last release.
     taken: usize,

@@ -240,8 +240,7 @@ impl Retention {
     }
 
     /// The length of the segments with retained epochs, in bytes. Not counted are the prepared segment, what was released
-    /// a moment ago, and spares: as many at most as were filled between the last two releases, so that the log does not grow
-    /// by them.
+    /// a moment ago, and spares, which are files that were retained before.
     pub fn retained_bytes(&self) -> u64 {
         self.shared.retained_bytes()
     }

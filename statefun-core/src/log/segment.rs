@@ -55,8 +55,10 @@ pub(super) fn number(name: &str) -> Option<u64> {
 
 /// Whether a file with this name is of no use after a start: unfinished, or a spare.
 pub(super) fn is_left_over(name: &str) -> bool {
-    let stem = |name: &str| Some(name.strip_suffix(SPARE)?.strip_suffix('.')?.to_owned());
-    name.ends_with(UNFINISHED) || stem(name).is_some_and(|stem| numbered(&stem).is_some())
+    let stem = name
+        .strip_suffix(SPARE)
+        .and_then(|name| name.strip_suffix('.'));
+    name.ends_with(UNFINISHED) || stem.and_then(numbered).is_some()
 }
 
 fn numbered(digits: &str) -> Option<u64> {

@@ -30,12 +30,15 @@ pub enum Command {
     Retry(Address),
     /// Drop the head message of an address, and go on with the next.
     Skip(Address),
-    /// Drop the messages that wait at an address, at most [`DROP_AT_ONCE`]; when there were more, it goes on waiting.
+    /// Drop all messages that wait at an address.
     Drop(Address),
+    /// Drop the first of very many messages, and leave the address as it is: its queue only gets shorter. None are dropped when
+    /// there are not so many, or when the address is about to go on.
+    DropPart(Address),
 }
 
-/// How many messages are dropped at once: each leaves a mark in memory until the state store has applied it.
-pub(crate) const DROP_AT_ONCE: u64 = 50_000;
+/// How many messages are a part: each leaves a mark in memory until the state store has applied it.
+const PART: u64 = 50_000;
 
 /// A message that waits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,13 +88,14 @@ impl Worker {
                 worker.drop_messages(address, 1)?;
                 Ok(1)
             }),
-            Command::Drop(address) => match self.drop_some(address)? {
-                Some(messages) => Ok(Ok(CommandResult::Done { messages })),
-                None => self.change(address, |worker, queued| {
-                    worker.drop_messages(address, u64::MAX)?;
-                    Ok(queued)
-                }),
-            },
+            Command::Drop(address) => self.change(address, |worker, queued| {
+                worker.drop_messages(address, u64::MAX)?;
+                Ok(queued)
+            }),
+            Command::DropPart(address) => {
+                let messages = self.drop_part(address)?;
+                Ok(Ok(CommandResult::Done { messages }))
+            }
         }
     }
 
@@ -200,20 +204,19 @@ impl Worker {
         Ok(Ok(CommandResult::Done { messages }))
     }
 
-    /// Drops the first of very many messages, and leaves the address as it is: its queue only gets shorter. None when there are
-    /// not so many, or the address is about to go on.
-    fn drop_some(&mut self, address: &Address) -> Result<Option<u64>, WorkerError> {
+    /// See [`Command::DropPart`]; returns how many messages were dropped.
+    fn drop_part(&mut self, address: &Address) -> Result<u64, WorkerError> {
         let Some(row) = self.wait_row(address)? else {
-            return Ok(None);
+            return Ok(0);
         };
-        if row.next - row.head <= DROP_AT_ONCE || self.moving.contains_key(address) {
-            return Ok(None);
+        if row.next - row.head <= PART || self.moving.contains_key(address) {
+            return Ok(0);
         }
         let was_held = self.held.contains_key(address);
         if !was_held {
             self.held.insert(address.clone(), row.into_wait());
         }
-        self.drop_messages(address, DROP_AT_ONCE)?;
+        self.drop_messages(address, PART)?;
         if let Some(mut wait) = self.held.remove(address) {
             self.store_wait(address, &mut wait);
             if was_held {
@@ -221,7 +224,7 @@ impl Worker {
             }
         }
         self.changed = true;
-        Ok(Some(DROP_AT_ONCE))
+        Ok(PART)
     }
 
     /// Drops the first messages that wait at a held address.
