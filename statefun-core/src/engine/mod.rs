@@ -1,5 +1,6 @@
 //! The engine: workers that run functions, epochs that make their effects durable together.
 
+pub(crate) mod accepted;
 pub(crate) mod admission;
 pub(crate) mod applier;
 pub(crate) mod apply;

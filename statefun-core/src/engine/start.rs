@@ -1,6 +1,6 @@
 //! Starting the engine of a data directory: recovery, then workers, sinks and ingresses; and stopping it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Barrier, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use crate::catalog::{CatalogError, DataDirectory};
 use crate::clock::{Stopwatch, WallClock};
 use crate::disk::DiskLock;
+use crate::engine::accepted::Accepted;
 use crate::engine::applier::Applier;
 use crate::engine::apply::Window;
 use crate::engine::commit::GroupCommit;
@@ -214,7 +215,7 @@ impl Engine {
         )?;
         engine.feeds = runners.iter().map(|runner| runner.feed.clone()).collect();
 
-        let accepted = Arc::new(AtomicU64::new(0));
+        let accepted = Arc::new(Accepted::default());
         let (rows, handover) = (
             Arc::new(RowFeed::new(inboxes.clone())),
             Arc::new(Handover::default()),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::clock::WallClock;
+use crate::engine::accepted::Accepted;
 use crate::engine::commit::GroupCommit;
 use crate::engine::cut::EpochPart;
 use crate::engine::driver::{ToCommit, ToReader, ToWorker};
@@ -66,8 +67,8 @@ pub(crate) struct Committer {
     pub(crate) rows: Arc<RowFeed>,
     pub(crate) buffers: Buffers,
     pub(crate) clock: Arc<WallClock>,
-    /// All sinks have accepted up to here; read by the gatherer, which lets the log go.
-    pub(crate) accepted: Arc<std::sync::atomic::AtomicU64>,
+    /// How far all sinks have accepted; read by the gatherer, which lets the log go.
+    pub(crate) accepted: Arc<Accepted>,
 }
 
 impl Committer {
@@ -145,11 +146,10 @@ impl Committer {
                 self.clients.answer(response);
             }
         }
+        self.accepted.note(epoch, self.commit.accepted_through());
         if self.rows.push(epoch, parts) {
             self.shared.set_hold(Hold::GathererBehind, true);
         }
-        self.accepted
-            .store(self.commit.accepted_through(), Ordering::Release);
         if self.shared.apply_soon.load(Ordering::Relaxed) {
             self.rows.wake();
         }

@@ -84,7 +84,7 @@ mod writer;
 mod tests;
 
 pub use error::LogError;
-pub use reader::{LogReader, LoggedEpoch, Retention};
+pub use reader::{Held, LogReader, LoggedEpoch, Retention};
 pub use writer::{EpochLog, Position};
 
 /// Whether segments are filled with zeros before they are written. A sync of what was filled is quicker, since the file system has
