@@ -506,6 +506,11 @@ impl DataDirectory {
         self.root.join("state")
     }
 
+    /// Where the files lie that tell what has changed since the last checkpoint.
+    pub fn changes(&self) -> PathBuf {
+        self.root.join("changes")
+    }
+
     /// The socket for live commands.
     pub fn socket(&self) -> PathBuf {
         crate::admin::socket_path(&self.root)

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use thiserror::Error;
 
 use crate::catalog::DataDirectory;
+use crate::checkpoint::Checkpoints;
 use crate::disk::{Disk, RealDisk};
 use crate::engine::dead_letters::DeadLetterDesk;
 use crate::engine::registry::{IngressWiring, OnError, Parts, Registry, RegistryError};
@@ -47,6 +48,7 @@ pub struct Launch {
     settings: EngineSettings,
     key_groups: KeyGroups,
     drop_data: Vec<String>,
+    checkpoints: Option<Checkpoints>,
     modules: Option<Application>,
     servers: Arc<HttpServers>,
     reader_gone: Arc<AtomicBool>,
@@ -66,6 +68,7 @@ impl Launch {
             settings: EngineSettings::default(),
             key_groups: KeyGroups::default(),
             drop_data: Vec::new(),
+            checkpoints: None,
             modules: None,
             servers: HttpServers::new(),
             reader_gone: Arc::default(),
@@ -120,6 +123,13 @@ impl Launch {
     #[must_use]
     pub fn drop_data(mut self, names: Vec<String>) -> Self {
         self.drop_data = names;
+        self
+    }
+
+    /// Makes checkpoints there; with none, they are not made.
+    #[must_use]
+    pub fn checkpoints(mut self, checkpoints: Option<Checkpoints>) -> Self {
+        self.checkpoints = checkpoints;
         self
     }
 
@@ -197,6 +207,7 @@ impl Launch {
             ingresses,
             egresses,
             drop_data: self.drop_data,
+            checkpoints: self.checkpoints,
             dead_letters,
             clock: Arc::default(),
             runtime: runtime.clone(),

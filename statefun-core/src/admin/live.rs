@@ -4,6 +4,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use super::wire::{Epochs, ListeningPlace, Status};
+use crate::checkpoint::CheckpointError;
+use crate::checkpoint::manifest::Entry;
 use crate::engine::handle::EngineHandle;
 use crate::engine::worker::{Command, CommandError, CommandResult};
 use crate::id::Address;
@@ -11,6 +13,9 @@ use crate::io::http::HttpServers;
 
 /// The results of a command, from each worker that it concerned. None when the application stopped meanwhile.
 pub type Results = Pin<Box<dyn Future<Output = Vec<Result<CommandResult, CommandError>>> + Send>>;
+
+/// A checkpoint that is being made.
+pub type Making = Pin<Box<dyn Future<Output = Option<Result<Entry, CheckpointError>>> + Send>>;
 
 /// An application that runs.
 pub trait Live: Send + Sync + 'static {
@@ -22,6 +27,11 @@ pub trait Live: Send + Sync + 'static {
 
     /// Gives a command to the workers that it concerns.
     fn command(&self, command: Command) -> Results;
+
+    /// Makes a checkpoint of what is durable now. None when the application makes none.
+    fn make_checkpoint(&self, _name: Option<String>) -> Making {
+        Box::pin(async { None })
+    }
 }
 
 /// The application of this process.
@@ -66,11 +76,17 @@ impl Live for LiveEngine {
             stopping: self.engine.is_stopping(),
             functions: self.engine.functions(),
             listening: listening.collect(),
+            checkpoints: self.engine.checkpoints(),
         }
     }
 
     fn address(&self, function: &str, id: &str) -> Option<Address> {
         self.engine.address(function, id)
+    }
+
+    fn make_checkpoint(&self, name: Option<String>) -> Making {
+        let engine = self.engine.clone();
+        Box::pin(async move { engine.make_checkpoint(name).await })
     }
 
     fn command(&self, command: Command) -> Results {

@@ -5,6 +5,7 @@
 //! | `GET /v1/status` | [`Status`] |
 //! | `GET /v1/parked?limit=&function=` | [`ParkedList`] |
 //! | `GET /v1/parked/show?function=&id=&messages=` | [`ParkedShown`] |
+//! | `POST /v1/checkpoint?name=` | the new checkpoint's [`Entry`](crate::checkpoint::manifest::Entry) in the manifest |
 //! | `POST /v1/parked/retry?function=&id=`, and `skip`, `drop` | [`ParkedDone`], when it is durable |
 //!
 //! Anything else, and what cannot be done, is answered with a [`Problem`]. Fields may be added; a reader passes over those
@@ -23,7 +24,7 @@ mod wire;
 mod tests;
 
 pub use api::{Reply, answer};
-pub use live::{Live, LiveEngine, Results};
+pub use live::{Live, LiveEngine, Making, Results};
 pub use server::AdminServer;
 pub use socket::{AdminError, connect, socket_path};
 pub use wire::{Epochs, ListeningPlace, ParkedDone, ParkedList, ParkedShown, Problem, Status};

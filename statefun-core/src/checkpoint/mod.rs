@@ -8,5 +8,27 @@
 //! hold is not known to [`bucket`].
 
 pub mod bucket;
+pub(crate) mod chain;
+pub(crate) mod changes;
+pub(crate) mod checkpointer;
+pub mod error;
+pub(crate) mod kept;
+mod ledger;
+pub(crate) mod local;
 pub mod location;
+mod lookup;
+mod make;
+pub mod operate;
+pub mod manifest;
+mod plan;
+mod read;
+pub mod restore;
 pub mod run;
+pub(crate) mod status;
+mod tail;
+pub(crate) mod uploads;
+pub mod verify;
+
+pub use checkpointer::Checkpoints;
+pub use error::CheckpointError;
+pub use status::{CheckpointProblem, CheckpointStatus};

@@ -18,6 +18,7 @@ pub mod instances;
 pub(crate) mod priority;
 pub mod recovery;
 pub mod registry;
+pub(crate) mod release;
 pub(crate) mod request;
 pub(crate) mod rows;
 pub mod shared;

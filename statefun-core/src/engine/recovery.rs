@@ -9,6 +9,11 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::catalog::{Catalog, CatalogError, StoredData};
+use crate::checkpoint::changes::ChangeLog;
+use crate::checkpoint::checkpointer::CheckpointsFrom;
+use crate::checkpoint::local::Local;
+use crate::checkpoint::manifest::Writer;
+use crate::checkpoint::restore::UNFINISHED;
 use crate::clock::{Stopwatch, Timestamp};
 use crate::disk::DiskLock;
 use crate::engine::apply::catch_up;
@@ -48,6 +53,8 @@ pub(crate) struct Recovered {
     pub(crate) sinks: Vec<SinkPosition>,
     pub(crate) carried: Vec<Envelope>,
     pub(crate) summary: Recovery,
+    /// What checkpoints go on from, when they are made.
+    pub(crate) checkpoints: Option<CheckpointsFrom>,
 }
 
 /// Recovers a data directory. Nobody else may use it while the lock in the result lives.
@@ -77,6 +84,10 @@ pub(crate) fn recover(setup: &mut EngineSetup) -> Result<Recovered, StartError> 
             }
             .into(),
         })?;
+    let unfinished = disk.exists(&directory.root.join(UNFINISHED));
+    if unfinished.is_ok_and(|unfinished| unfinished) {
+        return Err(StartError::Unfinished(directory.root.clone()));
+    }
     let catalog = Catalog::read(&**disk, &directory.root)?;
     let lineage = catalog.as_ref().map_or_else(
         || Random::from_system().next_u64(),
@@ -91,7 +102,14 @@ pub(crate) fn recover(setup: &mut EngineSetup) -> Result<Recovered, StartError> 
         now.write(&**disk, &directory.root)?;
     }
     let mut last = Vec::new();
-    let store = Arc::new(FjallStore::open(&directory.state(), STORE_CACHE_BYTES)?);
+    let mut store = FjallStore::open(&directory.state(), STORE_CACHE_BYTES)?;
+    let mut checkpoints = None;
+    if setup.checkpoints.is_some() {
+        let changes = Arc::new(ChangeLog::open(disk.clone(), directory.changes())?);
+        store = store.with_changes(changes.clone());
+        checkpoints = Some(changes);
+    }
+    let store = Arc::new(store);
     let mut options = OpenOptions::new(lineage);
     await_merging(&*store);
     options.applied_epoch = store.applied_epoch()?;
@@ -108,6 +126,7 @@ pub(crate) fn recover(setup: &mut EngineSetup) -> Result<Recovered, StartError> 
         let body = EpochBody::parse(&last).ok_or(StartError::Record(opened.last_epoch))?;
         body.sinks
     };
+    let mut current = now.clone();
     if let Some(catalog) = &catalog {
         let dropped = &setup.drop_data;
         let undelivered = undelivered(&opened.log.reader(), &sinks, &catalog.egresses_gone(&now))?;
@@ -131,8 +150,26 @@ pub(crate) fn recover(setup: &mut EngineSetup) -> Result<Recovered, StartError> 
         if next != *catalog {
             next.write(&**disk, &directory.root)?;
         }
+        current = next;
     }
+    let checkpoints = match checkpoints {
+        Some(changes) => {
+            let writer = Writer::new(lineage, opened.attempt, setup.clock.now());
+            let mut local = Local::read(&**disk, &directory.root)?;
+            local.begin(writer.token);
+            local.write(&**disk, &directory.root)?;
+            Some(CheckpointsFrom {
+                changes,
+                catalog: current,
+                local,
+                writer,
+                directory: directory.root.clone(),
+            })
+        }
+        None => None,
+    };
     let mut recovered = Recovered {
+        checkpoints,
         lock,
         store,
         lineage,
