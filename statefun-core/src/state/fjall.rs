@@ -9,16 +9,21 @@
 //! store again cures both ([`StateStore::reopen`]): it removes what no version names, and begins its background work anew.
 //! [`StateStore::check`] tells whether that is needed, and [`StateStore::has_merged`] whether it has helped.
 
+mod snapshot;
+#[cfg(test)]
+mod tests;
+
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use ::fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
 
+use self::snapshot::Snapshots;
 use crate::clock::Stopwatch;
 use crate::engine::priority::yield_to_workers;
 use crate::state::keys::Space;
-use crate::state::{Row, RowChange, StateError, StateReader, StateStore};
+use crate::state::{Row, RowChange, StateError, StateReader, StateSnapshot, StateStore};
 
 const KEYSPACE: &str = "state";
 /// Key of the marker: the last applied epoch, u64 BE.
@@ -36,6 +41,8 @@ pub struct FjallStore {
     cache_bytes: u64,
     /// None once it could not be opened again. Held for writing while it is opened again, so that nobody reads meanwhile.
     opened: RwLock<Option<Opened>>,
+    /// Taken while `opened` is held.
+    snapshots: Snapshots,
 }
 
 struct Opened {
@@ -82,6 +89,7 @@ impl FjallStore {
             directory: directory.to_owned(),
             cache_bytes,
             opened: RwLock::new(Some(opened)),
+            snapshots: Snapshots::default(),
         })
     }
 
@@ -147,6 +155,24 @@ fn background_failed(directory: &Path) -> StateError {
     }
 }
 
+/// The epoch that the marker's row tells.
+fn marker(value: Option<&[u8]>) -> Result<u64, StateError> {
+    match value.map(<[u8; 8]>::try_from) {
+        None => Ok(0),
+        Some(Ok(epoch)) => Ok(u64::from_be_bytes(epoch)),
+        Some(Err(_)) => Err(StateError::Store(
+            "the marker of the last applied epoch is malformed".to_owned(),
+        )),
+    }
+}
+
+impl Drop for FjallStore {
+    fn drop(&mut self) {
+        // Else they would keep its directory locked.
+        self.snapshots.close();
+    }
+}
+
 impl StateReader for FjallStore {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
         self.with(|opened| Ok(opened.keyspace.get(key)?.map(|value| value.to_vec())))
@@ -194,14 +220,17 @@ impl StateStore for FjallStore {
     }
 
     fn applied_epoch(&self) -> Result<u64, StateError> {
-        let marker = self.with(|opened| opened.keyspace.get(MARKER))?;
-        match marker.as_deref().map(<[u8; 8]>::try_from) {
-            None => Ok(0),
-            Some(Ok(epoch)) => Ok(u64::from_be_bytes(epoch)),
-            Some(Err(_)) => Err(StateError::Store(
-                "the marker of the last applied epoch is malformed".to_owned(),
-            )),
-        }
+        marker(self.with(|opened| opened.keyspace.get(MARKER))?.as_deref())
+    }
+
+    fn snapshot(&self) -> Result<Arc<dyn StateSnapshot>, StateError> {
+        self.with(|opened| {
+            let keyspace = opened.keyspace.clone();
+            let snapshot = opened.database.snapshot();
+            Ok(self
+                .snapshots
+                .take(self.directory.clone(), snapshot, keyspace))
+        })
     }
 
     fn check(&self) -> Result<(), StateError> {
@@ -225,6 +254,7 @@ impl StateStore for FjallStore {
 
     fn reopen(&self) -> Result<(), StateError> {
         let mut opened = self.opened.write().unwrap_or_else(PoisonError::into_inner);
+        self.snapshots.close();
         *opened = None;
         let watch = Stopwatch::start();
         loop {
@@ -240,122 +270,5 @@ impl StateStore for FjallStore {
                 Err(error) => return Err(failed(&self.directory, &error)),
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_store_that_is_given_time_when_it_is_crowded_never_has_many_tables() {
-        let directory = tempfile::tempdir().unwrap();
-        let store = FjallStore::open(directory.path(), 1 << 20).unwrap();
-        let tables = || {
-            store
-                .with(|opened| Ok(opened.keyspace.l0_table_count()))
-                .unwrap()
-        };
-        let watch = Stopwatch::start();
-        for epoch in 1..=3 * CROWD as u64 {
-            while store.is_crowded() {
-                assert!(watch.elapsed() < Duration::from_mins(2), "it never merges");
-                crate::clock::pause(Duration::from_millis(1));
-            }
-            let key = [Space::State as u8, (epoch % 7) as u8];
-            let value = epoch.to_be_bytes();
-            store
-                .apply(epoch, &mut [(&key[..], Some(&value[..]))].into_iter())
-                .unwrap();
-            assert!(tables() <= CROWD);
-        }
-        assert_eq!(store.applied_epoch().unwrap(), 3 * CROWD as u64);
-        assert_eq!(store.scan(&[Space::State as u8], &[], 99).unwrap().len(), 7);
-    }
-
-    #[test]
-    fn opened_again_it_has_what_was_applied_and_nothing_besides() {
-        let directory = tempfile::tempdir().unwrap();
-        let store = FjallStore::open(directory.path(), 1 << 20).unwrap();
-        let key = |n: u8| vec![Space::State as u8, n];
-        store
-            .apply(3, &mut [(&key(1)[..], Some(&[1][..]))].into_iter())
-            .unwrap();
-        store.check().unwrap();
-        {
-            // As an ingestion that has failed leaves it.
-            let opened = store.opened.read().unwrap();
-            let mut ingestion = opened.as_ref().unwrap().keyspace.start_ingestion().unwrap();
-            ingestion.write(key(2), [2]).unwrap();
-        }
-        let tables = || {
-            let tables = store.with(|opened| Ok(opened.keyspace.path().join("tables")));
-            std::fs::read_dir(tables.unwrap()).unwrap().count()
-        };
-        assert_eq!(tables(), 2);
-        store.reopen().unwrap();
-        assert_eq!(tables(), 1);
-        assert_eq!(store.applied_epoch().unwrap(), 3);
-        assert_eq!(store.get(&key(1)).unwrap(), Some(vec![1]));
-        assert_eq!(store.get(&key(2)).unwrap(), None);
-        store
-            .apply(4, &mut [(&key(2)[..], Some(&[2][..]))].into_iter())
-            .unwrap();
-        assert_eq!(store.scan(&key(0), &[], 9).unwrap().len(), 2);
-    }
-
-    #[test]
-    fn a_store_tells_when_it_has_merged_what_it_was_opened_with() {
-        let directory = tempfile::tempdir().unwrap();
-        let store = FjallStore::open(directory.path(), 1 << 20).unwrap();
-        assert!(store.has_merged());
-        for epoch in 1..=9u64 {
-            let key = [Space::State as u8, epoch as u8];
-            store
-                .apply(epoch, &mut [(&key[..], Some(&key[..]))].into_iter())
-                .unwrap();
-        }
-        store.reopen().unwrap();
-        let watch = Stopwatch::start();
-        while !store.has_merged() {
-            assert!(watch.elapsed() < Duration::from_mins(1), "it never merges");
-            crate::clock::pause(Duration::from_millis(1));
-        }
-        store.check().unwrap();
-        let tables = store.with(|opened| Ok(opened.keyspace.l0_table_count()));
-        assert!(tables.unwrap() < 9);
-    }
-
-    #[test]
-    fn applied_rows_and_the_marker_are_there_after_reopening() {
-        let directory = tempfile::tempdir().unwrap();
-        let key = |n: u8| vec![Space::State as u8, n];
-        {
-            let store = FjallStore::open(directory.path(), 1 << 20).unwrap();
-            assert_eq!(store.applied_epoch().unwrap(), 0);
-            let rows: Vec<Row> = (0..9).map(|n| (key(n), vec![n])).collect();
-            store
-                .apply(
-                    3,
-                    &mut rows.iter().map(|(key, value)| (&key[..], Some(&value[..]))),
-                )
-                .unwrap();
-            store
-                .apply(
-                    7,
-                    &mut [(&key(1)[..], None), (&key(2)[..], Some(&[22u8][..]))].into_iter(),
-                )
-                .unwrap();
-        }
-        let store = FjallStore::open(directory.path(), 1 << 20).unwrap();
-        assert_eq!(store.applied_epoch().unwrap(), 7);
-        assert_eq!(store.get(&key(1)).unwrap(), None);
-        assert_eq!(store.get(&key(2)).unwrap(), Some(vec![22]));
-        let rows = store.scan(&key(0), &key(5), 3).unwrap();
-        assert_eq!(
-            rows,
-            [(key(0), vec![0]), (key(2), vec![22]), (key(3), vec![3])]
-        );
-        assert_eq!(store.scan(&key(5), &[], usize::MAX).unwrap().len(), 4);
     }
 }
