@@ -40,13 +40,18 @@ impl Live {
 
     /// Asks it.
     pub(crate) async fn ask(&self, method: Method, uri: &str) -> Result<Answer, Failure> {
+        self.ask_within(method, uri, PATIENCE).await
+    }
+
+    /// Asks it, and waits so long for the answer.
+    pub(crate) async fn ask_within(&self, method: Method, uri: &str, patience: Duration) -> Result<Answer, Failure> {
         let request = Request::builder()
             .method(method)
             .uri(uri)
             .header(http::header::HOST, "localhost")
             .body(Full::new(Bytes::new()))
             .map_err(|error| Failure::usage(format_args!("cannot ask for {uri}: {error}")))?;
-        let answer = over_socket(&socket_path(&self.data_dir), request, PATIENCE).await;
+        let answer = over_socket(&socket_path(&self.data_dir), request, patience).await;
         let answer = answer.map_err(|error| self.unreachable(&error))?;
         if answer.status.is_success() {
             return Ok(answer);

@@ -234,6 +234,8 @@ impl Checkpointer {
     /// Makes a checkpoint of what is durable now, unless there is one. Returns it; none when there is nothing to keep yet, or when nothing has
     /// changed and nobody has asked.
     fn checkpoint(&mut self, name: Option<&str>, is_asked: bool) -> Result<Option<Entry>, CheckpointError> {
+        // While the blob store fails, more and more files wait.
+        while self.changes.merge()? {}
         self.own()?;
         self.let_store_follow();
         let now = self.clock.now();

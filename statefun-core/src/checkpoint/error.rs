@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use crate::catalog::CatalogError;
 use crate::checkpoint::bucket::BucketError;
+use crate::checkpoint::changes::ChangeError;
 use crate::checkpoint::manifest::Writer;
 use crate::checkpoint::run::RunError;
 use crate::log::LogError;
@@ -20,6 +21,9 @@ pub enum CheckpointError {
     /// An object with rows.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// The files that tell what has changed.
+    #[error(transparent)]
+    Changes(#[from] ChangeError),
     /// The state store.
     #[error(transparent)]
     State(#[from] StateError),
@@ -122,7 +126,7 @@ pub enum CheckpointError {
         directory: PathBuf,
     },
     /// There is no such checkpoint.
-    #[error("there is no checkpoint `{wanted}` at {url}: {}", known(known))]
+    #[error("there is no checkpoint `{wanted}` at {url}: {}", listed(known))]
     Unknown {
         /// Where.
         url: String,
@@ -165,7 +169,7 @@ pub enum CheckpointError {
     Overtaken(&'static str),
 }
 
-fn known(known: &[String]) -> String {
+fn listed(known: &[String]) -> String {
     if known.is_empty() {
         "there is none".to_owned()
     } else {

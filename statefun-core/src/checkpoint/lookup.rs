@@ -1,7 +1,6 @@
 //! The values of keys that come in order: one by one, or by going through all rows between them, whichever costs less.
 
 use crate::checkpoint::error::CheckpointError;
-use crate::checkpoint::run::Rows as _;
 use crate::state::StateSnapshot;
 
 /// Keys that are looked up together.
@@ -82,7 +81,7 @@ impl<'a> Lookup<'a> {
                 at += 1;
             }
             if self.key(at) == Some(key) {
-                see(key, value)?;
+                see(key, Some(value))?;
                 at += 1;
             }
             seen += 1;

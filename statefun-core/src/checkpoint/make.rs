@@ -148,7 +148,7 @@ impl Site<'_> {
         };
         uploads.put(entry.object.clone(), json)?;
         entry.uploaded_bytes = uploads.finish()?;
-        let contained = files.into_iter().filter(|file| file.through_epoch <= epoch).collect();
+        let contained = files.into_iter().filter(|file| file.to <= epoch).collect();
         Ok(Some(Made {
             descriptor,
             entry,
@@ -220,7 +220,7 @@ impl Site<'_> {
         credit: &mut Credit,
     ) -> Result<(Vec<Base>, Vec<Delta>), CheckpointError> {
         let (mut bases, mut deltas) = (previous.bases.clone(), previous.deltas.clone());
-        let wanted: Vec<ChangeFile> = files.iter().filter(|file| file.from_epoch < epoch).cloned().collect();
+        let wanted: Vec<ChangeFile> = files.iter().filter(|file| file.from < epoch).cloned().collect();
         let delta = Delta {
             after_epoch: previous.epoch,
             epoch,
@@ -286,7 +286,7 @@ impl Site<'_> {
             let mut rows = snapshot.rows(&start, &end)?;
             while let Some((key, value)) = rows.next_row()? {
                 spaces.insert(space as u8);
-                let part = writer.push(key, value)?;
+                let part = writer.push(key, Some(value))?;
                 self.put_part(uploads, part, &mut parts)?;
             }
         }
@@ -347,7 +347,7 @@ fn sources(snapshot: &dyn StateSnapshot) -> Result<Vec<SourcePosition>, Checkpoi
             found.push(SourcePosition {
                 ingress: String::from_utf8_lossy(&ingress).into_owned(),
                 partition: String::from_utf8_lossy(partition).into_owned(),
-                position: value.unwrap_or_default().to_vec(),
+                position: value.to_vec(),
             });
         }
     }

@@ -9,7 +9,7 @@
 
 pub mod bucket;
 pub(crate) mod chain;
-pub(crate) mod changes;
+pub mod changes;
 pub(crate) mod checkpointer;
 pub mod error;
 pub(crate) mod kept;
@@ -32,3 +32,6 @@ pub mod verify;
 pub use checkpointer::Checkpoints;
 pub use error::CheckpointError;
 pub use status::{CheckpointProblem, CheckpointStatus};
+
+#[cfg(test)]
+mod tests;

@@ -119,3 +119,171 @@ pub(crate) fn to_merge(deltas: &[Delta]) -> Option<Range<usize>> {
         .min_by_key(|(_, window)| cost(window))?;
     Some(start..start + MERGED_DELTAS)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::checkpoint::manifest::Part;
+    use crate::checkpoint::run::PartSummary;
+
+    fn part(bytes: u64) -> Part {
+        Part {
+            object: String::new(),
+            summary: PartSummary {
+                rows: 1,
+                deletes: 0,
+                bytes,
+                raw_bytes: bytes,
+                tail_bytes: 0,
+                first_key: vec![],
+                last_key: vec![],
+                checksum: 0,
+            },
+        }
+    }
+
+    fn base((first_group, last_group): Groups, epoch: u64, group_bytes: u64) -> Base {
+        let written_groups = last_group - first_group + 1;
+        Base {
+            first_group,
+            last_group,
+            written_groups,
+            spaces: vec![],
+            epoch,
+            parts: vec![part(group_bytes * u64::from(written_groups))],
+        }
+    }
+
+    fn delta(after_epoch: u64, bytes: u64) -> Delta {
+        Delta {
+            after_epoch,
+            epoch: after_epoch + 1,
+            parts: vec![part(bytes)],
+        }
+    }
+
+    fn covers_all(bases: &[Base], groups: u16) -> bool {
+        let mut next = 0;
+        for base in bases {
+            if base.first_group != next {
+                return false;
+            }
+            next = base.last_group + 1;
+        }
+        next == groups
+    }
+
+    /// Checkpoints of a state that changes evenly, as the plan has them made.
+    struct Run {
+        groups: u16,
+        group_bytes: u64,
+        bases: Vec<Base>,
+        deltas: Vec<Delta>,
+        credit: Credit,
+        epoch: u64,
+    }
+
+    impl Run {
+        fn new(groups: u16, group_bytes: u64) -> Self {
+            let full = full_bases(groups, u64::from(groups) * group_bytes);
+            Self {
+                groups,
+                group_bytes,
+                bases: full.into_iter().map(|groups| base(groups, 1, group_bytes)).collect(),
+                deltas: vec![],
+                credit: Credit::default(),
+                epoch: 1,
+            }
+        }
+
+        /// Makes one; returns the bytes that were uploaded.
+        fn step(&mut self, delta_bytes: u64) -> u64 {
+            self.deltas.push(delta(self.epoch, delta_bytes));
+            self.epoch += 1;
+            self.credit.earn(delta_bytes);
+            let mut uploaded = delta_bytes;
+            if let Some(range) = to_merge(&self.deltas) {
+                let old = &self.deltas[range.clone()];
+                let bytes = old.iter().map(Delta::bytes).sum();
+                let merged = Delta {
+                    after_epoch: old[0].after_epoch,
+                    epoch: old[old.len() - 1].epoch,
+                    parts: vec![part(bytes)],
+                };
+                self.credit.spend(bytes);
+                uploaded += bytes;
+                self.deltas.splice(range, [merged]);
+            }
+            while let Some(groups) = next_base(&self.bases, &self.deltas, self.credit) {
+                let new = base(groups, self.epoch, self.group_bytes);
+                self.credit.spend(new.bytes());
+                uploaded += new.bytes();
+                put_base(&mut self.bases, new);
+            }
+            drop_deltas(&self.bases, &mut self.deltas);
+            uploaded
+        }
+    }
+
+    #[test]
+    fn what_is_uploaded_follows_what_has_changed_and_what_is_kept_the_state() {
+        // 200 MB of state, one percent of which changes.
+        let mut run = Run::new(1024, 200 << 10);
+        let (state, changed) = (1024 * (200 << 10), 2 << 20);
+        let mut uploaded = 0;
+        for _ in 0..400 {
+            let of_this = run.step(changed);
+            assert!(of_this < 3 * changed, "{of_this} bytes for {changed}");
+            uploaded += of_this;
+            assert!(covers_all(&run.bases, run.groups));
+            let kept: u64 = run.deltas.iter().map(Delta::bytes).sum();
+            assert!(kept < state, "{kept} bytes of deltas beside {state}");
+        }
+        assert!(uploaded < 400 * changed * 5 / 2 + state / 64);
+    }
+
+    #[test]
+    fn many_small_changes_are_merged() {
+        let mut run = Run::new(1024, 200 << 10);
+        for _ in 0..5_000 {
+            run.step(1 << 10);
+            assert!(run.deltas.len() <= MOST_DELTAS);
+            let epochs = run.deltas.windows(2).all(|pair| pair[0].epoch == pair[1].after_epoch);
+            assert!(epochs, "the deltas do not follow one another");
+        }
+    }
+
+    #[test]
+    fn a_small_state_has_one_base() {
+        assert_eq!(full_bases(1024, 0), [(0, 1023)]);
+        assert_eq!(full_bases(4, 1 << 40), [(0, 0), (1, 1), (2, 2), (3, 3)]);
+        assert_eq!(full_bases(1, 1 << 40), [(0, 0)]);
+    }
+
+    proptest! {
+        #[test]
+        fn each_key_group_has_its_newest_base(puts in prop::collection::vec((0..40u16, 0..40u16), 0..30)) {
+            let mut bases = vec![base((0, 39), 1, 1)];
+            let mut model = [1; 40];
+            for (epoch, (one, other)) in (2..).zip(puts) {
+                let (first, last) = (one.min(other), one.max(other));
+                put_base(&mut bases, base((first, last), epoch, 1));
+                model[usize::from(first)..=usize::from(last)].fill(epoch);
+            }
+            prop_assert!(covers_all(&bases, 40));
+            for base in &bases {
+                for group in base.first_group..=base.last_group {
+                    prop_assert_eq!(base.epoch, model[usize::from(group)]);
+                }
+            }
+        }
+
+        #[test]
+        fn all_key_groups_are_in_one_base(groups in 1..=u16::MAX, bytes in 0..1u64 << 50) {
+            let bases: Vec<Base> = full_bases(groups, bytes).into_iter().map(|groups| base(groups, 1, 1)).collect();
+            prop_assert!(covers_all(&bases, groups));
+        }
+    }
+}

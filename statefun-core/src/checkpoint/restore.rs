@@ -28,7 +28,6 @@ use crate::disk::OpenMode;
 use crate::engine::cut::{EpochBody, SinkPosition};
 use crate::log::{EpochLog, OpenOptions};
 use crate::rand::Random;
-use crate::state::StateStore as _;
 use crate::state::fjall::FjallStore;
 
 /// The file that tells that a restore has begun and not ended.
@@ -170,7 +169,14 @@ impl Restore<'_> {
             stopping: &self.stopping,
         };
         let store = FjallStore::open(&self.directory.state(), STORE_CACHE_BYTES)?;
-        store.fill(descriptor.epoch, &mut rows)?;
+        store.fill(descriptor.epoch, |key, value| {
+            let more = rows.advance()?;
+            if more {
+                key.extend_from_slice(rows.key());
+                value.extend_from_slice(rows.value().unwrap_or_default());
+            }
+            Ok::<_, CheckpointError>(more)
+        })?;
         let progress = rows.end();
         drop(store);
         let epoch = self.write_log(&waiting, &descriptor, &epochs, lineage)?;
@@ -183,10 +189,8 @@ impl Restore<'_> {
         };
         Local::restored(origin).write(&**disk, root)?;
         let origin_epoch = descriptor.epoch;
-        let catalog = Catalog {
-            lineage,
-            ..descriptor.catalog
-        };
+        let mut catalog = descriptor.catalog;
+        catalog.lineage = lineage;
         catalog.write(&**disk, root)?;
         disk.remove(&unfinished).map_err(io("write into"))?;
         disk.sync_dir(root).map_err(io("write into"))?;

@@ -29,10 +29,16 @@ impl Waiting {
     {
         let mut stopping = self.stopping.clone();
         self.runtime.block_on(async {
+            let stopped = async {
+                if stopping.wait_for(|stop| *stop).await.is_err() {
+                    // Nobody is left who could say so.
+                    std::future::pending::<()>().await;
+                }
+            };
             tokio::select! {
                 biased;
                 answer = asked => Ok(answer?),
-                _ = stopping.wait_for(|stop| *stop) => Err(CheckpointError::Stopped),
+                () = stopped => Err(CheckpointError::Stopped),
             }
         })
     }
@@ -87,11 +93,6 @@ impl<'a> Uploads<'a> {
             self.await_one()?;
         }
         Ok(self.bytes)
-    }
-
-    /// Bytes given to it so far.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
     }
 }
 

@@ -130,7 +130,7 @@ impl<'a> Verifier<'a> {
 /// Reads all rows of a part; returns how many there are.
 fn check_part(part: &Part, bytes: Bytes) -> Result<u64, CheckpointError> {
     let reader = PartReader::open(InMemory::new(part.object.as_str(), bytes))?;
-    let mut rows = reader.rows(&[], &[])?;
+    let mut rows = reader.rows(&[], &[]);
     let mut count = 0;
     while rows.advance()? {
         count += 1;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::catalog::{Catalog, CatalogError, StoredData};
+use crate::checkpoint::CheckpointError;
 use crate::checkpoint::changes::ChangeLog;
 use crate::checkpoint::checkpointer::CheckpointsFrom;
 use crate::checkpoint::local::Local;
@@ -53,6 +54,8 @@ pub(crate) struct Recovered {
     pub(crate) sinks: Vec<SinkPosition>,
     pub(crate) carried: Vec<Envelope>,
     pub(crate) summary: Recovery,
+    /// The epoch of the checkpoint that the directory was restored from.
+    pub(crate) restored_epoch: Option<u64>,
     /// What checkpoints go on from, when they are made.
     pub(crate) checkpoints: Option<CheckpointsFrom>,
 }
@@ -105,7 +108,7 @@ pub(crate) fn recover(setup: &mut EngineSetup) -> Result<Recovered, StartError> 
     let mut store = FjallStore::open(&directory.state(), STORE_CACHE_BYTES)?;
     let mut checkpoints = None;
     if setup.checkpoints.is_some() {
-        let changes = Arc::new(ChangeLog::open(disk.clone(), directory.changes())?);
+        let changes = Arc::new(ChangeLog::open(disk.clone(), &directory.changes()).map_err(CheckpointError::from)?);
         store = store.with_changes(changes.clone());
         checkpoints = Some(changes);
     }
@@ -152,10 +155,11 @@ pub(crate) fn recover(setup: &mut EngineSetup) -> Result<Recovered, StartError> 
         }
         current = next;
     }
+    let mut local = Local::read(&**disk, &directory.root)?;
+    let restored_epoch = local.origin.as_ref().map(|origin| origin.epoch);
     let checkpoints = match checkpoints {
         Some(changes) => {
             let writer = Writer::new(lineage, opened.attempt, setup.clock.now());
-            let mut local = Local::read(&**disk, &directory.root)?;
             local.begin(writer.token);
             local.write(&**disk, &directory.root)?;
             Some(CheckpointsFrom {
@@ -170,6 +174,7 @@ pub(crate) fn recover(setup: &mut EngineSetup) -> Result<Recovered, StartError> 
     };
     let mut recovered = Recovered {
         checkpoints,
+        restored_epoch,
         lock,
         store,
         lineage,

@@ -252,6 +252,7 @@ impl Engine {
             setup.egresses,
             &recovered.log,
             (recovered.lineage, &recovered.sinks),
+            recovered.restored_epoch,
             &commit,
         )?;
         engine.feeds = runners.iter().map(|runner| runner.feed.clone()).collect();
