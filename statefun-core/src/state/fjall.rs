@@ -20,6 +20,7 @@ use std::time::Duration;
 use ::fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
 
 use self::snapshot::Snapshots;
+use crate::checkpoint::changes::{ChangeError, ChangeLog};
 use crate::clock::Stopwatch;
 use crate::engine::priority::yield_to_workers;
 use crate::state::keys::Space;
@@ -43,6 +44,8 @@ pub struct FjallStore {
     opened: RwLock<Option<Opened>>,
     /// Taken while `opened` is held.
     snapshots: Snapshots,
+    /// Where the keys of applied rows are noted.
+    changes: Option<Arc<ChangeLog>>,
 }
 
 struct Opened {
@@ -90,6 +93,7 @@ impl FjallStore {
             cache_bytes,
             opened: RwLock::new(Some(opened)),
             snapshots: Snapshots::default(),
+            changes: None,
         })
     }
 
@@ -119,18 +123,43 @@ impl FjallStore {
         ingestion.finish().map_err(failed)
     }
 
+    /// Notes the keys of all rows that are applied: durably, before they are in the store.
+    #[must_use]
+    pub fn with_changes(mut self, changes: Arc<ChangeLog>) -> Self {
+        self.changes = Some(changes);
+        self
+    }
+
     fn with<T>(
         &self,
         ask: impl FnOnce(&Opened) -> Result<T, ::fjall::Error>,
     ) -> Result<T, StateError> {
+        self.with_opened(|opened| ask(opened).map_err(|error| failed(&self.directory, &error)))
+    }
+
+    fn with_opened<T>(
+        &self,
+        ask: impl FnOnce(&Opened) -> Result<T, StateError>,
+    ) -> Result<T, StateError> {
         let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
         match &*opened {
-            Some(opened) => ask(opened).map_err(|error| failed(&self.directory, &error)),
+            Some(opened) => ask(opened),
             None => Err(StateError::Store(format!(
                 "{} could not be opened again",
                 self.directory.display()
             ))),
         }
+    }
+}
+
+/// A change file that could not be written, as an error of the store in `directory`.
+fn not_noted(directory: &Path, error: ChangeError) -> StateError {
+    match error {
+        ChangeError::NoSpace { path, source } => StateError::NoSpace {
+            directory: path.parent().unwrap_or(directory).to_owned(),
+            problem: source.to_string(),
+        },
+        error => StateError::Store(error.to_string()),
     }
 }
 
@@ -225,17 +254,37 @@ impl StateStore for FjallStore {
         epoch: u64,
         changes: &mut dyn Iterator<Item = RowChange<'_>>,
     ) -> Result<(), StateError> {
-        self.with(|opened| {
-            let mut ingestion = opened.keyspace.start_ingestion()?;
-            // The marker's space is the first of all, so that its row is the first of the sorted ones.
-            ingestion.write(MARKER, epoch.to_be_bytes())?;
-            for (key, value) in changes {
-                match value {
-                    Some(value) => ingestion.write(key, value)?,
-                    None => ingestion.write_tombstone(key)?,
+        self.with_opened(|opened| {
+            let failed = |error: ::fjall::Error| failed(&self.directory, &error);
+            let noted = |error: ChangeError| not_noted(&self.directory, error);
+            let mut note = match &self.changes {
+                Some(changes) => {
+                    let before = opened.keyspace.get(MARKER).map_err(failed)?;
+                    let before = marker(before.as_deref())?;
+                    // Rows that change without an epoch count for the next one: a checkpoint may have been made of this one.
+                    let through = epoch.max(before + 1);
+                    Some(changes.begin(before, through).map_err(noted)?)
                 }
+                None => None,
+            };
+            let mut ingestion = opened.keyspace.start_ingestion().map_err(failed)?;
+            // The marker's space is the first of all, so that its row is the first of the sorted ones.
+            let marker = epoch.to_be_bytes();
+            ingestion.write(MARKER, marker).map_err(failed)?;
+            for (key, value) in changes {
+                if let Some(note) = &mut note {
+                    note.push(key).map_err(noted)?;
+                }
+                match value {
+                    Some(value) => ingestion.write(key, value),
+                    None => ingestion.write_tombstone(key),
+                }
+                .map_err(failed)?;
             }
-            ingestion.finish()
+            if let Some(note) = note {
+                note.finish().map_err(noted)?;
+            }
+            ingestion.finish().map_err(failed)
         })
     }
 

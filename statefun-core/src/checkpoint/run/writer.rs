@@ -1,6 +1,6 @@
 //! Writing a run, part after part.
 
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::block::{BlockBuilder, FULL_BYTES};
 use super::error::RunError;
@@ -24,6 +24,9 @@ pub struct Part {
 pub struct RunWriter {
     part_bytes: usize,
     part: Vec<u8>,
+    /// Bytes of the part that were taken out before it was complete, and the hash of them.
+    drained: u64,
+    hasher: Xxh3,
     block: BlockBuilder,
     index: Vec<u8>,
     blocks: u32,
@@ -56,6 +59,8 @@ impl RunWriter {
         Self {
             part_bytes,
             part: Vec::new(),
+            drained: 0,
+            hasher: Xxh3::new(),
             block: BlockBuilder::new(block_bytes),
             index: Vec::new(),
             blocks: 0,
@@ -115,14 +120,34 @@ impl RunWriter {
         self.close_part()
     }
 
+    /// How many bytes of the part are complete and in memory.
+    pub(in crate::checkpoint) fn ready_bytes(&self) -> usize {
+        self.part.len()
+    }
+
+    /// Gives the bytes of the part that are complete, so that a part may be longer than memory: what [`RunWriter::finish`] gives
+    /// is only the rest of it then.
+    pub(in crate::checkpoint) fn drain<E>(
+        &mut self,
+        take: impl FnOnce(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        take(&self.part)?;
+        self.hasher.update(&self.part);
+        self.drained += self.part.len() as u64;
+        self.part.clear();
+        Ok(())
+    }
+
     fn close_block(&mut self) {
-        if self.part.is_empty() {
+        if self.part.capacity() == 0 {
             // So that it seldom grows; what is not written takes no memory.
             self.part
                 .reserve(self.part_bytes.min(MOST_RESERVED) + (256 << 10));
+        }
+        if self.blocks == 0 {
             self.part.extend_from_slice(&HEADER);
         }
-        let offset = self.part.len() as u64;
+        let offset = self.drained + self.part.len() as u64;
         let header = self.block.close(&mut self.part);
         let entry = IndexEntry {
             offset,
@@ -140,7 +165,7 @@ impl RunWriter {
             return None;
         }
         let mut bytes = std::mem::take(&mut self.part);
-        let index_offset = bytes.len() as u64;
+        let index_offset = self.drained + bytes.len() as u64;
         self.index.extend_from_slice(&self.last_key);
         bytes.extend_from_slice(&self.index);
         let footer = Footer {
@@ -154,17 +179,25 @@ impl RunWriter {
             index_checksum: xxh3_64(&self.index),
         };
         bytes.extend_from_slice(&footer.put());
+        let part_bytes = self.drained + bytes.len() as u64;
         let summary = PartSummary {
             rows: self.rows,
             deletes: self.deletes,
-            bytes: bytes.len() as u64,
+            bytes: part_bytes,
             raw_bytes: self.raw_bytes,
-            tail_bytes: bytes.len() as u64 - index_offset,
+            tail_bytes: part_bytes - index_offset,
             first_key: self.first_key.clone(),
             last_key: self.last_key.clone(),
-            checksum: xxh3_64(&bytes),
+            checksum: if self.drained == 0 {
+                xxh3_64(&bytes)
+            } else {
+                self.hasher.update(&bytes);
+                self.hasher.digest()
+            },
         };
         self.index.clear();
+        self.hasher.reset();
+        self.drained = 0;
         (self.blocks, self.rows, self.deletes, self.raw_bytes) = (0, 0, 0, 0);
         Some(Part { bytes, summary })
     }

@@ -1,6 +1,8 @@
 //! Tests of the store on a real file system.
 
 use super::*;
+use crate::checkpoint::run::Rows;
+use crate::disk::{Disk, RealDisk, SimDisk};
 use crate::state::RowCursor;
 
 #[test]
@@ -206,4 +208,126 @@ fn snapshots_that_are_dropped_are_forgotten() {
     assert_eq!(rest(&mut *cursor).unwrap().len(), 9);
     drop(cursor);
     assert_eq!(store.snapshots.count(), 0);
+}
+
+fn noting(directory: &Path, disk: impl Disk + 'static) -> (FjallStore, Arc<ChangeLog>) {
+    let changes = ChangeLog::open(Arc::new(disk), &directory.join("changes")).unwrap();
+    let changes = Arc::new(changes);
+    let store = FjallStore::open(&directory.join("state"), 1 << 20).unwrap();
+    (store.with_changes(Arc::clone(&changes)), changes)
+}
+
+fn noted(changes: &ChangeLog) -> Vec<Vec<u8>> {
+    let mut keys = changes.keys(&changes.files()).unwrap();
+    let mut all = Vec::new();
+    while keys.advance().unwrap() {
+        all.push(keys.key().to_vec());
+    }
+    all
+}
+
+#[test]
+fn the_keys_of_applied_rows_are_noted() {
+    let directory = tempfile::tempdir().unwrap();
+    {
+        let (store, _) = noting(directory.path(), RealDisk);
+        let (one, two) = (key(1), key(2));
+        let changes = [(&one[..], Some(&[1u8][..])), (&two[..], None)];
+        store.apply(3, &mut changes.into_iter()).unwrap();
+        store
+            .apply(7, &mut [(&two[..], Some(&[2u8][..]))].into_iter())
+            .unwrap();
+        store.apply(9, &mut std::iter::empty()).unwrap();
+        // Rows are dropped between epochs.
+        store
+            .apply(9, &mut [(&key(5)[..], None)].into_iter())
+            .unwrap();
+    }
+    let (store, changes) = noting(directory.path(), RealDisk);
+    assert_eq!(store.applied_epoch().unwrap(), 9);
+    let intervals: Vec<_> = changes
+        .files()
+        .iter()
+        .map(|file| (file.from, file.to))
+        .collect();
+    assert_eq!(intervals, [(0, 3), (3, 7), (7, 9), (9, 10)]);
+    assert_eq!(noted(&changes), [key(1), key(2), key(5)]);
+}
+
+#[test]
+fn without_space_to_note_keys_nothing_is_applied() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = SimDisk::new(1);
+    let (store, changes) = noting(directory.path(), disk.clone());
+    let one = key(1);
+    let apply = || store.apply(3, &mut [(&one[..], Some(&[1u8][..]))].into_iter());
+    disk.set_capacity(Some(0));
+    for _ in 0..2 {
+        let full = apply().unwrap_err();
+        assert!(
+            matches!(&full, StateError::NoSpace { directory, .. } if directory.ends_with("changes")),
+            "{full}"
+        );
+        assert_eq!(store.get(&one).unwrap(), None);
+        assert!(!changes.covers(0, 1));
+    }
+    disk.set_capacity(None);
+    store.reopen().unwrap();
+    apply().unwrap();
+    assert_eq!(store.get(&one).unwrap(), Some(vec![1]));
+    assert!(changes.covers(0, 3));
+    assert_eq!(noted(&changes), [one]);
+}
+
+#[test]
+fn what_is_applied_was_noted_before() {
+    use crate::disk::Fault;
+
+    for step in 0..12 {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = SimDisk::new(1);
+        let (store, changes) = noting(directory.path(), disk.clone());
+        disk.fail_at(disk.steps() + step, Fault::Io);
+        for epoch in 1..=3u64 {
+            let row = key(epoch as u8);
+            let outcome = store.apply(epoch, &mut [(&row[..], Some(&row[..]))].into_iter());
+            assert!(changes.covers(0, store.applied_epoch().unwrap()));
+            let is_noted = noted(&changes).contains(&row);
+            assert_eq!(
+                outcome.is_ok(),
+                is_noted && store.get(&row).unwrap().is_some()
+            );
+            if outcome.is_err() {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_taken_while_rows_are_applied_is_of_one_epoch() {
+    const LAST: u64 = 60;
+    let directory = tempfile::tempdir().unwrap();
+    let store = FjallStore::open(directory.path(), 1 << 20).unwrap();
+    let keys: Vec<_> = (0..20).map(key).collect();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for epoch in 1..=LAST {
+                let value = epoch.to_be_bytes();
+                let mut rows = keys.iter().map(|key| (&key[..], Some(&value[..])));
+                store.apply(epoch, &mut rows).unwrap();
+            }
+        });
+        let mut seen = 0;
+        while seen < LAST {
+            let snapshot = store.snapshot().unwrap();
+            let epoch = snapshot.applied_epoch().unwrap();
+            assert!(seen <= epoch);
+            seen = epoch;
+            let mut cursor = snapshot.rows(&key(0), &[]).unwrap();
+            let rows = rest(&mut *cursor).unwrap();
+            assert_eq!(rows.len(), if epoch == 0 { 0 } else { keys.len() });
+            assert!(rows.iter().all(|(_, value)| *value == epoch.to_be_bytes()));
+        }
+    });
 }
