@@ -1,4 +1,4 @@
-module statefun.dev/tests/servers/gcs
+module gcs-server
 
 go 1.26.8
 
