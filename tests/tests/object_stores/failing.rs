@@ -104,7 +104,8 @@ async fn two_writers(server: &mut Server, disturb: impl AsyncFnOnce(&mut Server)
     assert_eq!(row.len(), created, "each has one creator");
 }
 
-async fn started(store: Store) -> Server {
+/// Starts a server; installing it the first time takes minutes, during which nothing else may wait.
+pub(crate) async fn started(store: Store) -> Server {
     tokio::task::spawn_blocking(move || Server::start(store))
         .await
         .unwrap()

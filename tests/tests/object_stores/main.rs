@@ -1,6 +1,12 @@
 //! Buckets on real stores: a directory, and servers of the three protocols. What a bucket promises holds on each.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on has failed, and says what it saw"
+)]
+
 mod contract;
+mod environment;
 mod failing;
 
 use std::sync::Arc;
@@ -20,10 +26,6 @@ enum Place {
 impl Place {
     fn directory() -> Self {
         Self::Directory(tempfile::tempdir().unwrap())
-    }
-
-    fn server(store: Store) -> Self {
-        Self::Server(Box::new(Server::start(store)))
     }
 
     /// A bucket that nobody else has opened: another process might as well have.
@@ -71,8 +73,6 @@ on_each_store!(
     prefixes_are_apart,
 );
 
-/// Starts a server; installing it the first time takes minutes, during which nothing else may wait.
 async fn start(store: Store) -> Arc<Place> {
-    let place = tokio::task::spawn_blocking(move || Place::server(store));
-    Arc::new(place.await.unwrap())
+    Arc::new(Place::Server(Box::new(failing::started(store).await)))
 }
