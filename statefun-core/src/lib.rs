@@ -3,6 +3,9 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `tls` | HTTPS: `tls:` of HTTP ingresses, and webhooks to `https://` URLs |
+//! | `s3` | checkpoints in Amazon S3, and in what speaks its protocol |
+//! | `gcs` | checkpoints in Google Cloud Storage |
+//! | `azure` | checkpoints in Azure Blob Storage |
 
 // The macros name this crate `::statefun_core`, here too.
 extern crate self as statefun_core;

@@ -311,7 +311,11 @@ impl Settings {
 
 #[cfg(test)]
 mod tests {
+    use std::num::{NonZeroU32, NonZeroU64};
+
     use super::*;
+    use crate::checkpoint::bucket::{AzureOptions, GcsOptions, S3Options};
+    use crate::checkpoint::location::Location;
 
     fn load(text: &str, environment: &[(&str, &str)]) -> Result<Settings, SettingsError> {
         let directory = tempfile::tempdir().unwrap();
@@ -344,14 +348,14 @@ mod tests {
         assert_eq!(settings.durability, Durability::Blob);
         let checkpoint = settings.checkpoint;
         assert_eq!(
-            checkpoint.url.as_ref().map(|it| it.url()),
+            checkpoint.url.as_ref().map(Location::url),
             Some("s3://shop/a")
         );
         assert_eq!(checkpoint.interval, Duration::from_mins(5));
         assert_eq!(checkpoint.retain.get(), 7);
         let bucket = checkpoint.bucket();
         assert_eq!(
-            bucket.max_upload_bytes_per_second.map(|it| it.get()),
+            bucket.max_upload_bytes_per_second.map(NonZeroU64::get),
             Some(8 << 20)
         );
         assert_eq!(bucket.s3.region.as_deref(), Some("eu-west-1"));
@@ -376,19 +380,19 @@ mod tests {
         assert_eq!(settings.durability, Durability::Local);
         let some = |text: &str| Some(text.to_owned());
         let expected = CheckpointSettings {
-            url: crate::checkpoint::location::Location::parse("/var/checkpoints").ok(),
+            url: Location::parse("/var/checkpoints").ok(),
             interval: Duration::from_secs(7),
-            retain: std::num::NonZeroU32::MIN,
-            max_upload_bytes_per_second: std::num::NonZeroU64::new(1024),
-            s3: crate::checkpoint::bucket::S3Options {
+            retain: NonZeroU32::MIN,
+            max_upload_bytes_per_second: NonZeroU64::new(1024),
+            s3: S3Options {
                 endpoint: some("https://one"),
                 region: some("two"),
                 path_style: Some(false),
             },
-            gcs: crate::checkpoint::bucket::GcsOptions {
+            gcs: GcsOptions {
                 endpoint: some("https://three"),
             },
-            azure: crate::checkpoint::bucket::AzureOptions {
+            azure: AzureOptions {
                 account: some("four"),
                 endpoint: some("https://five"),
             },

@@ -1,6 +1,6 @@
-module statefun.dev/tests/servers/gcs
+module gcs-server
 
-go 1.26.8
+go 1.26
 
 require github.com/fsouza/fake-gcs-server v1.56.1
 

@@ -1,4 +1,4 @@
-// A server that speaks as much of Google Cloud Storage as the tests need: gcs-server HOST:PORT BUCKET DIRECTORY.
+// A server that speaks as much of Google Cloud Storage as the tests need: gcs-server HOST:PORT BUCKET.
 //
 // It is fake-gcs-server, which knows the JSON API, behind a translation of the writes of the XML API, with which clients in
 // Rust write.
@@ -26,16 +26,15 @@ func main() {
 }
 
 func run() error {
-	if len(os.Args) != 4 {
-		return fmt.Errorf("usage: gcs-server HOST:PORT BUCKET DIRECTORY")
+	if len(os.Args) != 3 {
+		return fmt.Errorf("usage: gcs-server HOST:PORT BUCKET")
 	}
-	address, bucket, directory := os.Args[1], os.Args[2], os.Args[3]
+	address, bucket := os.Args[1], os.Args[2]
 	server, err := fakestorage.NewServerWithOptions(fakestorage.Options{
 		NoListener:  true,
 		Scheme:      "http",
 		PublicHost:  address,
 		ExternalURL: "http://" + address,
-		StorageRoot: directory,
 	})
 	if err != nil {
 		return err

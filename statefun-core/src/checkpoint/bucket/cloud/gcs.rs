@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use object_store::client::ClientConfigKey;
-use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
+use object_store::client::{ClientConfigKey, StaticCredentialProvider};
+use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder, GoogleConfigKey};
 
 use super::remote::{Remote, no_retries, prepare_tls};
 use crate::checkpoint::bucket::objects::Objects;
@@ -35,10 +35,14 @@ pub(super) fn open(
         .as_ref()
         .is_some_and(|endpoint| endpoint.starts_with("http://"));
     if let Some(endpoint) = &endpoint {
+        builder = builder.with_base_url(endpoint.trim_end_matches('/'));
+    }
+    if plain {
         // A token must not go where everyone can read it.
-        builder = builder
-            .with_base_url(endpoint.trim_end_matches('/'))
-            .with_skip_signature(plain);
+        let nobody = GcpCredential {
+            bearer: String::new(),
+        };
+        builder = builder.with_credentials(Arc::new(StaticCredentialProvider::new(nobody)));
     }
     prepare_tls();
     let store = builder

@@ -142,7 +142,8 @@ fn generic(error: &Error, problem: &str) -> Cause {
         }
         source = error.source();
     }
-    if problem.contains("redirect without LOCATION") {
+    let permanent = ["redirect without LOCATION", "Wanted range starting at"];
+    if permanent.iter().any(|known| problem.contains(known)) {
         return Cause::Permanent;
     }
     // The type that holds the status is not public.
