@@ -231,7 +231,7 @@ fn definition(args: &FunctionArgs, fields: &[FunctionField], private: &TokenStre
     };
     quote! {
         #[allow(unused_imports)]
-        use #private::OpaqueShape as _;
+        use #private::{OpaqueShape as _, Unversioned as _};
         let mut __definition = #private::FunctionDefinition::of::<Self>();
         __definition.dynamic_sends = #dynamic_sends;
         #itself
@@ -252,24 +252,18 @@ fn state_description(field: &FunctionField, state: &State, private: &TokenStream
         Expiration::AfterWrite(after_ms) => quote!(AfterWrite { after_ms: #after_ms }),
         Expiration::AfterAccess(after_ms) => quote!(AfterAccess { after_ms: #after_ms }),
     };
-    let kind = state_item(ty, "KIND", private);
-    let probe = |part: &str| {
+    let probe = |part: &str, what: TokenStream| {
         let part = state_item(ty, part, private);
         let probe = path_at(ty.span(), &quote!(#private::ShapeProbe));
-        quote_spanned!(ty.span()=> #probe::<#part>::new().shape_in(&mut #private::ShapeScope::default()))
+        quote_spanned!(ty.span()=> #probe::<#part>::new().#what)
     };
-    let (value, key) = (probe("Value"), probe("Key"));
+    let shape = quote!(shape_in(&mut #private::ShapeScope::default()));
+    let (value, key) = (probe("Value", shape.clone()), probe("Key", shape));
+    let versions = probe("Value", quote!(versions()));
+    let state = path_at(ty.span(), &quote!(#private::StateDefinition));
+    let state = quote_spanned!(ty.span()=> #state::of::<#ty>);
     quote! {
-        #private::StateDescription {
-            name: ::std::string::String::from(#name),
-            kind: #kind,
-            shape: #value,
-            key_shape: match #kind {
-                #private::StateKind::Table => ::core::option::Option::Some(#key),
-                _ => ::core::option::Option::None,
-            },
-            expiration: #private::Expiration::#expiration,
-        }
+        #state(#name, #value, #key, #private::Expiration::#expiration, #versions)
     }
 }
 

@@ -105,7 +105,7 @@ pub fn router(args: TokenStream, item: TokenStream) -> TokenStream {
 ///     user_id: String,
 /// }
 /// ```
-#[proc_macro_derive(Message, attributes(message))]
+#[proc_macro_derive(Message, attributes(message, shaped))]
 pub fn derive_message(input: TokenStream) -> TokenStream {
     message::derive(parse_macro_input!(input as DeriveInput)).into()
 }

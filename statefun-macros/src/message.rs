@@ -110,7 +110,8 @@ fn parse(cx: &Ctxt, input: &DeriveInput) -> Option<MessageType> {
         }
         _ => {
             let before = cx.count();
-            let shape = shape::parse(cx, input, layout, "#[derive(Message)]");
+            let version = shape::shaped_args(cx, &input.attrs).version;
+            let shape = shape::parse(cx, input, layout, version, "#[derive(Message)]");
             if cx.count() > before {
                 Body::Broken
             } else {

@@ -3,7 +3,7 @@
 use proc_macro2::{Ident, TokenStream};
 use quote::quote;
 use syn::punctuated::Punctuated;
-use syn::{Attribute, Item, Path, Token};
+use syn::{Attribute, Item, LitInt, Path, Token, Type};
 
 use crate::args::{self, Form, Key, key};
 use crate::ctxt::Ctxt;
@@ -13,12 +13,15 @@ use crate::{krate, problems};
 
 const OWNER: &str = "#[persisted]";
 
+/// The number of a state type's version, and the type of the one before.
+pub(crate) const VERSION: Key = key("version", Form::Value, "version = 2");
+pub(crate) const MIGRATE_FROM: Key = key("migrate_from", Form::Value, "migrate_from = CartV1");
+
 const KEYS: &[Key] = &[
     key("without", Form::List, "without(Default)"),
     key("crate", Form::Value, "crate = path"),
-    // Reserved.
-    key("version", Form::Value, ""),
-    key("migrate_from", Form::Value, ""),
+    VERSION,
+    MIGRATE_FROM,
     // Those of a field, for an answer to the point.
     key("name", Form::Value, ""),
     key("expire_after_write", Form::Value, ""),
@@ -37,6 +40,14 @@ struct StateType {
     shaped: bool,
     /// Whether serde's derives are to be told where serde is.
     serde_crate: bool,
+    version: Option<Declared>,
+}
+
+/// What a type says of its version, in the tokens of its author, for the derive that tells its shape.
+#[derive(Debug)]
+struct Declared {
+    version: LitInt,
+    migrate_from: Option<Type>,
 }
 
 /// `#[persisted]` as an item's attribute.
@@ -66,7 +77,11 @@ fn parse(cx: &Ctxt, args: TokenStream, item: &Item) -> Option<StateType> {
             return None;
         }
     };
-    let (without, given) = parse_args(cx, args);
+    let Args {
+        without,
+        krate: given,
+        version,
+    } = parse_args(cx, args);
     let borrowed = generics.lifetimes().next();
     if let Some(lifetime) = borrowed {
         cx.error(lifetime, problems::borrowed(OWNER));
@@ -91,14 +106,41 @@ fn parse(cx: &Ctxt, args: TokenStream, item: &Item) -> Option<StateType> {
         derives,
         shaped,
         serde_crate,
+        version,
     })
 }
 
-fn parse_args(cx: &Ctxt, tokens: TokenStream) -> (Vec<String>, Option<TokenStream>) {
-    let (mut without, mut given) = (Vec::new(), None);
-    for arg in args::read(cx, tokens, KEYS, OWNER).list {
+#[derive(Debug, Default)]
+struct Args {
+    without: Vec<String>,
+    krate: Option<TokenStream>,
+    version: Option<Declared>,
+}
+
+fn parse_args(cx: &Ctxt, tokens: TokenStream) -> Args {
+    let Args {
+        mut without,
+        krate: mut given,
+        ..
+    } = Args::default();
+    let (mut version, mut migrate_from) = (None, None);
+    let read = args::read(cx, tokens, KEYS, OWNER);
+    let says_version = read.mentions(&VERSION);
+    for arg in read.list {
         match arg.key.name {
             "crate" => given = arg.path(cx),
+            "version" => {
+                // Read again by the derive, which needs the tokens.
+                version = arg
+                    .positive::<u32>(cx)
+                    .and_then(|number| Some((number, syn::parse2::<LitInt>(arg.tokens).ok()?)));
+            }
+            "migrate_from" => {
+                migrate_from = arg.ty(cx);
+                if !says_version {
+                    cx.error(&arg.whole, problems::migration_without_version());
+                }
+            }
             "without" => {
                 for path in arg.list::<Path>(cx, "traits") {
                     match TRAITS.into_iter().find(|name| path.is_ident(name)) {
@@ -107,13 +149,21 @@ fn parse_args(cx: &Ctxt, tokens: TokenStream) -> (Vec<String>, Option<TokenStrea
                     }
                 }
             }
-            name @ ("version" | "migrate_from") => {
-                cx.error(&arg.ident, problems::not_supported_yet(name));
-            }
             name => cx.error(&arg.ident, problems::field_argument_on_type(name)),
         }
     }
-    (without, given)
+    if let (Some((1, literal)), Some(former)) = (&version, &migrate_from) {
+        cx.error(literal, problems::nothing_before_the_first(former));
+        version = None;
+    }
+    Args {
+        without,
+        krate: given,
+        version: version.map(|(_, version)| Declared {
+            version,
+            migrate_from,
+        }),
+    }
 }
 
 /// The last segments of what `#[derive(…)]` below the attribute names.
@@ -142,6 +192,7 @@ fn expand(model: &StateType) -> TokenStream {
         derives,
         shaped,
         serde_crate,
+        version,
     } = model;
     let derives = derives.iter().map(|name| {
         let ident = Ident::new(name, proc_macro2::Span::call_site());
@@ -158,9 +209,20 @@ fn expand(model: &StateType) -> TokenStream {
         .replace(' ', "");
     let serde_attribute = serde_crate.then(|| quote!(#[serde(crate = #serde_path)]));
     let shaped_attribute = shaped.then(|| quote!(#[shaped(crate = #krate)]));
+    // For whichever derive tells the shape.
+    let version_attribute = version.as_ref().map(
+        |Declared {
+             version,
+             migrate_from,
+         }| {
+            let migrate_from = migrate_from.iter();
+            quote!(#[shaped(version = #version #(, migrate_from = #migrate_from)*)])
+        },
+    );
     quote! {
         #[derive(#(#derives),*)]
         #serde_attribute
         #shaped_attribute
+        #version_attribute
     }
 }

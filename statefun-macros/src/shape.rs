@@ -1,15 +1,18 @@
 //! `#[derive(Shaped)]`: the structure of a type as it is serialized. `#[derive(Message)]` and `#[persisted]` use it too.
 
 use proc_macro2::{Ident, TokenStream};
-use quote::{format_ident, quote};
+use quote::{format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::punctuated::Punctuated;
+use syn::spanned::Spanned;
 use syn::{
-    Data, DeriveInput, Fields, GenericArgument, GenericParam, Generics, PathArguments, Token, Type,
+    Data, DeriveInput, Fields, GenericArgument, GenericParam, Generics, LitInt, PathArguments,
+    Token, Type,
 };
 
 use crate::args::{self, Form, Key, key};
 use crate::ctxt::Ctxt;
+use crate::persisted::{MIGRATE_FROM, VERSION};
 use crate::protobuf::{Label, ProstField, ProstKind, ProstTags};
 use crate::serde_attrs::{Case, SerdeAttrs, field_name, is_option, type_text, variant_name};
 use crate::{krate, problems};
@@ -17,6 +20,8 @@ use crate::{krate, problems};
 const KEYS: &[Key] = &[
     key("format", Form::Value, "format = \"protobuf\""),
     key("crate", Form::Value, "crate = path"),
+    VERSION,
+    MIGRATE_FROM,
 ];
 
 /// How the bytes of a type are laid out.
@@ -35,6 +40,20 @@ pub(crate) struct ShapedType {
     /// Its name in the shape.
     name: String,
     body: Body,
+    version: Option<Version>,
+}
+
+/// Its version as a state type, which `#[persisted]` has checked.
+pub(crate) struct Version {
+    number: LitInt,
+    migrate_from: Option<Type>,
+}
+
+/// What `#[shaped(…)]` says.
+pub(crate) struct ShapedArgs {
+    krate: Option<TokenStream>,
+    layout: Layout,
+    pub(crate) version: Option<Version>,
 }
 
 enum Body {
@@ -96,10 +115,19 @@ enum Presence {
 /// `#[derive(Shaped)]`.
 pub(crate) fn derive(input: DeriveInput) -> TokenStream {
     let cx = Ctxt::new();
-    let mut given = None;
-    let mut layout = Layout::Serde;
-    for attribute in input
-        .attrs
+    let args = shaped_args(&cx, &input.attrs);
+    let krate = krate::path(&cx, args.krate);
+    let model = parse(&cx, &input, args.layout, args.version, "#[derive(Shaped)]");
+    let errors = cx.check();
+    let expanded = model.map(|model| expand(&model, &krate));
+    quote!(#expanded #errors)
+}
+
+/// Reads `#[shaped(…)]`, which `#[persisted]` writes.
+pub(crate) fn shaped_args(cx: &Ctxt, attributes: &[syn::Attribute]) -> ShapedArgs {
+    let (mut krate, mut layout) = (None, Layout::Serde);
+    let (mut number, mut migrate_from) = (None, None);
+    for attribute in attributes
         .iter()
         .filter(|attribute| attribute.path().is_ident("shaped"))
     {
@@ -107,10 +135,12 @@ pub(crate) fn derive(input: DeriveInput) -> TokenStream {
             cx.error(attribute, problems::expected_argument("#[shaped]", KEYS));
             continue;
         };
-        for arg in args::read(&cx, list.tokens.clone(), KEYS, "#[shaped]").list {
+        for arg in args::read(cx, list.tokens.clone(), KEYS, "#[shaped]").list {
             match arg.key.name {
-                "crate" => given = arg.path(&cx),
-                _ => match arg.text(&cx) {
+                "crate" => krate = arg.path(cx),
+                "version" => number = syn::parse2(arg.tokens).ok(),
+                "migrate_from" => migrate_from = arg.ty(cx),
+                _ => match arg.text(cx) {
                     Some(text) if text.value() == "protobuf" => layout = Layout::Protobuf,
                     Some(text) => cx.error(&text, problems::wrong_form(arg.key)),
                     None => {}
@@ -118,11 +148,14 @@ pub(crate) fn derive(input: DeriveInput) -> TokenStream {
             }
         }
     }
-    let krate = krate::path(&cx, given);
-    let model = parse(&cx, &input, layout, "#[derive(Shaped)]");
-    let errors = cx.check();
-    let expanded = model.map(|model| expand(&model, &krate));
-    quote!(#expanded #errors)
+    ShapedArgs {
+        krate,
+        layout,
+        version: number.map(|number| Version {
+            number,
+            migrate_from,
+        }),
+    }
 }
 
 /// Reads how a type is laid out; none when there is no saying.
@@ -130,6 +163,7 @@ pub(crate) fn parse(
     cx: &Ctxt,
     input: &DeriveInput,
     layout: Layout,
+    version: Option<Version>,
     owner: &str,
 ) -> Option<ShapedType> {
     if let Some(lifetime) = input.generics.lifetimes().next() {
@@ -170,6 +204,7 @@ pub(crate) fn parse(
         generics: input.generics.clone(),
         name,
         body,
+        version,
     })
 }
 
@@ -385,6 +420,7 @@ pub(crate) fn expand(model: &ShapedType, krate: &TokenStream) -> TokenStream {
         generics,
         name,
         body,
+        version,
     } = model;
     let private = quote!(#krate::__private);
     let mut bounded = generics.clone();
@@ -409,10 +445,15 @@ pub(crate) fn expand(model: &ShapedType, krate: &TokenStream) -> TokenStream {
         }
         Body::As(ty) => probe(ty, &private),
     };
+    let (items, check) = version
+        .as_ref()
+        .map(|version| expand_version(version, generics, &private))
+        .unzip();
     quote! {
         #[doc(hidden)]
         #[allow(deprecated, unused_qualifications, clippy::absolute_paths)]
         const _: () = {
+            #check
             #[automatically_derived]
             impl #impl_generics #private::Shaped for #ident #type_generics #where_clause {
                 fn shape_in(__scope: &mut #private::ShapeScope) -> #private::Shape {
@@ -420,9 +461,48 @@ pub(crate) fn expand(model: &ShapedType, krate: &TokenStream) -> TokenStream {
                     use #private::OpaqueShape as _;
                     #private::ShapeScope::named::<Self>(__scope, #name, |__scope| #shape)
                 }
+                #items
             }
         };
     }
+}
+
+/// The items of the implementation that tell the version, and what is to hold at compile time.
+fn expand_version(
+    version: &Version,
+    generics: &Generics,
+    private: &TokenStream,
+) -> (TokenStream, TokenStream) {
+    let Version {
+        number,
+        migrate_from,
+    } = version;
+    let number_item = quote! {
+        const VERSION: ::core::primitive::u32 = #number;
+    };
+    let Some(former) = migrate_from else {
+        return (number_item, TokenStream::new());
+    };
+    let message = problems::version_not_above(former);
+    let assertion = quote_spanned! {number.span()=>
+        ::core::assert!(#number > <#former as #private::Shaped>::VERSION, #message);
+    };
+    // Of a generic type only what is used is checked.
+    let (free, inline) = if generics.params.is_empty() {
+        (quote!(const _: () = { #assertion };), TokenStream::new())
+    } else {
+        (TokenStream::new(), quote!(const { #assertion };))
+    };
+    let migrate = quote_spanned! {former.span()=> .migrate_from::<#former>()};
+    let items = quote! {
+        #number_item
+
+        fn versions() -> #private::Versions<Self> {
+            #inline
+            #private::Versions::<Self>::declared(#number) #migrate
+        }
+    };
+    (items, free)
 }
 
 /// The shape of a type that may or may not be `Shaped`. Its expansion needs `OpaqueShape` and `__scope`.

@@ -131,6 +131,7 @@ pub(crate) fn recover(setup: &mut EngineSetup) -> Result<Recovered, StartError> 
         if next != *catalog {
             next.write(&**disk, &directory.root)?;
         }
+        setup.registry.learn(&next);
     }
     let mut recovered = Recovered {
         lock,

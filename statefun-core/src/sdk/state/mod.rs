@@ -8,6 +8,7 @@ mod key;
 mod registry;
 mod table;
 mod value;
+pub(crate) mod versions;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,7 +17,7 @@ use crate::clock::Timestamp;
 use crate::engine::rows::{SharedRows, framing};
 use crate::module::description::{Expiration, StateKind};
 use crate::sdk::caught::caught;
-use crate::shape::Shape;
+use crate::shape::{FIRST_VERSION, Shape};
 use crate::state::StateError;
 
 pub use buffer::PersistedBuffer;
@@ -24,6 +25,9 @@ pub use key::TableKey;
 pub use registry::PersistedRegistry;
 pub use table::PersistedTable;
 pub use value::PersistedValue;
+#[doc(hidden)]
+pub use versions::{Forms, MigratesFrom, Unversioned, Versions};
+pub use versions::{Outcome, StateDefinition};
 
 /// A type that a state can hold: serde for its bytes, `Clone` for undoing, `Default` for being absent.
 #[diagnostic::on_unimplemented(
@@ -38,9 +42,13 @@ pub(crate) fn state_id(name: &str) -> u32 {
     xxhash_rust::xxh3::xxh3_64(name.as_bytes()) as u32
 }
 
-/// The number of a shape, which every row carries: the hash of its canonical JSON.
-pub(crate) fn schema_id(shape: &Shape) -> u32 {
-    let json = serde_json::to_vec(shape).unwrap_or_default();
+/// The number of a form, which every row carries: the hash of the shape's canonical JSON. From version 2 on the version is part
+/// of it, since a version may differ from the one before in nothing but its meaning.
+pub(crate) fn schema_id(shape: &Shape, version: u32) -> u32 {
+    let mut json = serde_json::to_vec(shape).unwrap_or_default();
+    if version > FIRST_VERSION {
+        json.extend_from_slice(&version.to_le_bytes());
+    }
     xxhash_rust::xxh3::xxh3_64(&json) as u32
 }
 
@@ -56,16 +64,18 @@ pub(crate) fn push_row_header(out: &mut Vec<u8>, schema: u32, expires_at_ms: u64
 /// The value of a state row, taken apart.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RowValue<'a> {
+    /// The form that it was written in.
+    pub(crate) schema: u32,
     pub(crate) expires_at_ms: u64,
     pub(crate) payload: &'a [u8],
 }
 
 impl<'a> RowValue<'a> {
     pub(crate) fn parse(bytes: &'a [u8]) -> Option<Self> {
-        // The schema id is for readers outside of the application.
-        let (_schema, rest) = bytes.split_first_chunk::<4>()?;
+        let (schema, rest) = bytes.split_first_chunk::<4>()?;
         let (expires, payload) = rest.split_first_chunk::<8>()?;
         Some(Self {
+            schema: u32::from_le_bytes(*schema),
             expires_at_ms: u64::from_le_bytes(*expires),
             payload,
         })
@@ -108,7 +118,7 @@ pub struct StateSite {
     pub(crate) rows: SharedRows,
     /// The key of the state's own row; entries and elements append to it.
     pub(crate) key: Vec<u8>,
-    pub(crate) schema: u32,
+    pub(crate) forms: std::rc::Rc<Forms>,
     pub(crate) expiration: Expiration,
     pub(crate) name: std::rc::Rc<str>,
     pub(crate) address: crate::id::Address,
@@ -144,8 +154,13 @@ impl StateSite {
         }
     }
 
-    pub(crate) fn decode<T: DeserializeOwned>(&self, payload: &[u8]) -> Result<T, StateError> {
-        decode_value(payload).map_err(|error| self.decode_error(error))
+    pub(crate) fn decode<T: DeserializeOwned + 'static>(
+        &self,
+        row: RowValue<'_>,
+    ) -> Result<T, StateError> {
+        self.forms
+            .decode(row)
+            .map_err(|error| self.decode_error(error))
     }
 }
 
@@ -276,6 +291,10 @@ pub trait PersistedState: Sized + 'static {
     /// Takes the row that the store holds. `site` is there when `NEEDS_SITE`.
     fn load(&mut self, row: Option<RowBytes<'_>>, site: Option<StateSite>) -> Result<(), String>;
 
+    /// Reads a row as an invocation would, without anything to show for it: one of the state's rows, whose key goes on with
+    /// `rest` behind the state's.
+    fn check_row(row: RowBytes<'_>, rest: &[u8]) -> Result<RowContent, String>;
+
     /// Before an invocation: becomes absent when it has expired. Returns whether that changed anything.
     fn expire(&mut self, now: Timestamp) -> bool;
 
@@ -306,7 +325,17 @@ pub trait PersistedState: Sized + 'static {
 /// The bytes of a state's own row.
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy)]
-pub struct RowBytes<'a>(pub(crate) RowValue<'a>);
+pub struct RowBytes<'a>(pub(crate) RowValue<'a>, pub(crate) &'a Forms);
+
+/// What a row of a state holds.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowContent {
+    /// A value of the state's type, in one of its versions.
+    Value,
+    /// What the kind of state keeps for itself, or what only a running application can read.
+    Other,
+}
 
 /// Visits the persisted fields of a function, in the order of their declaration.
 #[doc(hidden)]
