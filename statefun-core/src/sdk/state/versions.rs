@@ -118,8 +118,15 @@ impl<T: 'static> Versions<T> {
             name: short_name::<Former>(),
             shape: Former::shape(),
         };
+        let unreadable = format!(
+            "it does not read as `{}` of version {}",
+            form.name, form.version
+        );
+        let decode = move |bytes: &[u8]| {
+            decode_value(bytes).map_err(|problem| format!("{unreadable}: {problem}"))
+        };
         self.former
-            .push((form, Arc::new(move |bytes| step(decode_value(bytes)?))));
+            .push((form, Arc::new(move |bytes| step(decode(bytes)?))));
         for (form, read) in Former::versions().former {
             self.former
                 .push((form, Arc::new(move |bytes| step(read(bytes)?))));
@@ -334,18 +341,17 @@ impl Forms {
             Choice::Former(place) => {
                 let versions = self.versions.downcast_ref::<Versions<T>>();
                 match versions.and_then(|versions| versions.former.get(*place)) {
-                    Some((form, read)) => read(row.payload).map_err(|problem| {
-                        if problem.starts_with("it does not migrate") {
-                            problem
-                        } else {
-                            format!("as `{}` of version {}: {problem}", form.name, form.version)
-                        }
-                    }),
+                    Some((_, read)) => read(row.payload),
                     None => decode_value(row.payload),
                 }
             }
             Choice::Never(problem) => Err(problem.clone()),
         }
+    }
+
+    /// Whether that is the number of a form that the code has, or that was learnt.
+    pub(crate) fn knows(&self, schema: u32) -> bool {
+        schema == self.schema || self.known.iter().any(|(known, _)| *known == schema)
     }
 
     fn choice(&self, schema: u32) -> &Choice {
