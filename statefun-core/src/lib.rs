@@ -98,7 +98,8 @@ pub mod __private {
     pub use crate::sdk::module::Registration;
     pub use crate::sdk::router::{Downstream, RouterDefinition, route_typed};
     pub use crate::sdk::state::{
-        MigratesFrom, PersistedState, StateDefinition, StateVisitor, Unversioned, Versions,
+        FormerVersion, MigratesFrom, PersistedState, StateDefinition, StateVisitor, Unversioned,
+        Versions,
     };
     pub use crate::shape::{
         Field, OpaqueShape, Shape, ShapeFields, ShapeProbe, ShapeScope, Shaped, Variant,

@@ -23,6 +23,7 @@ mod router;
 mod serde_attrs;
 mod shape;
 mod suggest;
+mod tokens;
 
 /// Makes a struct a stateful function type.
 ///

@@ -14,8 +14,8 @@ use crate::{krate, problems};
 const OWNER: &str = "#[persisted]";
 
 /// The number of a state type's version, and the type of the one before.
-pub(crate) const VERSION: Key = key("version", Form::Value, "version = 2");
-pub(crate) const MIGRATE_FROM: Key = key("migrate_from", Form::Value, "migrate_from = CartV1");
+const VERSION: Key = key("version", Form::Value, "version = 2");
+const MIGRATE_FROM: Key = key("migrate_from", Form::Value, "migrate_from = CartV1");
 
 const KEYS: &[Key] = &[
     key("without", Form::List, "without(Default)"),

@@ -12,16 +12,17 @@ use syn::{
 
 use crate::args::{self, Form, Key, key};
 use crate::ctxt::Ctxt;
-use crate::persisted::{MIGRATE_FROM, VERSION};
 use crate::protobuf::{Label, ProstField, ProstKind, ProstTags};
 use crate::serde_attrs::{Case, SerdeAttrs, field_name, is_option, type_text, variant_name};
+use crate::tokens::respanned;
 use crate::{krate, problems};
 
 const KEYS: &[Key] = &[
     key("format", Form::Value, "format = \"protobuf\""),
     key("crate", Form::Value, "crate = path"),
-    VERSION,
-    MIGRATE_FROM,
+    // Written by `#[persisted]`.
+    key("version", Form::Value, ""),
+    key("migrate_from", Form::Value, ""),
 ];
 
 /// How the bytes of a type are laid out.
@@ -484,8 +485,11 @@ fn expand_version(
         return (number_item, TokenStream::new());
     };
     let message = problems::version_not_above(former);
+    // At the type, should it be none that can be migrated from.
+    let before = respanned(former.span(), &quote!(#private::FormerVersion));
+    let before = quote_spanned!(former.span()=> <#former as #before>::NUMBER);
     let assertion = quote_spanned! {number.span()=>
-        ::core::assert!(#number > <#former as #private::Shaped>::VERSION, #message);
+        ::core::assert!(#number > #before, #message);
     };
     // Of a generic type only what is used is checked.
     let (free, inline) = if generics.params.is_empty() {
@@ -493,13 +497,17 @@ fn expand_version(
     } else {
         (TokenStream::new(), quote!(const { #assertion };))
     };
-    let migrate = quote_spanned! {former.span()=> .migrate_from::<#former>()};
+    let versions = respanned(
+        former.span(),
+        &quote!(#private::Versions::<Self>::declared(#number).migrate_from),
+    );
+    let versions = quote_spanned!(former.span()=> #versions::<#former>());
     let items = quote! {
         #number_item
 
         fn versions() -> #private::Versions<Self> {
             #inline
-            #private::Versions::<Self>::declared(#number) #migrate
+            #versions
         }
     };
     (items, free)

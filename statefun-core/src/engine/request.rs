@@ -176,14 +176,16 @@ impl StatefulFunction for RequestFunction {
 
     fn definition() -> FunctionDefinition {
         let mut definition = FunctionDefinition::of::<Self>();
-        definition.states.push(StateDefinition::of::<Memory>(
+        definition.states.push(StateDefinition::of(
             "remembered",
+            StateKind::Value,
             Shape::Opaque("io.statefun/Remembered.1".to_owned()),
             Shape::Unit,
             Expiration::AfterWrite {
                 after_ms: USUAL_RETENTION_MS,
             },
-            Versions::undeclared(),
+            Versions::<Remembered>::undeclared(),
+            Memory::check_row,
         ));
         definition.dynamic_sends = true;
         // A message on its way to a function of the application, whose limit it is that counts.

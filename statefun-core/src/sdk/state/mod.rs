@@ -26,7 +26,7 @@ pub use registry::PersistedRegistry;
 pub use table::PersistedTable;
 pub use value::PersistedValue;
 #[doc(hidden)]
-pub use versions::{Forms, MigratesFrom, Unversioned, Versions};
+pub use versions::{FormerVersion, Forms, MigratesFrom, Unversioned, Versions};
 pub use versions::{Outcome, StateDefinition};
 
 /// A type that a state can hold: serde for its bytes, `Clone` for undoing, `Default` for being absent.

@@ -21,9 +21,7 @@ use serde::de::DeserializeOwned;
 use crate::catalog::FormerShape;
 use crate::module::description::{Expiration, StateDescription, StateKind};
 use crate::sdk::caught::caught;
-use crate::sdk::state::{
-    PersistedState, RowBytes, RowContent, RowValue, decode_value, schema_id, state_id,
-};
+use crate::sdk::state::{RowBytes, RowContent, RowValue, decode_value, schema_id, state_id};
 use crate::shape::compat::{Incompatible, reads};
 use crate::shape::{FIRST_VERSION, Shape, Shaped};
 
@@ -51,6 +49,45 @@ where
 {
     fn migrate(former: Former) -> Result<Self, String> {
         caught("its migration", || Self::try_from(former))?.map_err(|error| error.to_string())
+    }
+}
+
+/// A type that `migrate_from` names.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no state type, so no row is read as it",
+    label = "not a state type",
+    note = "write `#[persisted]` above it, as when it was the current version"
+)]
+#[doc(hidden)]
+pub trait FormerVersion: Sized + 'static {
+    /// Its version.
+    const NUMBER: u32;
+    /// Its shape.
+    fn former_shape() -> Shape;
+    /// The versions before it.
+    fn former_versions() -> Versions<Self>;
+    /// Reads a row of it.
+    fn read(payload: &[u8]) -> Result<Self, String>;
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: Shaped + DeserializeOwned> FormerVersion for T {
+    const NUMBER: u32 = T::VERSION;
+
+    fn former_shape() -> Shape {
+        T::shape()
+    }
+    fn former_versions() -> Versions<Self> {
+        T::versions()
+    }
+    fn read(payload: &[u8]) -> Result<Self, String> {
+        decode_value(payload).map_err(|problem| {
+            format!(
+                "it does not read as `{}` of version {}: {problem}",
+                short_name::<T>(),
+                T::VERSION
+            )
+        })
     }
 }
 
@@ -99,7 +136,7 @@ impl<T: 'static> Versions<T> {
     #[must_use]
     pub fn migrate_from<Former>(mut self) -> Self
     where
-        Former: Shaped + DeserializeOwned,
+        Former: FormerVersion,
         T: MigratesFrom<Former>,
     {
         let version = self.version;
@@ -107,27 +144,20 @@ impl<T: 'static> Versions<T> {
             T::migrate(former).map_err(|problem| {
                 format!(
                     "it does not migrate from version {} (`{}`) to {version} (`{}`): {problem}",
-                    Former::VERSION,
+                    Former::NUMBER,
                     short_name::<Former>(),
                     short_name::<T>(),
                 )
             })
         };
         let form = Form {
-            version: Former::VERSION,
+            version: Former::NUMBER,
             name: short_name::<Former>(),
-            shape: Former::shape(),
-        };
-        let unreadable = format!(
-            "it does not read as `{}` of version {}",
-            form.name, form.version
-        );
-        let decode = move |bytes: &[u8]| {
-            decode_value(bytes).map_err(|problem| format!("{unreadable}: {problem}"))
+            shape: Former::former_shape(),
         };
         self.former
-            .push((form, Arc::new(move |bytes| step(decode(bytes)?))));
-        for (form, read) in Former::versions().former {
+            .push((form, Arc::new(move |bytes| step(Former::read(bytes)?))));
+        for (form, read) in Former::former_versions().former {
             self.former
                 .push((form, Arc::new(move |bytes| step(read(bytes)?))));
         }
@@ -385,30 +415,35 @@ pub struct StateDefinition {
     pub description: StateDescription,
     #[doc(hidden)]
     pub forms: Forms,
-    check: fn(RowBytes<'_>, &[u8]) -> Result<RowContent, String>,
+    check: CheckRow,
 }
 
+/// Reads a row of a kind of state, without anything to show for it.
+type CheckRow = fn(RowBytes<'_>, &[u8]) -> Result<RowContent, String>;
+
 impl StateDefinition {
-    /// What the macro makes of a field of the kind `S`.
+    /// What the macro makes of a field. `check` is its kind's: the compiler then says once, at the field, that it is none.
     #[doc(hidden)]
-    pub fn of<S: PersistedState>(
+    pub fn of<T: 'static>(
         name: &str,
+        kind: StateKind,
         shape: Shape,
         key_shape: Shape,
         expiration: Expiration,
-        versions: Versions<S::Value>,
+        versions: Versions<T>,
+        check: CheckRow,
     ) -> Self {
         Self {
             description: StateDescription {
                 name: name.to_owned(),
-                kind: S::KIND,
+                kind,
                 version: versions.version,
                 shape: shape.clone(),
-                key_shape: (S::KIND == StateKind::Table).then_some(key_shape),
+                key_shape: (kind == StateKind::Table).then_some(key_shape),
                 expiration,
             },
             forms: Forms::of(shape, versions),
-            check: S::check_row,
+            check,
         }
     }
 
