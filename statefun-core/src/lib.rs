@@ -19,7 +19,6 @@ pub mod id;
 pub mod io;
 #[doc(hidden)]
 pub mod log;
-#[doc(hidden)]
 pub mod migrate;
 pub mod module;
 pub mod rand;

@@ -4,8 +4,6 @@
 //! an earlier version; so what a migration says of real data is known before it matters.
 
 mod report;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeMap;
 

@@ -155,12 +155,18 @@ impl Catalog {
         if !unread.is_empty() {
             let counts = self.count_forms(store, place.number, was, &unread)?;
             let rows = |form: &FormerShape| counts.get(&form.schema).copied().unwrap_or(0);
+            // One refusal for a version, however many forms it had: with the newest of them.
+            let mut refused: BTreeMap<u32, (u64, &FormerShape, &Unread)> = BTreeMap::new();
             for form in &recorded {
                 if let Some(why) = unread.get(&form.schema)
                     && rows(form) > 0
                 {
-                    changes.push(place.unread(form, why, up_to_bound(rows(form))));
+                    let before = refused.get(&form.version).map_or(0, |(rows, ..)| *rows);
+                    refused.insert(form.version, (before + rows(form), form, why));
                 }
+            }
+            for (rows, form, why) in refused.into_values() {
+                changes.push(place.unread(form, why, up_to_bound(rows)));
             }
             recorded.retain(|form| rows(form) > 0);
         }

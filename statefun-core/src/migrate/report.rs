@@ -202,7 +202,9 @@ impl fmt::Display for MigrationReport {
             writeln!(
                 f,
                 "\nmessage `{}`: {} stored ones would not be read: {}",
-                failure.message, failure.count, failure.reason
+                failure.message,
+                failure.count,
+                one_line(&failure.reason)
             )?;
         }
         if !self.refused.is_empty() {
@@ -229,6 +231,11 @@ fn versions(state: &StateReport) -> String {
         format!("v{version}{whose}: {rows}")
     });
     all.collect::<Vec<_>>().join(", ")
+}
+
+/// What a panic says may have several lines.
+fn one_line(reason: &str) -> String {
+    reason.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn write_table(f: &mut fmt::Formatter<'_>, table: &[Vec<String>]) -> fmt::Result {
@@ -265,10 +272,11 @@ fn write_failures(
         function.name, state.name, state.failing_addresses
     )?;
     for (reason, rows) in &state.reasons {
-        writeln!(f, "  {rows} rows: {reason}")?;
+        writeln!(f, "  {rows} rows: {}", one_line(reason))?;
     }
     for failure in &state.failures {
-        writeln!(f, "  {}/{}: {}", function.name, failure.id, failure.reason)?;
+        let reason = one_line(&failure.reason);
+        writeln!(f, "  {}/{}: {reason}", function.name, failure.id)?;
     }
     let named = state.failures.len() as u64;
     if state.failing_addresses > named {

@@ -18,6 +18,7 @@ use crate::engine::worker::{ReadDone, TraceEvent, Worker, WorkerError, WorkerSet
 use crate::id::Address;
 use crate::io::ingress::AckOutcome;
 use crate::log::LoggedEpoch;
+use crate::migrate::{MigrationReport, dry_run};
 use crate::sdk::message::{Message, TypedValue};
 use crate::state::memory::MemoryStore;
 use crate::state::{StateReader, StateStore};
@@ -267,22 +268,38 @@ impl Harness {
         self.worker.set_now(self.now);
     }
 
+    /// What is stored, for another version of the code to look at.
+    fn stored<'a>(&'a self, undelivered: &'a BTreeMap<String, u64>) -> StoredData<'a> {
+        StoredData {
+            store: &*self.store,
+            last_record: &self.last_record,
+            undelivered,
+        }
+    }
+
     /// See [`Harness::try_restart_as`].
     pub(super) fn start_as(&mut self, mut registry: Registry) -> Result<(), HarnessError> {
         self.commit()?;
-        let data = StoredData {
-            store: &*self.store,
-            last_record: &self.last_record,
-            undelivered: &BTreeMap::new(),
-        };
         let code = Catalog::of(&registry, 0);
-        let next = self
-            .catalog
-            .succeed(&code, &data, Path::new("this harness"), &[])?;
+        let none = BTreeMap::new();
+        let next =
+            self.catalog
+                .succeed(&code, &self.stored(&none), Path::new("this harness"), &[])?;
         registry.learn(&next);
         self.catalog = next;
         self.registry = Arc::new(registry);
         self.start_again()
+    }
+
+    /// See [`Harness::dry_run_as`].
+    pub(super) fn rehearse(
+        &mut self,
+        registry: &Registry,
+    ) -> Result<MigrationReport, HarnessError> {
+        self.commit()?;
+        let none = BTreeMap::new();
+        let report = dry_run(registry, &self.catalog, &self.stored(&none), &mut |_| {});
+        Ok(report.map_err(EngineError::from)?)
     }
 
     /// See [`Harness::restart`].

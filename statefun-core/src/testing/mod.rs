@@ -100,6 +100,7 @@ use crate::engine::registry::Registry;
 use crate::engine::request::Answer;
 use crate::engine::worker::Worker;
 use crate::id::MessageTypeId;
+use crate::migrate::MigrationReport;
 use crate::state::memory::MemoryStore;
 
 pub use crate::engine::registry::OnError;
@@ -379,5 +380,18 @@ impl Harness {
         let registry = code.registry()?;
         self.start_as(registry)?;
         Ok(self)
+    }
+
+    /// What a dry run of another version of the code says of the data: the addresses that it would not read, and why. Nothing
+    /// changes.
+    ///
+    /// # Panics
+    /// When that code cannot be put together.
+    #[track_caller]
+    pub fn dry_run_as(&mut self, code: HarnessBuilder) -> MigrationReport {
+        or_fail(
+            code.registry()
+                .and_then(|registry| self.rehearse(&registry)),
+        )
     }
 }

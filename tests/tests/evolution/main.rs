@@ -5,5 +5,6 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod basket;
+mod dry_run;
 mod migrations;
 mod registered;
