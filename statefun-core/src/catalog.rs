@@ -17,9 +17,9 @@ use serde::{Deserialize, Serialize};
 use crate::disk::{Disk, OpenMode};
 use crate::engine::registry::Registry;
 use crate::id::KeyGroups;
-use crate::module::description::StateKind;
+use crate::module::description::{StateKind, first_version, is_first_version};
 use crate::sdk::state::versions::Form;
-use crate::shape::{FIRST_VERSION, Shape};
+use crate::shape::Shape;
 use crate::state::StateReader;
 
 pub use changes::{CatalogError, Change};
@@ -78,7 +78,7 @@ pub struct StateEntry {
     /// What kind of state.
     pub kind: StateKind,
     /// The version of the value's type; 1 where none is declared, and in catalogs of before there were any.
-    #[serde(default = "first_version")]
+    #[serde(default = "first_version", skip_serializing_if = "is_first_version")]
     pub version: u32,
     /// Shape of the value (of the element, for a buffer).
     pub shape: Shape,
@@ -104,10 +104,6 @@ pub struct FormerShape {
     /// The type that the code reads its rows as, where that is not the current one: what must not be removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_as: Option<String>,
-}
-
-fn first_version() -> u32 {
-    FIRST_VERSION
 }
 
 impl Catalog {

@@ -24,6 +24,7 @@ mod serde_attrs;
 mod shape;
 mod suggest;
 mod tokens;
+mod version;
 
 /// Makes a struct a stateful function type.
 ///

@@ -43,7 +43,7 @@ struct MessageType {
 /// What becomes of the functions that encode and decode.
 enum Body {
     /// They work; the shape, if it is for the derive to tell.
-    Sound(Option<ShapedType>),
+    Sound(Option<Box<ShapedType>>),
     /// The layout has mistakes, which calls would only repeat.
     Broken,
 }
@@ -115,7 +115,7 @@ fn parse(cx: &Ctxt, input: &DeriveInput) -> Option<MessageType> {
             if cx.count() > before {
                 Body::Broken
             } else {
-                Body::Sound(shape)
+                Body::Sound(shape.map(Box::new))
             }
         }
     };

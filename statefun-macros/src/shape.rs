@@ -1,20 +1,18 @@
 //! `#[derive(Shaped)]`: the structure of a type as it is serialized. `#[derive(Message)]` and `#[persisted]` use it too.
 
 use proc_macro2::{Ident, TokenStream};
-use quote::{format_ident, quote, quote_spanned};
+use quote::{format_ident, quote};
 use syn::ext::IdentExt;
 use syn::punctuated::Punctuated;
-use syn::spanned::Spanned;
 use syn::{
-    Data, DeriveInput, Fields, GenericArgument, GenericParam, Generics, LitInt, PathArguments,
-    Token, Type,
+    Data, DeriveInput, Fields, GenericArgument, GenericParam, Generics, PathArguments, Token, Type,
 };
 
 use crate::args::{self, Form, Key, key};
 use crate::ctxt::Ctxt;
 use crate::protobuf::{Label, ProstField, ProstKind, ProstTags};
 use crate::serde_attrs::{Case, SerdeAttrs, field_name, is_option, type_text, variant_name};
-use crate::tokens::respanned;
+use crate::version::{Version, expand_version};
 use crate::{krate, problems};
 
 const KEYS: &[Key] = &[
@@ -42,12 +40,6 @@ pub(crate) struct ShapedType {
     name: String,
     body: Body,
     version: Option<Version>,
-}
-
-/// Its version as a state type, which `#[persisted]` has checked.
-pub(crate) struct Version {
-    number: LitInt,
-    migrate_from: Option<Type>,
 }
 
 /// What `#[shaped(…)]` says.
@@ -466,51 +458,6 @@ pub(crate) fn expand(model: &ShapedType, krate: &TokenStream) -> TokenStream {
             }
         };
     }
-}
-
-/// The items of the implementation that tell the version, and what is to hold at compile time.
-fn expand_version(
-    version: &Version,
-    generics: &Generics,
-    private: &TokenStream,
-) -> (TokenStream, TokenStream) {
-    let Version {
-        number,
-        migrate_from,
-    } = version;
-    let number_item = quote! {
-        const VERSION: ::core::primitive::u32 = #number;
-    };
-    let Some(former) = migrate_from else {
-        return (number_item, TokenStream::new());
-    };
-    let message = problems::version_not_above(former);
-    // At the type, should it be none that can be migrated from.
-    let before = respanned(former.span(), &quote!(#private::FormerVersion));
-    let before = quote_spanned!(former.span()=> <#former as #before>::NUMBER);
-    let assertion = quote_spanned! {number.span()=>
-        ::core::assert!(#number > #before, #message);
-    };
-    // Of a generic type only what is used is checked.
-    let (free, inline) = if generics.params.is_empty() {
-        (quote!(const _: () = { #assertion };), TokenStream::new())
-    } else {
-        (TokenStream::new(), quote!(const { #assertion };))
-    };
-    let versions = respanned(
-        former.span(),
-        &quote!(#private::Versions::<Self>::declared(#number).migrate_from),
-    );
-    let versions = quote_spanned!(former.span()=> #versions::<#former>());
-    let items = quote! {
-        #number_item
-
-        fn versions() -> #private::Versions<Self> {
-            #inline
-            #versions
-        }
-    };
-    (items, free)
 }
 
 /// The shape of a type that may or may not be `Shaped`. Its expansion needs `OpaqueShape` and `__scope`.

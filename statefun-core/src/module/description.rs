@@ -76,11 +76,11 @@ pub struct StateDescription {
     pub expiration: Expiration,
 }
 
-fn first_version() -> u32 {
+pub(crate) fn first_version() -> u32 {
     FIRST_VERSION
 }
 
-fn is_first_version(version: &u32) -> bool {
+pub(crate) fn is_first_version(version: &u32) -> bool {
     *version == FIRST_VERSION
 }
 

@@ -5,12 +5,13 @@
 //!
 //! 1. the form that the catalog has recorded under the row's number: its version's type among those that the code has,
 //!    which must read the recorded shape (fields may have been added to it since that are optional or defaulted); where the
-//!    code has no type of that version, the newest type of a later version that reads the recorded shape;
+//!    code has no type of that version, the type of the next version after it, if that reads the recorded shape: it followed
+//!    without a migration, and any later one may mean something else by the same fields;
 //! 2. the type among the code's whose own number it is: where there is no catalog, as in tests;
 //! 3. for rows that are older than all that the catalog has recorded: the type that reads the oldest of the recorded forms,
 //!    since nothing that it could not read was ever let pass.
 //!
-//! Versions are compared and not shapes alone, because a version may mean something else by the same fields.
+//! Rows that no version reads are an error, and never a guess. A start refuses code that leaves such rows behind.
 
 use std::any::Any;
 use std::fmt;
@@ -212,24 +213,23 @@ impl fmt::Display for Unread {
 
 /// The place of the version that reads a recorded form, among the code's: the current one first, then older and older ones.
 pub(crate) fn choose(forms: &[Form], version: u32, shape: &Shape) -> Result<usize, Unread> {
-    if let Some(place) = forms.iter().position(|form| form.version == version) {
-        let name = || forms.get(place).map_or("?", |form| &form.name).to_owned();
-        return match forms.get(place).map(|form| reads(shape, &form.shape)) {
-            Some(Err(problem)) => Err(Unread::Changed {
-                name: name(),
+    let mut all = forms.iter().enumerate();
+    if let Some((place, form)) = all.clone().find(|(_, form)| form.version == version) {
+        return match reads(shape, &form.shape) {
+            Ok(()) => Ok(place),
+            Err(problem) => Err(Unread::Changed {
+                name: form.name.clone(),
                 problem,
             }),
-            _ => Ok(place),
         };
     }
     let latest = forms.first().map_or(FIRST_VERSION, |form| form.version);
     if version > latest {
         return Err(Unread::Later { latest });
     }
-    forms
-        .iter()
-        .take_while(|form| form.version > version)
-        .position(|form| reads(shape, &form.shape).is_ok())
+    let next = all.rfind(|(_, form)| form.version > version);
+    next.filter(|(_, next)| reads(shape, &next.shape).is_ok())
+        .map(|(place, _)| place)
         .ok_or(Unread::Gone)
 }
 
@@ -475,3 +475,6 @@ impl std::ops::Deref for StateDefinition {
         &self.description
     }
 }
+
+#[cfg(test)]
+mod tests;
