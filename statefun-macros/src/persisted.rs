@@ -3,7 +3,7 @@
 use proc_macro2::{Ident, TokenStream};
 use quote::quote;
 use syn::punctuated::Punctuated;
-use syn::{Attribute, Item, LitInt, Path, Token, Type};
+use syn::{Attribute, Item, ItemEnum, ItemStruct, LitInt, Path, Token, Type};
 
 use crate::args::{self, Form, Key, key};
 use crate::ctxt::Ctxt;
@@ -50,11 +50,26 @@ struct Declared {
     migrate_from: Option<Type>,
 }
 
+impl Declared {
+    fn attribute(&self) -> Attribute {
+        let version = &self.version;
+        let migrate_from = self.migrate_from.iter();
+        syn::parse_quote!(#[shaped(version = #version #(, migrate_from = #migrate_from)*)])
+    }
+}
+
 /// `#[persisted]` as an item's attribute.
-pub(crate) fn attribute(args: TokenStream, item: Item) -> TokenStream {
+pub(crate) fn attribute(args: TokenStream, mut item: Item) -> TokenStream {
     let cx = Ctxt::new();
     let model = parse(&cx, args, &item);
     let errors = cx.check();
+    if let Some(declared) = model.as_ref().and_then(|model| model.version.as_ref())
+        && let Item::Struct(ItemStruct { attrs, .. }) | Item::Enum(ItemEnum { attrs, .. }) =
+            &mut item
+    {
+        // Below all derives, since it is for whichever of them tells the shape.
+        attrs.push(declared.attribute());
+    }
     let derives = model.map(|model| expand(&model));
     quote!(#derives #item #errors)
 }
@@ -82,6 +97,15 @@ fn parse(cx: &Ctxt, args: TokenStream, item: &Item) -> Option<StateType> {
         krate: given,
         version,
     } = parse_args(cx, args);
+    let is_generic =
+        generics.type_params().next().is_some() || generics.const_params().next().is_some();
+    let version = version.filter(|version| {
+        let refused = is_generic && version.migrate_from.is_some();
+        if refused {
+            cx.error(generics, problems::generic_migration());
+        }
+        !refused
+    });
     let borrowed = generics.lifetimes().next();
     if let Some(lifetime) = borrowed {
         cx.error(lifetime, problems::borrowed(OWNER));
@@ -192,7 +216,7 @@ fn expand(model: &StateType) -> TokenStream {
         derives,
         shaped,
         serde_crate,
-        version,
+        ..
     } = model;
     let derives = derives.iter().map(|name| {
         let ident = Ident::new(name, proc_macro2::Span::call_site());
@@ -209,20 +233,9 @@ fn expand(model: &StateType) -> TokenStream {
         .replace(' ', "");
     let serde_attribute = serde_crate.then(|| quote!(#[serde(crate = #serde_path)]));
     let shaped_attribute = shaped.then(|| quote!(#[shaped(crate = #krate)]));
-    // For whichever derive tells the shape.
-    let version_attribute = version.as_ref().map(
-        |Declared {
-             version,
-             migrate_from,
-         }| {
-            let migrate_from = migrate_from.iter();
-            quote!(#[shaped(version = #version #(, migrate_from = #migrate_from)*)])
-        },
-    );
     quote! {
         #[derive(#(#derives),*)]
         #serde_attribute
         #shaped_attribute
-        #version_attribute
     }
 }

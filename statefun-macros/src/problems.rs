@@ -285,6 +285,14 @@ pub(crate) fn nothing_before_the_first(former: &impl quote::ToTokens) -> Problem
     )
 }
 
+pub(crate) fn generic_migration() -> Problem {
+    generic(
+        "#[persisted]",
+        "a type with `migrate_from`",
+        "make it a type for each use, which may hold the generic one in a field",
+    )
+}
+
 /// What the compiler says of it, since only it knows the version of the other type.
 pub(crate) fn version_not_above(former: &impl quote::ToTokens) -> String {
     let former = compact(former);

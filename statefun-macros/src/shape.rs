@@ -440,7 +440,7 @@ pub(crate) fn expand(model: &ShapedType, krate: &TokenStream) -> TokenStream {
     };
     let (items, check) = version
         .as_ref()
-        .map(|version| expand_version(version, generics, &private))
+        .map(|version| expand_version(version, &private))
         .unzip();
     quote! {
         #[doc(hidden)]

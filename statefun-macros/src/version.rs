@@ -3,7 +3,7 @@
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{Generics, LitInt, Type};
+use syn::{LitInt, Type};
 
 use crate::problems;
 use crate::tokens::respanned;
@@ -17,7 +17,6 @@ pub(crate) struct Version {
 /// The items of the implementation that tell the version, and what is to hold at compile time.
 pub(crate) fn expand_version(
     version: &Version,
-    generics: &Generics,
     private: &TokenStream,
 ) -> (TokenStream, TokenStream) {
     let Version {
@@ -37,12 +36,6 @@ pub(crate) fn expand_version(
     let assertion = quote_spanned! {number.span()=>
         ::core::assert!(#number > #before, #message);
     };
-    // Of a generic type only what is used is checked.
-    let (free, inline) = if generics.params.is_empty() {
-        (quote!(const _: () = { #assertion };), TokenStream::new())
-    } else {
-        (TokenStream::new(), quote!(const { #assertion };))
-    };
     let versions = respanned(
         former.span(),
         &quote!(#private::Versions::<Self>::declared(#number).migrate_from),
@@ -52,9 +45,8 @@ pub(crate) fn expand_version(
         #number_item
 
         fn versions() -> #private::Versions<Self> {
-            #inline
             #versions
         }
     };
-    (items, free)
+    (items, quote!(const _: () = { #assertion };))
 }

@@ -18,4 +18,7 @@ struct TheFirst {}
 #[persisted(version = 2, migrate_from = 1)]
 struct FromANumber {}
 
+#[persisted(version = 2, migrate_from = ProfileV1)]
+struct Generic<T>(T);
+
 fn main() {}
