@@ -208,3 +208,13 @@ fn a_single_value_is_migrated_for_a_test() {
         "{unrelated}"
     );
 }
+
+#[test]
+fn the_version_is_described() {
+    let states = |definition: statefun_core::sdk::function::FunctionDefinition| {
+        let states = definition.describe().states;
+        states.iter().map(|state| state.version).collect::<Vec<_>>()
+    };
+    assert_eq!(states(v1::Basket::definition()), [1, 1, 1]);
+    assert_eq!(states(v3::Basket::definition()), [3, 3, 3]);
+}

@@ -2,6 +2,80 @@
 //!
 //! Changes take effect in place and are undone when the invocation fails. No interior mutability belongs into a state
 //! type: a change that the runtime cannot see is not written.
+//!
+//! # Changing a state type
+//!
+//! | change | what it takes |
+//! |---|---|
+//! | a field is added that is an `Option` or has `#[serde(default)]` | nothing |
+//! | a number becomes wider, a value becomes an `Option`, an enum gets a further variant | nothing |
+//! | a type, module or function is renamed in Rust; the state has a `name`, the function its `typename` | nothing |
+//! | a field is removed, renamed, or of another type; the same fields mean something else | a migration |
+//! | the kind of a state, or the type of a table's keys | another state, beside the old one |
+//! | a state or function is removed that has rows | `--drop-data NAME` at the next start |
+//!
+//! A migration has two parts: the type as it was, under another name, and a conversion from the standard library.
+//!
+//! ```
+//! use statefun_core::prelude::*;
+//! use statefun_core::testing::{Harness, migrated};
+//!
+//! /// As it was, renamed. It keeps its `#[persisted]`, and is read only.
+//! #[persisted]
+//! struct CartV1 {
+//!     items: Vec<String>,
+//! }
+//!
+//! #[persisted(version = 2, migrate_from = CartV1)]
+//! #[derive(Debug, PartialEq)]
+//! struct Cart {
+//!     items: Vec<u64>,
+//! }
+//!
+//! // Where nothing can go wrong, `impl From<CartV1> for Cart` is enough.
+//! impl TryFrom<CartV1> for Cart {
+//!     type Error = std::num::ParseIntError; // anything that is `Display`
+//!
+//!     fn try_from(old: CartV1) -> Result<Self, Self::Error> {
+//!         let items = old.items.iter().map(|item| item.parse()).collect::<Result<_, _>>()?;
+//!         Ok(Self { items })
+//!     }
+//! }
+//!
+//! let old = CartV1 { items: vec!["7".to_owned()] };
+//! assert_eq!(migrated::<Cart, _>(&old), Ok(Cart { items: vec![7] }));
+//! ```
+//!
+//! Fields need no attribute for it, and all kinds of states do it alike: the value of a `PersistedValue`, each entry of a table,
+//! each element of a buffer, what is registered at a `PersistedRegistry`. The version belongs to the type that the state
+//! names. Where that is a list, a map or a struct with the changed type inside, its own shape has changed, so it is the one
+//! that needs versions: make it a struct of its own.
+//!
+//! Each row carries the number of the form that it was written in. One of the current form is decoded as ever. Another is
+//! read as the type of its version, converted through all versions in between, and written in the current form when it
+//! changes next; until then it stays as it is. So a change costs nothing at the start, however much there is, and old types
+//! have to stay in the code until no row needs them. What rows there may be is in `catalog.json`. A start that finds a type
+//! gone which rows need is refused, and names it: *20 rows of version 1 are still stored: keep `CartV1` and its migration*.
+//! So is one whose code is older than the rows.
+//!
+//! `CartV1` may get new optional fields too, if rows were written with them. Only its version's rows are read as it. Rows of
+//! a version that the code has no type of are read as the next version after it, if that reads them as they are.
+//!
+//! # A migration that fails
+//!
+//! A conversion that returns an error, or panics, fails for that row alone. Of a `PersistedValue` the address is parked with the
+//! next message to it, and the reason is shown by `statefun parked ls`; the message waits. Of an entry or an element the call
+//! that reads it returns the error. Nothing of the row is changed, and nobody else is stopped: mend the conversion, start
+//! again, and `statefun parked retry`.
+//!
+//! # Before a deploy
+//!
+//! - [`migrated`](crate::testing::migrated) tests a conversion on a value; [`Harness::restart_as`] starts new code on what the
+//!   old has stored.
+//! - `statefun state migrate --dry-run` reads the newest checkpoint with the application's code and tells how many
+//!   addresses would fail, and why; see [`migrate`](crate::migrate). Nothing is written.
+//!
+//! [`Harness::restart_as`]: crate::testing::Harness::restart_as
 
 mod buffer;
 mod key;

@@ -18,7 +18,7 @@ use crate::state::StateError;
 /// States of one address that are registered at run time, by name: values, tables and buffers.
 ///
 /// A registered state is remembered with its shape and version. Registering the same name with another shape is an error that
-/// names both, unless the type reads the rows of before: see [how to change a state type](super::state#changing-a-state-type).
+/// names both, unless the type reads the rows of before: see [how to change a state type](crate::sdk::state#changing-a-state-type).
 ///
 /// ```
 /// # use statefun_core::prelude::*;
