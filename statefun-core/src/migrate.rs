@@ -4,6 +4,8 @@
 //! an earlier version; so what a migration says of real data is known before it matters.
 
 mod report;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 

@@ -606,10 +606,10 @@ mod versions {
     }
 
     impl TryFrom<Fourth> for Tenth {
-        type Error = std::convert::Infallible;
+        type Error = std::num::TryFromIntError;
 
         fn try_from(old: Fourth) -> Result<Self, Self::Error> {
-            Ok(Self::Some(old.0.to_string()))
+            Ok(Self::Some(u8::try_from(old.0)?.to_string()))
         }
     }
 
@@ -623,5 +623,10 @@ mod versions {
         let tenth = migrated::<Tenth, _>(&Third { number: 7 });
         assert_eq!(tenth, Ok(Tenth::Some("7".to_owned())));
         assert_eq!(migrated::<Fourth, _>(&Fourth(9)), Ok(Fourth(9)));
+        let refused = migrated::<Tenth, _>(&Fourth(999)).unwrap_err().to_string();
+        assert!(
+            refused.contains("version 4 (`Fourth`) to 10 (`Tenth`): out of range"),
+            "{refused}"
+        );
     }
 }
