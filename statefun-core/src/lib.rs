@@ -24,6 +24,7 @@ pub mod id;
 pub mod io;
 #[doc(hidden)]
 pub mod log;
+pub mod migrate;
 pub mod module;
 pub mod rand;
 pub mod runtime;
@@ -100,7 +101,10 @@ pub mod __private {
     pub use crate::sdk::message::{CodecError, Message, MessageDefinition, serde_codec};
     pub use crate::sdk::module::Registration;
     pub use crate::sdk::router::{Downstream, RouterDefinition, route_typed};
-    pub use crate::sdk::state::{PersistedState, StateVisitor};
+    pub use crate::sdk::state::{
+        FormerVersion, MigratesFrom, PersistedState, StateDefinition, StateVisitor, Unversioned,
+        Versions,
+    };
     pub use crate::shape::{
         Field, OpaqueShape, Shape, ShapeFields, ShapeProbe, ShapeScope, Shaped, Variant,
     };

@@ -153,6 +153,7 @@ pub(crate) fn recover(setup: &mut EngineSetup) -> Result<Recovered, StartError> 
         if next != *catalog {
             next.write(&**disk, &directory.root)?;
         }
+        setup.registry.learn(&next);
         current = next;
     }
     let mut local = Local::read(&**disk, &directory.root)?;
