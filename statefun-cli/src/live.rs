@@ -44,7 +44,12 @@ impl Live {
     }
 
     /// Asks it, and waits so long for the answer.
-    pub(crate) async fn ask_within(&self, method: Method, uri: &str, patience: Duration) -> Result<Answer, Failure> {
+    pub(crate) async fn ask_within(
+        &self,
+        method: Method,
+        uri: &str,
+        patience: Duration,
+    ) -> Result<Answer, Failure> {
         let request = Request::builder()
             .method(method)
             .uri(uri)

@@ -224,7 +224,13 @@ impl App {
             .map_err(|error| Stop::Failed(format!("threads cannot be started: {error}")))?;
         let checkpoints = open_checkpoints(&settings)?;
         if let Some(wanted) = &arguments.restore {
-            restore(&settings, checkpoints.as_ref(), wanted, arguments.replace, runtime.handle())?;
+            restore(
+                &settings,
+                checkpoints.as_ref(),
+                wanted,
+                arguments.replace,
+                runtime.handle(),
+            )?;
         }
         let launch = launch
             .checkpoints(checkpoints)
@@ -242,7 +248,9 @@ impl App {
                     | StartError::InUse { .. }
                     | StartError::Unfinished(_)
                     | StartError::Engine(
-                        EngineError::Ingress(_) | EngineError::Egress(_) | EngineError::Checkpoint(_),
+                        EngineError::Ingress(_)
+                        | EngineError::Egress(_)
+                        | EngineError::Checkpoint(_),
                     ),
                 )
                 | RunError::Registry(_)
@@ -340,7 +348,11 @@ fn restore(
     if wanted == "auto" {
         let has_some = |manifest: &Manifest| manifest.latest().is_some();
         if restore::holds_state(&directory).map_err(input)?
-            || !runtime.block_on(operate::manifest(bucket)).map_err(input)?.as_ref().is_some_and(has_some)
+            || !runtime
+                .block_on(operate::manifest(bucket))
+                .map_err(input)?
+                .as_ref()
+                .is_some_and(has_some)
         {
             return Ok(());
         }

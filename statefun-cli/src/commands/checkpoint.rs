@@ -40,7 +40,9 @@ pub(crate) fn run(args: &Checkpoint, terminal: &Terminal) -> Outcome {
     let as_json = args.format == ListFormat::Json;
     if let CheckpointCommand::Create { name } = &args.command {
         let live = Live::find(args.data_dir.as_deref())?;
-        let query = name.as_ref().map(|name| format!("?name={}", percent_encode(name)));
+        let query = name
+            .as_ref()
+            .map(|name| format!("?name={}", percent_encode(name)));
         let uri = format!("/v1/checkpoint{}", query.unwrap_or_default());
         let answer = runtime.block_on(live.ask_within(Method::POST, &uri, PATIENCE))?;
         if as_json {
@@ -63,7 +65,9 @@ pub(crate) fn run(args: &Checkpoint, terminal: &Terminal) -> Outcome {
     match &args.command {
         CheckpointCommand::Create { .. } => Ok(Status::Fine),
         CheckpointCommand::Ls => {
-            let manifest = runtime.block_on(operate::manifest(bucket)).map_err(failed)?;
+            let manifest = runtime
+                .block_on(operate::manifest(bucket))
+                .map_err(failed)?;
             list(&place, manifest.as_ref(), as_json, terminal)
         }
         CheckpointCommand::Verify { wanted } => {
@@ -71,7 +75,10 @@ pub(crate) fn run(args: &Checkpoint, terminal: &Terminal) -> Outcome {
             let tell = |found: &Verified| {
                 if shown.elapsed() > SHOW_EVERY {
                     shown = Instant::now();
-                    progress(terminal, &format!("{} objects, {}", grouped(found.objects), size(found.bytes)));
+                    progress(
+                        terminal,
+                        &format!("{} objects, {}", grouped(found.objects), size(found.bytes)),
+                    );
                 }
             };
             let found = runtime.block_on(operate::verify(bucket, wanted.as_deref(), tell));
@@ -113,12 +120,20 @@ pub(crate) fn run(args: &Checkpoint, terminal: &Terminal) -> Outcome {
             Ok(Status::Fine)
         }
         CheckpointCommand::Rm { wanted } => {
-            let (entry, objects) = runtime.block_on(operate::remove(bucket, wanted)).map_err(failed)?;
+            let (entry, objects) = runtime
+                .block_on(operate::remove(bucket, wanted))
+                .map_err(failed)?;
             if as_json {
-                terminal.data(format!("{}\n", json!({"removed": entry, "objects": objects})))?;
+                terminal.data(format!(
+                    "{}\n",
+                    json!({"removed": entry, "objects": objects})
+                ))?;
             } else {
                 let word = if objects == 1 { "object" } else { "objects" };
-                terminal.note(format_args!("removed checkpoint {} and {objects} {word}", called(&entry)));
+                terminal.note(format_args!(
+                    "removed checkpoint {} and {objects} {word}",
+                    called(&entry)
+                ));
             }
             Ok(Status::Fine)
         }
@@ -136,18 +151,29 @@ impl Place {
     fn find(args: &Checkpoint) -> Result<Self, Failure> {
         let root = nearest_root().unwrap_or_default();
         let file = root.join(SETTINGS_FILE);
-        let settings = Settings::load(&file, |name| std::env::var(name).ok()).map_err(Failure::input)?;
+        let settings =
+            Settings::load(&file, |name| std::env::var(name).ok()).map_err(Failure::input)?;
         let location = match &args.url {
             Some(url) => Location::parse(url).map_err(Failure::input)?,
-            None => settings.checkpoint.url.clone().map(|location| beside(&root, location)).ok_or_else(|| {
-                Failure::input("it is not said where the checkpoints are")
-                    .help("name it with `--url`, or give `checkpoint: {url: …}` in statefun.yaml")
-            })?,
+            None => settings
+                .checkpoint
+                .url
+                .clone()
+                .map(|location| beside(&root, location))
+                .ok_or_else(|| {
+                    Failure::input("it is not said where the checkpoints are").help(
+                        "name it with `--url`, or give `checkpoint: {url: …}` in statefun.yaml",
+                    )
+                })?,
         };
-        let bucket = Bucket::open(&location, &settings.checkpoint.bucket()).map_err(Failure::input)?;
+        let bucket =
+            Bucket::open(&location, &settings.checkpoint.bucket()).map_err(Failure::input)?;
         Ok(Self {
             bucket,
-            data_dir: args.data_dir.clone().unwrap_or_else(|| root.join(&settings.data_dir)),
+            data_dir: args
+                .data_dir
+                .clone()
+                .unwrap_or_else(|| root.join(&settings.data_dir)),
             retain: settings.checkpoint.retain.get() as usize,
         })
     }
@@ -155,7 +181,9 @@ impl Place {
 
 /// A relative directory of statefun.yaml is beside it.
 fn beside(root: &Path, location: Location) -> Location {
-    let relative = location.directory().filter(|directory| directory.is_relative());
+    let relative = location
+        .directory()
+        .filter(|directory| directory.is_relative());
     let moved = relative.map(|directory| root.join(directory));
     let parsed = moved.and_then(|directory| Location::parse(&directory.to_string_lossy()).ok());
     parsed.unwrap_or(location)
@@ -182,12 +210,17 @@ fn list(place: &Place, manifest: Option<&Manifest>, as_json: bool, terminal: &Te
     let none = Vec::new();
     let entries = manifest.map_or(&none, |manifest| &manifest.checkpoints);
     if as_json {
-        let text = serde_json::to_string_pretty(&json!({"writer": manifest.map(|manifest| &manifest.writer), "checkpoints": entries}));
+        let text = serde_json::to_string_pretty(
+            &json!({"writer": manifest.map(|manifest| &manifest.writer), "checkpoints": entries}),
+        );
         terminal.data(format!("{}\n", text.unwrap_or_default()))?;
         return Ok(Status::Fine);
     }
     if entries.is_empty() {
-        terminal.note(format_args!("there are no checkpoints at {}", place.bucket.url()));
+        terminal.note(format_args!(
+            "there are no checkpoints at {}",
+            place.bucket.url()
+        ));
         return Ok(Status::Fine);
     }
     let now = WallClock::default().now().as_ms();
@@ -209,7 +242,10 @@ fn list(place: &Place, manifest: Option<&Manifest>, as_json: bool, terminal: &Te
                 }
             };
             vec![
-                entry.name.as_ref().map_or_else(|| entry.id.clone(), |name| format!("{} ({})", printable(name), entry.id)),
+                entry.name.as_ref().map_or_else(
+                    || entry.id.clone(),
+                    |name| format!("{} ({})", printable(name), entry.id),
+                ),
                 age(now.saturating_sub(entry.created_ms)),
                 grouped(entry.epoch),
                 size(entry.bytes),
@@ -239,7 +275,9 @@ fn verified(found: &Verified, as_json: bool, terminal: &Terminal) -> Outcome {
     let problems = found.problems.iter();
     if as_json {
         let problems: Vec<_> = problems
-            .map(|(checkpoint, error)| json!({"checkpoint": checkpoint, "error": error.to_string()}))
+            .map(
+                |(checkpoint, error)| json!({"checkpoint": checkpoint, "error": error.to_string()}),
+            )
             .collect();
         let done = json!({"objects": found.objects, "bytes": found.bytes, "rows": found.rows, "problems": problems});
         terminal.data(format!("{done}\n"))?;

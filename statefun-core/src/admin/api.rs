@@ -150,7 +150,10 @@ async fn order(
 
 async fn checkpoint(live: &dyn Live, query: &Query) -> Result<Reply, Refusal> {
     query.only(&["name"])?;
-    match live.make_checkpoint(query.get("name").map(str::to_owned)).await {
+    match live
+        .make_checkpoint(query.get("name").map(str::to_owned))
+        .await
+    {
         Some(Ok(entry)) => Ok(json(StatusCode::OK, &entry)),
         Some(Err(error @ (CheckpointError::NameTaken(_) | CheckpointError::Empty))) => {
             Err(refuse(StatusCode::CONFLICT, error))

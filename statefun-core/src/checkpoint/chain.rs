@@ -71,7 +71,8 @@ pub(crate) fn name(lineage: u64, sequence: u64) -> String {
 impl Link {
     /// The object's bytes; `records` are the bodies of its epochs, each behind its length.
     pub(crate) fn encode(&self, records: &[u8]) -> Result<Bytes, CheckpointError> {
-        let packed = zstd::bulk::compress(records, LEVEL).map_err(|error| CheckpointError::Compression(error.to_string()))?;
+        let packed = zstd::bulk::compress(records, LEVEL)
+            .map_err(|error| CheckpointError::Compression(error.to_string()))?;
         let kind: u16 = match self.kind {
             Kind::Epochs => 1,
             Kind::Start => 2,
@@ -106,7 +107,10 @@ impl Link {
             problem,
         };
         if head.len() < HEADER_BYTES {
-            return Err(damaged(format!("it has {} bytes, and its header alone {HEADER_BYTES}", head.len())));
+            return Err(damaged(format!(
+                "it has {} bytes, and its header alone {HEADER_BYTES}",
+                head.len()
+            )));
         }
         if !head.starts_with(&MAGIC) {
             return Err(damaged("it does not begin with `SFEP`".to_owned()));
@@ -153,12 +157,19 @@ impl Link {
         };
         let computed = checksum(head.get(..64).unwrap_or_default(), packed);
         if computed != number(64) {
-            return Err(damaged(format!("it states the checksum {:016x}, and its bytes give {computed:016x}", number(64))));
+            return Err(damaged(format!(
+                "it states the checksum {:016x}, and its bytes give {computed:016x}",
+                number(64)
+            )));
         }
         let length = usize::try_from(number(56)).map_err(|error| damaged(error.to_string()))?;
-        let records = zstd::stream::decode_all(packed).map_err(|error| damaged(error.to_string()))?;
+        let records =
+            zstd::stream::decode_all(packed).map_err(|error| damaged(error.to_string()))?;
         if records.len() != length {
-            return Err(damaged(format!("it holds {} bytes of records, and states {length}", records.len())));
+            return Err(damaged(format!(
+                "it holds {} bytes of records, and states {length}",
+                records.len()
+            )));
         }
         Ok((link, records))
     }
@@ -233,13 +244,20 @@ impl Found {
         }
         let mut found = Self::default();
         if let Some(object) = objects.last() {
-            let bytes = bucket.get(&object.name).await?.ok_or_else(|| CheckpointError::Missing {
-                object: object.name.clone(),
-                checkpoint: "of the newest epochs".to_owned(),
-            })?;
+            let bytes =
+                bucket
+                    .get(&object.name)
+                    .await?
+                    .ok_or_else(|| CheckpointError::Missing {
+                        object: object.name.clone(),
+                        checkpoint: "of the newest epochs".to_owned(),
+                    })?;
             found.last = Some(Link::decode(&object.name, &bytes)?.0);
         }
-        found.epochs = links.into_values().filter(|link| link.kind == Kind::Epochs).collect();
+        found.epochs = links
+            .into_values()
+            .filter(|link| link.kind == Kind::Epochs)
+            .collect();
         Ok(found)
     }
 
@@ -250,9 +268,15 @@ impl Found {
 }
 
 /// Creates an object of a chain; false when there is another one in its place.
-pub(crate) async fn create(bucket: &Bucket, link: &Link, records: &[u8]) -> Result<bool, CheckpointError> {
+pub(crate) async fn create(
+    bucket: &Bucket,
+    link: &Link,
+    records: &[u8],
+) -> Result<bool, CheckpointError> {
     let bytes = link.encode(records)?;
-    let created = bucket.create(&name(link.lineage, link.sequence), bytes).await?;
+    let created = bucket
+        .create(&name(link.lineage, link.sequence), bytes)
+        .await?;
     Ok(matches!(created, Created::Done))
 }
 
@@ -322,6 +346,9 @@ mod tests {
             expected.extend(number.to_le_bytes());
         }
         assert_eq!(object[..64], expected);
-        assert_eq!(name(0x11, 0x22), "epochs/0000000000000011/00000000000000000034");
+        assert_eq!(
+            name(0x11, 0x22),
+            "epochs/0000000000000011/00000000000000000034"
+        );
     }
 }

@@ -27,8 +27,8 @@ use crate::checkpoint::uploads::Waiting;
 use crate::clock::{Stopwatch, WallClock};
 use crate::engine::priority::yield_to_workers;
 use crate::engine::shared::{Phase, Shared};
-use crate::settings::Durability;
 use crate::log::{EpochLog, LogReader, Retention};
+use crate::settings::Durability;
 use crate::state::StateStore;
 
 /// How long after a failure it is tried again, at first and at last.
@@ -65,7 +65,9 @@ impl CheckpointDesk {
     /// Has a checkpoint of what is durable now made, and waits for it.
     pub(crate) async fn make(&self, name: Option<String>) -> Result<Entry, CheckpointError> {
         let (reply, made) = oneshot::channel();
-        let _ = self.requests.send(ToCheckpointer::Make(Request { name, reply }));
+        let _ = self
+            .requests
+            .send(ToCheckpointer::Make(Request { name, reply }));
         made.await.unwrap_or(Err(CheckpointError::Stopped))
     }
 }
@@ -183,7 +185,10 @@ impl Checkpointer {
         let mut since = Stopwatch::start();
         loop {
             let due = pause.unwrap_or(self.interval);
-            let request = match self.requests.recv_timeout(due.saturating_sub(since.elapsed())) {
+            let request = match self
+                .requests
+                .recv_timeout(due.saturating_sub(since.elapsed()))
+            {
                 Ok(ToCheckpointer::Make(request)) => Some(request),
                 Err(RecvTimeoutError::Timeout) => None,
                 Ok(ToCheckpointer::Stop) | Err(RecvTimeoutError::Disconnected) => return,
@@ -199,18 +204,27 @@ impl Checkpointer {
             since = Stopwatch::start();
             match &made {
                 Ok(entry) => {
-                    self.desk.status.made(entry.as_ref(), watch.elapsed(), self.clock.now());
+                    self.desk
+                        .status
+                        .made(entry.as_ref(), watch.elapsed(), self.clock.now());
                     pause = None;
                 }
                 Err(CheckpointError::Stopped) => {}
                 Err(error) => {
                     self.desk.status.failed(error, self.clock.now());
-                    pause = Some(pause.map_or(FIRST_PAUSE, |pause| pause * 2).min(LONGEST_PAUSE).min(self.interval.max(FIRST_PAUSE)));
+                    pause = Some(
+                        pause
+                            .map_or(FIRST_PAUSE, |pause| pause * 2)
+                            .min(LONGEST_PAUSE)
+                            .min(self.interval.max(FIRST_PAUSE)),
+                    );
                 }
             }
             let fatal = matches!(
                 made,
-                Err(CheckpointError::Fenced { .. } | CheckpointError::Foreign { .. } | CheckpointError::Behind { .. })
+                Err(CheckpointError::Fenced { .. }
+                    | CheckpointError::Foreign { .. }
+                    | CheckpointError::Behind { .. })
             );
             match (request, made) {
                 (Some(request), Ok(Some(entry))) => {
@@ -233,7 +247,11 @@ impl Checkpointer {
 
     /// Makes a checkpoint of what is durable now, unless there is one. Returns it; none when there is nothing to keep yet, or when nothing has
     /// changed and nobody has asked.
-    fn checkpoint(&mut self, name: Option<&str>, is_asked: bool) -> Result<Option<Entry>, CheckpointError> {
+    fn checkpoint(
+        &mut self,
+        name: Option<&str>,
+        is_asked: bool,
+    ) -> Result<Option<Entry>, CheckpointError> {
         // While the blob store fails, more and more files wait.
         while self.changes.merge()? {}
         self.own()?;
@@ -248,11 +266,15 @@ impl Checkpointer {
             retention: &self.retention,
             changes: &self.changes,
             catalog: &self.catalog,
-            prefix: format!("{:016x}-{}-{:016x}", self.writer.lineage, self.writer.attempt, self.writer.token),
+            prefix: format!(
+                "{:016x}-{}-{:016x}",
+                self.writer.lineage, self.writer.attempt, self.writer.token
+            ),
             number: self.progress.number,
             lineage: self.writer.lineage,
             attempt: self.writer.attempt,
             start: self.writer.token,
+            superfluous: Vec::new(),
         };
         let previous = previous.map(|(_, descriptor)| descriptor);
         let made = site.make(previous, is_asked, &mut self.progress.credit, now);
@@ -276,7 +298,10 @@ impl Checkpointer {
             let newest = found.epochs.last();
             let chained = newest.map_or(0, |newest| newest.epoch);
             let is_sealed = found.last.is_some_and(|last| last.kind == Kind::Seal);
-            if is_sealed || chained > durable || newest.is_some_and(|newest| !self.local.made(newest.token)) {
+            if is_sealed
+                || chained > durable
+                || newest.is_some_and(|newest| !self.local.made(newest.token))
+            {
                 return Err(CheckpointError::Behind {
                     url: self.bucket.url().to_owned(),
                     stored: chained,
@@ -299,7 +324,11 @@ impl Checkpointer {
         };
         let chained = found.epochs.last().map_or(0, |newest| newest.epoch);
         self.kept = Arc::new(KeptEpochs::of(&found.epochs));
-        let has = self.progress.previous.as_ref().map(|(_, descriptor)| descriptor.epoch);
+        let has = self
+            .progress
+            .previous
+            .as_ref()
+            .map(|(_, descriptor)| descriptor.epoch);
         if has.is_none_or(|has| durable > chained.max(has)) {
             self.checkpoint(None, true)?;
         }
@@ -317,14 +346,22 @@ impl Checkpointer {
         }
         let durable = self.log.durable_epoch();
         let may = |manifest: &Manifest| self.may_take_over(manifest, durable);
-        let ledger = self.waiting.on(Ledger::take_over(&self.bucket, &self.writer, may))?;
+        let ledger = self
+            .waiting
+            .on(Ledger::take_over(&self.bucket, &self.writer, may))?;
         let checkpoints = &ledger.manifest().checkpoints;
-        let from = checkpoints.iter().rev().find(|entry| self.local.goes_on_from(entry)).cloned();
+        let from = checkpoints
+            .iter()
+            .rev()
+            .find(|entry| self.local.goes_on_from(entry))
+            .cloned();
         self.progress.previous = match from {
             None => None,
             Some(entry) => match self.waiting.on(ledger.descriptor(&entry)) {
                 Ok(descriptor) => Some((entry, descriptor)),
-                Err(error @ (CheckpointError::Missing { .. } | CheckpointError::Damaged { .. })) => {
+                Err(
+                    error @ (CheckpointError::Missing { .. } | CheckpointError::Damaged { .. }),
+                ) => {
                     tracing::warn!(%error, "the next checkpoint is a full one");
                     None
                 }
@@ -340,7 +377,12 @@ impl Checkpointer {
     fn may_take_over(&self, manifest: &Manifest, durable: u64) -> Result<(), CheckpointError> {
         let mine = self.writer.lineage;
         let url = || self.bucket.url().to_owned();
-        let stored = manifest.checkpoints.iter().filter(|entry| entry.lineage == mine).map(|entry| entry.epoch).max();
+        let stored = manifest
+            .checkpoints
+            .iter()
+            .filter(|entry| entry.lineage == mine)
+            .map(|entry| entry.epoch)
+            .max();
         if let Some(stored) = stored.filter(|stored| *stored > durable) {
             return Err(CheckpointError::Behind {
                 url: url(),
@@ -350,7 +392,11 @@ impl Checkpointer {
             });
         }
         let writer = manifest.writer.lineage;
-        let is_origin = self.local.origin.as_ref().is_some_and(|origin| origin.lineage == writer);
+        let is_origin = self
+            .local
+            .origin
+            .as_ref()
+            .is_some_and(|origin| origin.lineage == writer);
         if writer == mine || is_origin || manifest.checkpoints.is_empty() {
             return Ok(());
         }
@@ -381,21 +427,39 @@ impl Checkpointer {
             descriptor,
             mut entry,
             contained,
+            superfluous,
         } = made;
         entry.name = name.map(str::to_owned);
-        let ledger = self.progress.ledger.as_mut().ok_or(CheckpointError::Stopped)?;
+        let ledger = self
+            .progress
+            .ledger
+            .as_mut()
+            .ok_or(CheckpointError::Stopped)?;
         let before = ledger.manifest().clone();
-        let from = self.progress.previous.as_ref().map(|(from, _)| from.object.clone());
+        let from = self
+            .progress
+            .previous
+            .as_ref()
+            .map(|(from, _)| from.object.clone());
         let (new, retain) = (entry.clone(), self.retain);
         let replaced = self.waiting.on(ledger.replace(|manifest| {
-            if manifest.checkpoints.iter().any(|entry| entry.object == new.object) {
+            if manifest
+                .checkpoints
+                .iter()
+                .any(|entry| entry.object == new.object)
+            {
                 return Ok(());
             }
             refuse_taken(manifest, name)?;
             if let Some(from) = &from
-                && !manifest.checkpoints.iter().any(|entry| entry.object == *from)
+                && !manifest
+                    .checkpoints
+                    .iter()
+                    .any(|entry| entry.object == *from)
             {
-                return Err(CheckpointError::Overtaken("the checkpoint before was removed meanwhile"));
+                return Err(CheckpointError::Overtaken(
+                    "the checkpoint before was removed meanwhile",
+                ));
             }
             manifest.checkpoints.push(new.clone());
             retire(manifest, retain);
@@ -418,7 +482,11 @@ impl Checkpointer {
             }
         }
         // What is not removed now is found by a sweep.
-        if let Err(error) = self.waiting.on(ledger.remove_dropped(&before)) {
+        let removed = async {
+            ledger.remove_dropped(&before).await?;
+            ledger.remove(superfluous.iter()).await
+        };
+        if let Err(error) = self.waiting.on(removed) {
             tracing::debug!(%error, "objects of dropped checkpoints are still there");
         }
         if self.progress.made % SWEEP_EVERY == 0 {
@@ -442,11 +510,18 @@ impl Checkpointer {
                 return Ok(());
             }
             refuse_taken(manifest, Some(name))?;
-            let known = manifest.checkpoints.iter_mut().find(|entry| entry.object == latest.object);
+            let known = manifest
+                .checkpoints
+                .iter_mut()
+                .find(|entry| entry.object == latest.object);
             match known {
                 Some(known) if known.name.is_none() => known.name.clone_from(&named.name),
                 Some(_) => manifest.checkpoints.push(named.clone()),
-                None => return Err(CheckpointError::Overtaken("the checkpoint before was removed meanwhile")),
+                None => {
+                    return Err(CheckpointError::Overtaken(
+                        "the checkpoint before was removed meanwhile",
+                    ));
+                }
             }
             Ok(())
         }))?;
@@ -459,7 +534,9 @@ impl Checkpointer {
             match self.waiting.on(ledger.sweep()) {
                 Ok(0) => {}
                 Ok(objects) => tracing::info!(objects, "removed what interrupted uploads had left"),
-                Err(error) => tracing::debug!(%error, "what interrupted uploads have left stays for now"),
+                Err(error) => {
+                    tracing::debug!(%error, "what interrupted uploads have left stays for now")
+                }
             }
         }
     }
@@ -467,14 +544,20 @@ impl Checkpointer {
 
 fn refuse_taken(manifest: &Manifest, name: Option<&str>) -> Result<(), CheckpointError> {
     match name {
-        Some(name) if manifest.find(name).is_some() => Err(CheckpointError::NameTaken(name.to_owned())),
+        Some(name) if manifest.find(name).is_some() => {
+            Err(CheckpointError::NameTaken(name.to_owned()))
+        }
         _ => Ok(()),
     }
 }
 
 /// Leaves out the oldest checkpoints without a name, so that so many remain; the newest of all always does.
 pub(crate) fn retire(manifest: &mut Manifest, retain: usize) {
-    let unnamed = manifest.checkpoints.iter().filter(|entry| entry.name.is_none()).count();
+    let unnamed = manifest
+        .checkpoints
+        .iter()
+        .filter(|entry| entry.name.is_none())
+        .count();
     let mut surplus = unnamed.saturating_sub(retain.max(1));
     manifest.checkpoints.retain(|entry| {
         let goes = surplus > 0 && entry.name.is_none();

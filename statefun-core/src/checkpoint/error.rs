@@ -60,7 +60,10 @@ pub enum CheckpointError {
         checkpoint: String,
     },
     /// A manifest or a descriptor of another version.
-    #[error("`{object}` has version {version}, and this program reads {}: use the version that wrote it", super::manifest::VERSION)]
+    #[error(
+        "`{object}` has version {version}, and this program reads {}: use the version that wrote it",
+        super::manifest::VERSION
+    )]
     Version {
         /// Its name under the checkpoint URL.
         object: String,
@@ -144,10 +147,14 @@ pub enum CheckpointError {
         mend: &'static str,
     },
     /// The name of a checkpoint is taken.
-    #[error("a checkpoint `{0}` is there already: remove it first (`statefun checkpoint rm {0}`), or choose another name")]
+    #[error(
+        "a checkpoint `{0}` is there already: remove it first (`statefun checkpoint rm {0}`), or choose another name"
+    )]
     NameTaken(String),
     /// It cannot be removed.
-    #[error("checkpoint {0} is the newest, and the next one builds on it: it can be removed once there is another one")]
+    #[error(
+        "checkpoint {0} is the newest, and the next one builds on it: it can be removed once there is another one"
+    )]
     Newest(String),
     /// The record of an epoch in the log is malformed, or missing.
     #[error("the record of epoch {0} is malformed")]
@@ -174,7 +181,11 @@ fn listed(known: &[String]) -> String {
         "there is none".to_owned()
     } else {
         let shown: Vec<&str> = known.iter().take(10).map(String::as_str).collect();
-        let more = if known.len() > shown.len() { ", …" } else { "" };
+        let more = if known.len() > shown.len() {
+            ", …"
+        } else {
+            ""
+        };
         format!("there are {}{more}", shown.join(", "))
     }
 }

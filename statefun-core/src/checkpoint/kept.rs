@@ -14,7 +14,10 @@ pub(crate) struct KeptEpochs {
 
 impl KeptEpochs {
     pub(crate) fn of(links: &[Link]) -> Self {
-        let known = links.iter().map(|link| (link.sequence, link.epoch)).collect();
+        let known = links
+            .iter()
+            .map(|link| (link.sequence, link.epoch))
+            .collect();
         Self {
             known: Mutex::new(known),
         }
@@ -30,6 +33,9 @@ impl KeptEpochs {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let covered = known.partition_point(|(_, last)| *last <= epoch);
         let covered = covered.min(known.len().saturating_sub(1));
-        known.drain(..covered).map(|(sequence, _)| sequence).collect()
+        known
+            .drain(..covered)
+            .map(|(sequence, _)| sequence)
+            .collect()
     }
 }

@@ -95,10 +95,13 @@ impl Ledger {
             if self.try_replace(next).await? {
                 return Ok(());
             }
-            let newer = Self::read(&self.bucket).await?.ok_or_else(|| CheckpointError::Damaged {
-                object: MANIFEST.to_owned(),
-                problem: "somebody has removed it".to_owned(),
-            })?;
+            let newer =
+                Self::read(&self.bucket)
+                    .await?
+                    .ok_or_else(|| CheckpointError::Damaged {
+                        object: MANIFEST.to_owned(),
+                        problem: "somebody has removed it".to_owned(),
+                    })?;
             self.refuse_other(&newer.manifest)?;
             (self.manifest, self.version) = (newer.manifest, newer.version);
         }
@@ -116,7 +119,11 @@ impl Ledger {
 
     async fn try_replace(&mut self, next: Manifest) -> Result<bool, CheckpointError> {
         let bytes = Bytes::from(serde_json::to_vec_pretty(&next).unwrap_or_default());
-        match self.bucket.replace(MANIFEST, bytes, self.version.as_ref()).await? {
+        match self
+            .bucket
+            .replace(MANIFEST, bytes, self.version.as_ref())
+            .await?
+        {
             Replaced::Done(version) => {
                 (self.manifest, self.version) = (next, Some(version));
                 Ok(true)
@@ -127,9 +134,22 @@ impl Ledger {
     }
 
     /// Removes the objects of checkpoints that the manifest no longer names, but did when `before` was it. Returns how many.
-    pub(crate) async fn remove_dropped(&mut self, before: &Manifest) -> Result<usize, CheckpointError> {
-        let kept: BTreeSet<String> = self.manifest.checkpoints.iter().map(|entry| entry.object.clone()).collect();
-        let dropped: Vec<Entry> = before.checkpoints.iter().filter(|entry| !kept.contains(&entry.object)).cloned().collect();
+    pub(crate) async fn remove_dropped(
+        &mut self,
+        before: &Manifest,
+    ) -> Result<usize, CheckpointError> {
+        let kept: BTreeSet<String> = self
+            .manifest
+            .checkpoints
+            .iter()
+            .map(|entry| entry.object.clone())
+            .collect();
+        let dropped: Vec<Entry> = before
+            .checkpoints
+            .iter()
+            .filter(|entry| !kept.contains(&entry.object))
+            .cloned()
+            .collect();
         if dropped.is_empty() {
             return Ok(0);
         }
@@ -151,7 +171,13 @@ impl Ledger {
     pub(crate) async fn sweep(&mut self) -> Result<usize, CheckpointError> {
         let mut found = BTreeSet::new();
         for folder in FOLDERS {
-            found.extend(self.bucket.list(folder).await?.into_iter().map(|object| object.name));
+            found.extend(
+                self.bucket
+                    .list(folder)
+                    .await?
+                    .into_iter()
+                    .map(|object| object.name),
+            );
         }
         // What others have uploaded since they took over cannot be among them, unless they have.
         let now = Self::read(&self.bucket).await?;
@@ -163,7 +189,10 @@ impl Ledger {
         self.remove(found.difference(&live)).await
     }
 
-    async fn remove(&self, names: impl Iterator<Item = &String>) -> Result<usize, CheckpointError> {
+    pub(crate) async fn remove(
+        &self,
+        names: impl Iterator<Item = &String>,
+    ) -> Result<usize, CheckpointError> {
         let mut removed = 0;
         for name in names {
             self.bucket.delete(name).await?;
@@ -177,7 +206,12 @@ impl Ledger {
         let mut live = BTreeSet::new();
         for entry in self.manifest.checkpoints.clone() {
             live.insert(entry.object.clone());
-            live.extend(self.objects_of(&entry).await?.iter().map(|(name, _)| name.clone()));
+            live.extend(
+                self.objects_of(&entry)
+                    .await?
+                    .iter()
+                    .map(|(name, _)| name.clone()),
+            );
         }
         Ok(live)
     }
@@ -192,21 +226,30 @@ impl Ledger {
 
     /// Takes note of what a checkpoint consists of.
     pub(crate) fn know(&mut self, entry: &Entry, descriptor: &Descriptor) {
-        let objects = descriptor.objects().map(|(name, bytes)| (name.to_owned(), bytes));
+        let objects = descriptor
+            .objects()
+            .map(|(name, bytes)| (name.to_owned(), bytes));
         self.objects.insert(entry.object.clone(), objects.collect());
     }
 
     /// Reads the descriptor of a checkpoint.
     pub(crate) async fn descriptor(&self, entry: &Entry) -> Result<Descriptor, CheckpointError> {
-        let bytes = self.bucket.get(&entry.object).await?.ok_or_else(|| CheckpointError::Missing {
-            object: entry.object.clone(),
-            checkpoint: entry.id.clone(),
-        })?;
+        let bytes =
+            self.bucket
+                .get(&entry.object)
+                .await?
+                .ok_or_else(|| CheckpointError::Missing {
+                    object: entry.object.clone(),
+                    checkpoint: entry.id.clone(),
+                })?;
         let found = xxh3_64(&bytes);
         if found != entry.checksum {
             return Err(CheckpointError::Damaged {
                 object: entry.object.clone(),
-                problem: format!("its checksum is {found:016x}, and the manifest says {:016x}", entry.checksum),
+                problem: format!(
+                    "its checksum is {found:016x}, and the manifest says {:016x}",
+                    entry.checksum
+                ),
             });
         }
         parse(&entry.object, &bytes)

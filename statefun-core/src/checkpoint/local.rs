@@ -108,6 +108,9 @@ impl Local {
     /// Whether the directory may go on from a checkpoint: it made it, or was restored from it.
     pub(crate) fn goes_on_from(&self, entry: &Entry) -> bool {
         self.made(entry.start)
-            || self.origin.as_ref().is_some_and(|origin| origin.object == entry.object)
+            || self
+                .origin
+                .as_ref()
+                .is_some_and(|origin| origin.object == entry.object)
     }
 }

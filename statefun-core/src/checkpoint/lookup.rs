@@ -31,7 +31,10 @@ impl<'a> Lookup<'a> {
     }
 
     /// Takes the next group: `next` appends a key, and says whether there was one. False when there are no more.
-    pub(crate) fn fill(&mut self, mut next: impl FnMut(&mut Vec<u8>) -> Result<bool, CheckpointError>) -> Result<bool, CheckpointError> {
+    pub(crate) fn fill(
+        &mut self,
+        mut next: impl FnMut(&mut Vec<u8>) -> Result<bool, CheckpointError>,
+    ) -> Result<bool, CheckpointError> {
         self.keys.clear();
         self.ends.clear();
         while self.ends.len() < GROUP {
@@ -44,12 +47,17 @@ impl<'a> Lookup<'a> {
     }
 
     fn key(&self, at: usize) -> Option<&[u8]> {
-        let start = at.checked_sub(1).map_or(Some(0), |before| self.ends.get(before).copied())?;
+        let start = at
+            .checked_sub(1)
+            .map_or(Some(0), |before| self.ends.get(before).copied())?;
         self.keys.get(start..*self.ends.get(at)?)
     }
 
     /// Gives each key of the group its value, none when there is no such row.
-    pub(crate) fn each(&mut self, mut see: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), CheckpointError>) -> Result<(), CheckpointError> {
+    pub(crate) fn each(
+        &mut self,
+        mut see: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), CheckpointError>,
+    ) -> Result<(), CheckpointError> {
         let mut at = 0;
         if self.single == 0 {
             at = self.scan(&mut see)?;
@@ -67,8 +75,17 @@ impl<'a> Lookup<'a> {
     }
 
     /// Goes through the rows from the first key on, as long as enough of them are wanted; returns how many keys are done.
-    fn scan(&self, see: &mut impl FnMut(&[u8], Option<&[u8]>) -> Result<(), CheckpointError>) -> Result<usize, CheckpointError> {
-        let (Some(first), Some(last)) = (self.key(0), self.ends.len().checked_sub(1).and_then(|last| self.key(last))) else {
+    fn scan(
+        &self,
+        see: &mut impl FnMut(&[u8], Option<&[u8]>) -> Result<(), CheckpointError>,
+    ) -> Result<usize, CheckpointError> {
+        let (Some(first), Some(last)) = (
+            self.key(0),
+            self.ends
+                .len()
+                .checked_sub(1)
+                .and_then(|last| self.key(last)),
+        ) else {
             return Ok(0);
         };
         let mut end = last.to_vec();

@@ -48,6 +48,8 @@ pub(crate) struct Site<'a> {
     pub(crate) attempt: u64,
     /// The token of this start.
     pub(crate) start: u64,
+    /// Objects that were uploaded for nothing.
+    pub(crate) superfluous: Vec<String>,
 }
 
 /// A checkpoint that lies in the bucket, and that the manifest does not name yet.
@@ -56,6 +58,8 @@ pub(crate) struct Made {
     pub(crate) entry: Entry,
     /// The files whose changes are in it.
     pub(crate) contained: Vec<ChangeFile>,
+    /// Objects that were uploaded for nothing.
+    pub(crate) superfluous: Vec<String>,
 }
 
 impl Site<'_> {
@@ -87,10 +91,21 @@ impl Site<'_> {
         let mut uploads = Uploads::new(bucket, waiting);
         let mut kept: Vec<Egress> = Vec::new();
         let accepted = cut.sinks.iter().map(|sink| sink.through_epoch).min();
-        let first = self.retention.first_epoch().unwrap_or(epoch).saturating_sub(1);
+        let first = self
+            .retention
+            .first_epoch()
+            .unwrap_or(epoch)
+            .saturating_sub(1);
         let mut after = accepted.unwrap_or(0).max(first).min(epoch);
         if let Some(previous) = previous {
-            kept.extend(previous.tail.egress.iter().filter(|egress| egress.epoch > after).cloned());
+            kept.extend(
+                previous
+                    .tail
+                    .egress
+                    .iter()
+                    .filter(|egress| egress.epoch > after)
+                    .cloned(),
+            );
             after = after.max(previous.epoch);
         }
         let mut waits: Vec<Output> = Vec::new();
@@ -115,7 +130,10 @@ impl Site<'_> {
             Some(previous) if self.changes.covers(previous.epoch, epoch) => {
                 self.put_changes(&mut uploads, &*snapshot, (previous, epoch), &files, credit)?
             }
-            _ => (self.put_everything(&mut uploads, &*snapshot, epoch)?, Vec::new()),
+            _ => (
+                self.put_everything(&mut uploads, &*snapshot, epoch)?,
+                Vec::new(),
+            ),
         };
         let tail = self.put_tail(&mut uploads, &cut, kept)?;
         let descriptor = Descriptor {
@@ -153,6 +171,7 @@ impl Site<'_> {
             descriptor,
             entry,
             contained,
+            superfluous: std::mem::take(&mut self.superfluous),
         }))
     }
 
@@ -161,7 +180,12 @@ impl Site<'_> {
         format!("{folder}/{}-{:08}.{ending}", self.prefix, self.number)
     }
 
-    fn put_object(&mut self, uploads: &mut Uploads<'_>, ending: &str, bytes: &[u8]) -> Result<Object, CheckpointError> {
+    fn put_object(
+        &mut self,
+        uploads: &mut Uploads<'_>,
+        ending: &str,
+        bytes: &[u8],
+    ) -> Result<Object, CheckpointError> {
         let packed = packed(bytes)?;
         let object = Object {
             object: self.name("tails", ending),
@@ -172,7 +196,11 @@ impl Site<'_> {
         Ok(object)
     }
 
-    fn put_output(&mut self, uploads: &mut Uploads<'_>, output: &Output) -> Result<Egress, CheckpointError> {
+    fn put_output(
+        &mut self,
+        uploads: &mut Uploads<'_>,
+        output: &Output,
+    ) -> Result<Egress, CheckpointError> {
         Ok(Egress {
             after_epoch: output.after_epoch,
             epoch: output.epoch,
@@ -180,7 +208,12 @@ impl Site<'_> {
         })
     }
 
-    fn put_tail(&mut self, uploads: &mut Uploads<'_>, cut: &Cut, egress: Vec<Egress>) -> Result<Tail, CheckpointError> {
+    fn put_tail(
+        &mut self,
+        uploads: &mut Uploads<'_>,
+        cut: &Cut,
+        egress: Vec<Egress>,
+    ) -> Result<Tail, CheckpointError> {
         let carried = if cut.carried.is_empty() {
             None
         } else {
@@ -198,7 +231,12 @@ impl Site<'_> {
         })
     }
 
-    fn put_part(&mut self, uploads: &mut Uploads<'_>, part: Option<crate::checkpoint::run::Part>, parts: &mut Vec<Part>) -> Result<(), CheckpointError> {
+    fn put_part(
+        &mut self,
+        uploads: &mut Uploads<'_>,
+        part: Option<crate::checkpoint::run::Part>,
+        parts: &mut Vec<Part>,
+    ) -> Result<(), CheckpointError> {
         if let Some(part) = part {
             let object = self.name("runs", "run");
             uploads.put(object.clone(), part.bytes.into())?;
@@ -220,11 +258,16 @@ impl Site<'_> {
         credit: &mut Credit,
     ) -> Result<(Vec<Base>, Vec<Delta>), CheckpointError> {
         let (mut bases, mut deltas) = (previous.bases.clone(), previous.deltas.clone());
-        let wanted: Vec<ChangeFile> = files.iter().filter(|file| file.from < epoch).cloned().collect();
+        let wanted: Vec<ChangeFile> = files
+            .iter()
+            .filter(|file| file.from < epoch)
+            .cloned()
+            .collect();
+        let (parts, last) = self.put_delta(uploads, snapshot, &wanted)?;
         let delta = Delta {
             after_epoch: previous.epoch,
             epoch,
-            parts: self.put_delta(uploads, snapshot, &wanted)?,
+            parts,
         };
         credit.earn(delta.bytes());
         deltas.push(delta);
@@ -238,12 +281,28 @@ impl Site<'_> {
             credit.spend(base.bytes());
             plan::put_base(&mut bases, base);
         }
+        let changed = deltas.last().cloned();
         plan::drop_deltas(&bases, &mut deltas);
+        if deltas.last().is_some_and(|last| last.epoch == epoch) {
+            if let Some((name, bytes)) = last {
+                uploads.put(name, bytes)?;
+            }
+        } else {
+            // So much has changed that all bases were written anew.
+            let parts = changed.into_iter().flat_map(|delta| delta.parts);
+            self.superfluous.extend(parts.map(|part| part.object));
+        }
         Ok((bases, deltas))
     }
 
-    /// Uploads the rows whose keys are in those files, as they are now.
-    fn put_delta(&mut self, uploads: &mut Uploads<'_>, snapshot: &dyn StateSnapshot, files: &[ChangeFile]) -> Result<Vec<Part>, CheckpointError> {
+    /// Uploads the rows whose keys are in those files, as they are now; but for the last part, which is given back: it may turn out not to be
+    /// needed.
+    fn put_delta(
+        &mut self,
+        uploads: &mut Uploads<'_>,
+        snapshot: &dyn StateSnapshot,
+        files: &[ChangeFile],
+    ) -> Result<(Vec<Part>, Option<(String, Bytes)>), CheckpointError> {
         let mut parts = Vec::new();
         let mut writer = RunWriter::new(PART_BYTES);
         let mut keys = self.changes.keys(files)?;
@@ -266,18 +325,39 @@ impl Site<'_> {
                 break;
             }
         }
-        self.put_part(uploads, writer.finish(), &mut parts)?;
-        Ok(parts)
+        let last = writer.finish().map(|part| {
+            let object = self.name("runs", "run");
+            parts.push(Part {
+                object: object.clone(),
+                summary: part.summary,
+            });
+            (object, part.bytes.into())
+        });
+        Ok((parts, last))
     }
 
     /// Uploads all rows.
-    fn put_everything(&mut self, uploads: &mut Uploads<'_>, snapshot: &dyn StateSnapshot, epoch: u64) -> Result<Vec<Base>, CheckpointError> {
+    fn put_everything(
+        &mut self,
+        uploads: &mut Uploads<'_>,
+        snapshot: &dyn StateSnapshot,
+        epoch: u64,
+    ) -> Result<Vec<Base>, CheckpointError> {
         let groups = plan::full_bases(self.catalog.key_groups.count(), self.store.disk_bytes());
-        groups.into_iter().map(|groups| self.put_base(uploads, snapshot, groups, epoch)).collect()
+        groups
+            .into_iter()
+            .map(|groups| self.put_base(uploads, snapshot, groups, epoch))
+            .collect()
     }
 
     /// Uploads all rows of some key groups.
-    fn put_base(&mut self, uploads: &mut Uploads<'_>, snapshot: &dyn StateSnapshot, (first, last): Groups, epoch: u64) -> Result<Base, CheckpointError> {
+    fn put_base(
+        &mut self,
+        uploads: &mut Uploads<'_>,
+        snapshot: &dyn StateSnapshot,
+        (first, last): Groups,
+        epoch: u64,
+    ) -> Result<Base, CheckpointError> {
         let mut parts = Vec::new();
         let mut spaces = BTreeSet::new();
         let mut writer = RunWriter::new(PART_BYTES);
@@ -302,7 +382,11 @@ impl Site<'_> {
     }
 
     /// Uploads several deltas as one, which has of each row the newest.
-    fn merge(&mut self, uploads: &mut Uploads<'_>, deltas: &[Delta]) -> Result<Delta, CheckpointError> {
+    fn merge(
+        &mut self,
+        uploads: &mut Uploads<'_>,
+        deltas: &[Delta],
+    ) -> Result<Delta, CheckpointError> {
         let mut parts = Vec::new();
         let mut writer = RunWriter::new(PART_BYTES);
         let mut rows = crate::checkpoint::read::merged(self.bucket, self.waiting, deltas)?;

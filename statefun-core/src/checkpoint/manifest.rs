@@ -304,8 +304,9 @@ pub(crate) mod hex64 {
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
         let text = String::deserialize(deserializer)?;
-        u64::from_str_radix(&text, 16)
-            .map_err(|_| D::Error::custom(format!("`{text}` is not a number of 16 hexadecimal digits")))
+        u64::from_str_radix(&text, 16).map_err(|_| {
+            D::Error::custom(format!("`{text}` is not a number of 16 hexadecimal digits"))
+        })
     }
 }
 
@@ -326,7 +327,9 @@ mod bytes_as_text {
         }
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<u8>, D::Error> {
         let text = String::deserialize(deserializer)?;
         let Some(digits) = text.strip_prefix(HEX) else {
             return Ok(text.into_bytes());
@@ -335,9 +338,13 @@ mod bytes_as_text {
         pairs
             .map(|pair| {
                 let pair = std::str::from_utf8(pair).unwrap_or_default();
-                u8::from_str_radix(pair, 16).ok().filter(|_| pair.len() == 2)
+                u8::from_str_radix(pair, 16)
+                    .ok()
+                    .filter(|_| pair.len() == 2)
             })
             .collect::<Option<_>>()
-            .ok_or_else(|| D::Error::custom("`hex:` is not followed by pairs of hexadecimal digits"))
+            .ok_or_else(|| {
+                D::Error::custom("`hex:` is not followed by pairs of hexadecimal digits")
+            })
     }
 }

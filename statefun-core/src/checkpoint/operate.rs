@@ -13,15 +13,20 @@ pub async fn manifest(bucket: &Bucket) -> Result<Option<Manifest>, CheckpointErr
 }
 
 async fn opened(bucket: &Bucket, wanted: &str) -> Result<Ledger, CheckpointError> {
-    Ledger::read(bucket).await?.ok_or_else(|| CheckpointError::Unknown {
-        url: bucket.url().to_owned(),
-        wanted: wanted.to_owned(),
-        known: Vec::new(),
-    })
+    Ledger::read(bucket)
+        .await?
+        .ok_or_else(|| CheckpointError::Unknown {
+            url: bucket.url().to_owned(),
+            wanted: wanted.to_owned(),
+            known: Vec::new(),
+        })
 }
 
 /// All there is to know of a checkpoint, by its id, its name, or `latest`.
-pub async fn describe(bucket: &Bucket, wanted: &str) -> Result<(Entry, Descriptor), CheckpointError> {
+pub async fn describe(
+    bucket: &Bucket,
+    wanted: &str,
+) -> Result<(Entry, Descriptor), CheckpointError> {
     let ledger = opened(bucket, wanted).await?;
     let entry = ledger.find(wanted)?.clone();
     let descriptor = ledger.descriptor(&entry).await?;
@@ -63,10 +68,15 @@ pub async fn remove(bucket: &Bucket, wanted: &str) -> Result<(Entry, usize), Che
     ledger
         .replace(|manifest| {
             if newest.as_ref() != Some(&object) {
-                manifest.checkpoints.retain(|known| known.object != object || known.name != name);
+                manifest
+                    .checkpoints
+                    .retain(|known| known.object != object || known.name != name);
                 return Ok(());
             }
-            let known = manifest.checkpoints.iter_mut().find(|known| known.object == object && known.name == name);
+            let known = manifest
+                .checkpoints
+                .iter_mut()
+                .find(|known| known.object == object && known.name == name);
             match known {
                 Some(known) if known.name.is_some() => known.name = None,
                 Some(known) => return Err(CheckpointError::Newest(known.id.clone())),

@@ -29,7 +29,9 @@ impl Credit {
     /// A delta was written.
     pub(crate) fn earn(&mut self, delta_bytes: u64) {
         let (by, of) = PER_DELTA_BYTE;
-        self.0 = self.0.saturating_add_unsigned(delta_bytes.saturating_mul(by) / of);
+        self.0 = self
+            .0
+            .saturating_add_unsigned(delta_bytes.saturating_mul(by) / of);
     }
 
     /// Something else was.
@@ -191,7 +193,10 @@ mod tests {
             Self {
                 groups,
                 group_bytes,
-                bases: full.into_iter().map(|groups| base(groups, 1, group_bytes)).collect(),
+                bases: full
+                    .into_iter()
+                    .map(|groups| base(groups, 1, group_bytes))
+                    .collect(),
                 deltas: vec![],
                 credit: Credit::default(),
                 epoch: 1,
@@ -250,7 +255,10 @@ mod tests {
         for _ in 0..5_000 {
             run.step(1 << 10);
             assert!(run.deltas.len() <= MOST_DELTAS);
-            let epochs = run.deltas.windows(2).all(|pair| pair[0].epoch == pair[1].after_epoch);
+            let epochs = run
+                .deltas
+                .windows(2)
+                .all(|pair| pair[0].epoch == pair[1].after_epoch);
             assert!(epochs, "the deltas do not follow one another");
         }
     }

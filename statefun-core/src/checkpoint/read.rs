@@ -9,7 +9,9 @@ use crate::checkpoint::bucket::Bucket;
 use crate::checkpoint::error::CheckpointError;
 use crate::checkpoint::make::range_of;
 use crate::checkpoint::manifest::{Base, Delta, Descriptor, Part};
-use crate::checkpoint::run::{Fetch, KeyFilter, Merge, Pending, Rows, RunError, RunPart, RunStream};
+use crate::checkpoint::run::{
+    Fetch, KeyFilter, Merge, Pending, Rows, RunError, RunPart, RunStream,
+};
 use crate::checkpoint::uploads::Waiting;
 
 /// Memory for what is read ahead, in bytes, and the bounds of a stream's share.
@@ -54,7 +56,13 @@ pub(crate) fn merged(
     });
     let mut merge = Merge::new();
     for delta in deltas.iter().rev() {
-        merge = merge.with(RunStream::new(source.clone(), run_parts(&delta.parts), &[], &[], LEAST_WINDOW_BYTES)?);
+        merge = merge.with(RunStream::new(
+            source.clone(),
+            run_parts(&delta.parts),
+            &[],
+            &[],
+            LEAST_WINDOW_BYTES,
+        )?);
     }
     Ok(merge)
 }
@@ -76,12 +84,22 @@ pub(crate) fn rows(
         let stream = RunStream::new(source.clone(), run_parts(&delta.parts), start, end, window)?;
         let (epochs, epoch) = (epochs.clone(), delta.epoch);
         let newer_than_base: KeyFilter = Box::new(move |key| {
-            let group = key.get(1..3).and_then(|group| group.try_into().ok()).map(u16::from_be_bytes);
-            group.and_then(|group| epochs.get(usize::from(group))).is_none_or(|base| epoch > *base)
+            let group = key
+                .get(1..3)
+                .and_then(|group| group.try_into().ok())
+                .map(u16::from_be_bytes);
+            group
+                .and_then(|group| epochs.get(usize::from(group)))
+                .is_none_or(|base| epoch > *base)
         });
         merge = merge.with_filtered(Box::new(stream), newer_than_base);
     }
-    Ok(merge.with(Box::new(Bases::new(source.clone(), descriptor, (start, end), window))))
+    Ok(merge.with(Box::new(Bases::new(
+        source.clone(),
+        descriptor,
+        (start, end),
+        window,
+    ))))
 }
 
 /// The rows of all bases in the order of their keys: space by space, and in each the key groups in order.
@@ -98,10 +116,18 @@ struct Bases {
 }
 
 impl Bases {
-    fn new(source: Arc<dyn Fetch>, descriptor: &Descriptor, (start, end): (&[u8], &[u8]), window_bytes: usize) -> Self {
+    fn new(
+        source: Arc<dyn Fetch>,
+        descriptor: &Descriptor,
+        (start, end): (&[u8], &[u8]),
+        window_bytes: usize,
+    ) -> Self {
         let mut bases = descriptor.bases.clone();
         bases.sort_by_key(|base| base.first_group);
-        let mut spaces: Vec<u8> = bases.iter().flat_map(|base| base.spaces.iter().copied()).collect();
+        let mut spaces: Vec<u8> = bases
+            .iter()
+            .flat_map(|base| base.spaces.iter().copied())
+            .collect();
         spaces.sort_unstable();
         spaces.dedup();
         Self {
@@ -135,7 +161,13 @@ impl Bases {
                 continue;
             }
             let parts = run_parts(&base.parts);
-            self.stream = Some(RunStream::new(self.source.clone(), parts, &start, &end, self.window_bytes)?);
+            self.stream = Some(RunStream::new(
+                self.source.clone(),
+                parts,
+                &start,
+                &end,
+                self.window_bytes,
+            )?);
             return Ok(true);
         }
         Ok(false)

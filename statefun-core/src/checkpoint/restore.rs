@@ -20,7 +20,7 @@ use crate::checkpoint::ledger::Ledger;
 use crate::checkpoint::local::{Local, Origin};
 use crate::checkpoint::manifest::{Descriptor, Entry, Object, Writer};
 use crate::checkpoint::read::{self, Remote};
-use crate::checkpoint::run::{Fetch, RunError, Rows};
+use crate::checkpoint::run::{Fetch, Rows, RunError};
 use crate::checkpoint::tail::{FirstRecords, unpacked};
 use crate::checkpoint::uploads::Waiting;
 use crate::clock::{Stopwatch, Timestamp, WallClock};
@@ -147,7 +147,9 @@ impl Restore<'_> {
             descriptor,
             epochs,
         } = self.choose(&waiting, lineage)?;
-        let file = disk.open(&unfinished, OpenMode::Create).map_err(io("write into"))?;
+        let file = disk
+            .open(&unfinished, OpenMode::Create)
+            .map_err(io("write into"))?;
         file.sync_all().map_err(io("write into"))?;
         disk.sync_dir(root).map_err(io("write into"))?;
         clear(self.directory)?;
@@ -226,19 +228,31 @@ impl Restore<'_> {
         };
         let entry = ledger.find(self.wanted)?.clone();
         let descriptor = waiting.on(ledger.descriptor(&entry))?;
-        let is_latest = ledger.manifest().latest().is_some_and(|latest| latest.object == entry.object);
+        let is_latest = ledger
+            .manifest()
+            .latest()
+            .is_some_and(|latest| latest.object == entry.object);
         let mut epochs = Vec::new();
         if is_latest {
             let seal = self.take_over.then_some(&writer);
             let chain = self.chain_of(waiting, entry.lineage, seal)?;
-            epochs.extend(chain.epochs.into_iter().filter(|link| link.epoch > descriptor.epoch));
+            epochs.extend(
+                chain
+                    .epochs
+                    .into_iter()
+                    .filter(|link| link.epoch > descriptor.epoch),
+            );
         }
         let mut last = descriptor.epoch;
         for link in &epochs {
             if link.after_epoch > last {
                 return Err(CheckpointError::Damaged {
                     object: chain::name(link.lineage, link.sequence),
-                    problem: format!("it begins behind epoch {}, and the epochs from {} on are missing", link.after_epoch, last + 1),
+                    problem: format!(
+                        "it begins behind epoch {}, and the epochs from {} on are missing",
+                        link.after_epoch,
+                        last + 1
+                    ),
                 });
             }
             last = link.epoch;
@@ -251,7 +265,12 @@ impl Restore<'_> {
     }
 
     /// The chain of a history's epochs; sealed, when there is one and somebody is to seal it.
-    fn chain_of(&self, waiting: &Waiting, lineage: u64, seal: Option<&Writer>) -> Result<Found, CheckpointError> {
+    fn chain_of(
+        &self,
+        waiting: &Waiting,
+        lineage: u64,
+        seal: Option<&Writer>,
+    ) -> Result<Found, CheckpointError> {
         loop {
             let found = waiting.on(Found::read(self.bucket, lineage))?;
             let (Some(last), Some(by)) = (found.last, seal) else {
@@ -285,7 +304,13 @@ impl Restore<'_> {
         options.base_epoch = descriptor.epoch;
         options.applied_epoch = descriptor.epoch;
         let mut see = |_: crate::log::RecordView<'_>| Ok::<(), std::convert::Infallible>(());
-        let mut log = EpochLog::open(self.directory.disk.clone(), self.directory.log(), &options, &mut see)?.log;
+        let mut log = EpochLog::open(
+            self.directory.disk.clone(),
+            self.directory.log(),
+            &options,
+            &mut see,
+        )?
+        .log;
         let sinks = descriptor.tail.sinks.iter().map(|sink| SinkPosition {
             egress: sink.egress.clone(),
             through_epoch: sink.through_epoch,
@@ -295,7 +320,10 @@ impl Restore<'_> {
         if let Some(last) = epochs.last() {
             let (name, records) = self.epochs(waiting, last)?;
             let last = chain::records(&records).last().flatten();
-            sinks = last.and_then(EpochBody::parse).ok_or_else(|| malformed(&name))?.sinks;
+            sinks = last
+                .and_then(EpochBody::parse)
+                .ok_or_else(|| malformed(&name))?
+                .sinks;
         }
         let mut first = FirstRecords {
             log: &mut log,
@@ -330,24 +358,37 @@ impl Restore<'_> {
     /// The records of an object of the chain, and its name.
     fn epochs(&self, waiting: &Waiting, link: &Link) -> Result<(String, Vec<u8>), CheckpointError> {
         let name = chain::name(link.lineage, link.sequence);
-        let bytes = waiting.on(self.bucket.get(&name))?.ok_or_else(|| CheckpointError::Missing {
-            object: name.clone(),
-            checkpoint: "of the newest epochs".to_owned(),
-        })?;
+        let bytes =
+            waiting
+                .on(self.bucket.get(&name))?
+                .ok_or_else(|| CheckpointError::Missing {
+                    object: name.clone(),
+                    checkpoint: "of the newest epochs".to_owned(),
+                })?;
         let (_, records) = Link::decode(&name, &bytes)?;
         Ok((name, records))
     }
 
-    fn object(&self, waiting: &Waiting, descriptor: &Descriptor, object: &Object) -> Result<Vec<u8>, CheckpointError> {
-        let bytes = waiting.on(self.bucket.get(&object.object))?.ok_or_else(|| CheckpointError::Missing {
-            object: object.object.clone(),
-            checkpoint: descriptor.id.clone(),
-        })?;
+    fn object(
+        &self,
+        waiting: &Waiting,
+        descriptor: &Descriptor,
+        object: &Object,
+    ) -> Result<Vec<u8>, CheckpointError> {
+        let bytes = waiting
+            .on(self.bucket.get(&object.object))?
+            .ok_or_else(|| CheckpointError::Missing {
+                object: object.object.clone(),
+                checkpoint: descriptor.id.clone(),
+            })?;
         let found = xxh3_64(&bytes);
         if found != object.checksum {
             return Err(CheckpointError::Damaged {
                 object: object.object.clone(),
-                problem: format!("its checksum is {found:016x}, and checkpoint {} says {:016x}", descriptor.id, object.checksum),
+                problem: format!(
+                    "its checksum is {found:016x}, and checkpoint {} says {:016x}",
+                    descriptor.id, object.checksum
+                ),
             });
         }
         unpacked(&object.object, &bytes)
@@ -380,20 +421,30 @@ fn clear(directory: &DataDirectory) -> Result<(), CheckpointError> {
     for name in ["catalog.json", "checkpoints.json"] {
         let path = root.join(name);
         match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(in_file("remove", &path)(error)),
-            _ => directory.disk.sync_dir(root).map_err(in_file("write into", root))?,
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(in_file("remove", &path)(error));
+            }
+            _ => directory
+                .disk
+                .sync_dir(root)
+                .map_err(in_file("write into", root))?,
         }
     }
     for path in [directory.state(), directory.log(), directory.changes()] {
         match std::fs::remove_dir_all(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(in_file("remove", &path)(error)),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(in_file("remove", &path)(error));
+            }
             _ => {}
         }
     }
     Ok(())
 }
 
-fn in_file(operation: &'static str, path: &Path) -> impl Fn(std::io::Error) -> CheckpointError + use<> {
+fn in_file(
+    operation: &'static str,
+    path: &Path,
+) -> impl Fn(std::io::Error) -> CheckpointError + use<> {
     let path: PathBuf = path.to_owned();
     move |source| CheckpointError::Io {
         operation,
@@ -425,7 +476,8 @@ impl<R: Rows, F: FnMut(Progress)> Rows for Told<'_, R, F> {
             return Ok(false);
         }
         self.progress.rows += 1;
-        self.progress.bytes += (self.rows.key().len() + self.rows.value().map_or(0, <[u8]>::len)) as u64;
+        self.progress.bytes +=
+            (self.rows.key().len() + self.rows.value().map_or(0, <[u8]>::len)) as u64;
         if self.progress.rows.is_multiple_of(LOOK_EVERY) {
             if *self.stopping.borrow() {
                 return Err(RunError::Read {

@@ -85,7 +85,13 @@ impl Status {
             tracing::info!(url = known.0.url, ?failed_for, "checkpoints are made again");
         }
         if let Some(entry) = entry {
-            tracing::debug!(id = entry.id, epoch = entry.epoch, uploaded_bytes = entry.uploaded_bytes, ?took, "made a checkpoint");
+            tracing::debug!(
+                id = entry.id,
+                epoch = entry.epoch,
+                uploaded_bytes = entry.uploaded_bytes,
+                ?took,
+                "made a checkpoint"
+            );
             known.0.made += 1;
             known.0.uploaded_bytes += entry.uploaded_bytes;
             known.0.latest_took_ms = took.as_millis() as u64;

@@ -9,7 +9,9 @@ use bytes::Bytes;
 use crate::checkpoint::error::CheckpointError;
 use crate::clock::Timestamp;
 use crate::engine::apply::READ_BYTES;
-use crate::engine::cut::{EpochBody, EpochPart, SinkPosition, body_slices, egress_framing, encode_head};
+use crate::engine::cut::{
+    EpochBody, EpochPart, SinkPosition, body_slices, egress_framing, encode_head,
+};
 use crate::log::{EpochLog, LogReader};
 use crate::sdk::egress::egress_hash;
 
@@ -53,7 +55,8 @@ pub(crate) struct Output {
 impl Output {
     fn push(&mut self, epoch: u64, records: &[u8]) {
         self.bytes.extend_from_slice(&epoch.to_le_bytes());
-        self.bytes.extend_from_slice(&(records.len() as u32).to_le_bytes());
+        self.bytes
+            .extend_from_slice(&(records.len() as u32).to_le_bytes());
         self.bytes.extend_from_slice(records);
     }
 }
@@ -82,7 +85,9 @@ pub(crate) fn read_output(
             let body = EpochBody::parse(&found.body).ok_or_else(malformed)?;
             let mut wanted = Vec::new();
             for section in &body.sections {
-                accepted.leave_out(found.epoch, section.egress, &mut wanted).ok_or_else(malformed)?;
+                accepted
+                    .leave_out(found.epoch, section.egress, &mut wanted)
+                    .ok_or_else(malformed)?;
             }
             if !wanted.is_empty() {
                 output.push(found.epoch, &wanted);
@@ -97,7 +102,11 @@ pub(crate) fn read_output(
             }
         }
     }
-    if output.bytes.is_empty() { Ok(()) } else { emit(output) }
+    if output.bytes.is_empty() {
+        Ok(())
+    } else {
+        emit(output)
+    }
 }
 
 /// Through which epoch each sink has accepted.
@@ -190,7 +199,12 @@ impl FirstRecords<'_> {
 
     /// Appends the record of an epoch behind the checkpoint; its object's name is for messages. All of them are later by `shift` epochs than
     /// they were.
-    pub(crate) fn replay(&mut self, object: &str, record: &[u8], shift: u64) -> Result<(), CheckpointError> {
+    pub(crate) fn replay(
+        &mut self,
+        object: &str,
+        record: &[u8],
+        shift: u64,
+    ) -> Result<(), CheckpointError> {
         let body = EpochBody::parse(record).ok_or_else(|| CheckpointError::Damaged {
             object: object.to_owned(),
             problem: "the record of an epoch is malformed".to_owned(),
@@ -226,7 +240,12 @@ impl FirstRecords<'_> {
         self.write(self.time, &sinks, &[part])
     }
 
-    fn write(&mut self, time: Timestamp, sinks: &[SinkPosition], parts: &[EpochPart]) -> Result<(), CheckpointError> {
+    fn write(
+        &mut self,
+        time: Timestamp,
+        sinks: &[SinkPosition],
+        parts: &[EpochPart],
+    ) -> Result<(), CheckpointError> {
         let mut head = Vec::new();
         encode_head(&mut head, time, sinks, parts);
         let epoch = self.log.last_epoch() + 1;

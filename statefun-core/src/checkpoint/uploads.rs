@@ -23,7 +23,10 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
-    pub(crate) fn on<T, E>(&self, asked: impl Future<Output = Result<T, E>>) -> Result<T, CheckpointError>
+    pub(crate) fn on<T, E>(
+        &self,
+        asked: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, CheckpointError>
     where
         CheckpointError: From<E>,
     {
@@ -79,7 +82,9 @@ impl<'a> Uploads<'a> {
         let Some(first) = self.under_way.front_mut() else {
             return Ok(());
         };
-        let ended = self.waiting.on(async { Ok::<_, CheckpointError>(first.await) })?;
+        let ended = self
+            .waiting
+            .on(async { Ok::<_, CheckpointError>(first.await) })?;
         self.under_way.pop_front();
         match ended {
             Ok(uploaded) => Ok(uploaded?),

@@ -49,7 +49,11 @@ impl<'a> Verifier<'a> {
     ///
     /// # Errors
     /// When the blob store cannot be read. What is wrong with the checkpoint is part of the result.
-    pub(crate) async fn check(&mut self, entry: &Entry, tell: &mut impl FnMut(&Verified)) -> Result<(), CheckpointError> {
+    pub(crate) async fn check(
+        &mut self,
+        entry: &Entry,
+        tell: &mut impl FnMut(&Verified),
+    ) -> Result<(), CheckpointError> {
         let descriptor = match self.ledger.descriptor(entry).await {
             Ok(descriptor) => descriptor,
             Err(error) => return self.wrong(entry, error),
@@ -59,13 +63,19 @@ impl<'a> Verifier<'a> {
         }
         let parts = descriptor.bases.iter().flat_map(|base| &base.parts);
         for part in parts.chain(descriptor.deltas.iter().flat_map(|delta| &delta.parts)) {
-            self.object(entry, &part.object, part.summary.checksum, |bytes| check_part(part, bytes)).await?;
+            self.object(entry, &part.object, part.summary.checksum, |bytes| {
+                check_part(part, bytes)
+            })
+            .await?;
             tell(&self.found);
         }
         let egress = descriptor.tail.egress.iter().map(|egress| &egress.object);
         for object in descriptor.tail.carried.iter().chain(egress) {
             let name = &object.object;
-            self.object(entry, name, object.checksum, |bytes| unpacked(name, &bytes).map(|_| 0)).await?;
+            self.object(entry, name, object.checksum, |bytes| {
+                unpacked(name, &bytes).map(|_| 0)
+            })
+            .await?;
             tell(&self.found);
         }
         Ok(())
@@ -97,7 +107,10 @@ impl<'a> Verifier<'a> {
         let looked = match look(bytes) {
             Ok(_) if found != checksum => Err(CheckpointError::Damaged {
                 object: name.to_owned(),
-                problem: format!("its checksum is {found:016x}, and checkpoint {} says {checksum:016x}", entry.id),
+                problem: format!(
+                    "its checksum is {found:016x}, and checkpoint {} says {checksum:016x}",
+                    entry.id
+                ),
             }),
             looked => looked,
         };
@@ -138,7 +151,10 @@ fn check_part(part: &Part, bytes: Bytes) -> Result<u64, CheckpointError> {
     if count != part.summary.rows {
         return Err(CheckpointError::Damaged {
             object: part.object.clone(),
-            problem: format!("it has {count} rows, and the checkpoint says {}", part.summary.rows),
+            problem: format!(
+                "it has {count} rows, and the checkpoint says {}",
+                part.summary.rows
+            ),
         });
     }
     Ok(count)
@@ -158,6 +174,9 @@ fn covers_all(descriptor: &Descriptor, object: &str) -> Result<(), CheckpointErr
     }
     Err(CheckpointError::Damaged {
         object: object.to_owned(),
-        problem: format!("its bases do not cover each of the {} key groups once: see key group {next}", descriptor.key_groups.count()),
+        problem: format!(
+            "its bases do not cover each of the {} key groups once: see key group {next}",
+            descriptor.key_groups.count()
+        ),
     })
 }

@@ -108,7 +108,9 @@ impl Connect<'_> {
                     .map(|known| known.position.clone())
                     .filter(|position| !position.is_empty()),
                 lineage,
-                restored: known.is_some_and(|known| restored_epoch.is_some_and(|epoch| known.through_epoch <= epoch)),
+                restored: known.is_some_and(|known| {
+                    restored_epoch.is_some_and(|epoch| known.through_epoch <= epoch)
+                }),
                 runtime: self.runtime.clone(),
                 stopping: self.stopping.clone(),
             })?;

@@ -76,7 +76,10 @@ impl EngineHandle {
     ///
     /// # Errors
     /// When the blob store fails, the name is taken, or nothing has happened yet. None when no checkpoints are made at all.
-    pub async fn make_checkpoint(&self, name: Option<String>) -> Option<Result<Entry, CheckpointError>> {
+    pub async fn make_checkpoint(
+        &self,
+        name: Option<String>,
+    ) -> Option<Result<Entry, CheckpointError>> {
         match &self.checkpoints {
             Some(desk) => Some(desk.make(name).await),
             None => None,

@@ -108,7 +108,9 @@ pub(crate) fn recover(setup: &mut EngineSetup) -> Result<Recovered, StartError> 
     let mut store = FjallStore::open(&directory.state(), STORE_CACHE_BYTES)?;
     let mut checkpoints = None;
     if setup.checkpoints.is_some() {
-        let changes = Arc::new(ChangeLog::open(disk.clone(), &directory.changes()).map_err(CheckpointError::from)?);
+        let changes = Arc::new(
+            ChangeLog::open(disk.clone(), &directory.changes()).map_err(CheckpointError::from)?,
+        );
         store = store.with_changes(changes.clone());
         checkpoints = Some(changes);
     }

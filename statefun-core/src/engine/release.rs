@@ -118,7 +118,8 @@ impl Gate {
                 Err(error) => return self.releaser.shared.fail(error),
             }
             for written in batch {
-                self.releaser.release(written.epoch, written.parts, written.accepted);
+                self.releaser
+                    .release(written.epoch, written.parts, written.accepted);
             }
         }
     }

@@ -214,7 +214,9 @@ impl Engine {
         let desk = checkpointer.as_ref().map(Checkpointer::desk);
         // Before anything is let out: with `durability: blob` all that is there is complete from here on.
         let chain = match &mut checkpointer {
-            Some(checkpointer) if checkpointer.durability == Durability::Blob => Some(checkpointer.begin_chain()?),
+            Some(checkpointer) if checkpointer.durability == Durability::Blob => {
+                Some(checkpointer.begin_chain()?)
+            }
             _ => None,
         };
 
@@ -517,15 +519,27 @@ const CHECKPOINT_FOR: Duration = Duration::from_secs(8);
 /// Makes a checkpoint of all that the application has done, unless the blob store fails or takes long.
 fn last_checkpoint(desk: &CheckpointDesk, shared: &Shared) {
     let (reply, mut made) = tokio::sync::oneshot::channel();
-    let _ = desk.requests.send(ToCheckpointer::Make(Request { name: None, reply }));
+    let _ = desk
+        .requests
+        .send(ToCheckpointer::Make(Request { name: None, reply }));
     let watch = Stopwatch::start();
     while watch.elapsed() < CHECKPOINT_FOR && shared.phase() != Phase::Stopped {
         match made.try_recv() {
-            Ok(Ok(entry)) => return tracing::info!(id = entry.id, epoch = entry.epoch, "made a last checkpoint"),
+            Ok(Ok(entry)) => {
+                return tracing::info!(
+                    id = entry.id,
+                    epoch = entry.epoch,
+                    "made a last checkpoint"
+                );
+            }
             Ok(Err(CheckpointError::Empty)) => return,
-            Ok(Err(error)) => return tracing::warn!(%error, "stopped without a last checkpoint: the data directory has everything"),
+            Ok(Err(error)) => {
+                return tracing::warn!(%error, "stopped without a last checkpoint: the data directory has everything");
+            }
             Err(tokio::sync::oneshot::error::TryRecvError::Closed) => return,
-            Err(tokio::sync::oneshot::error::TryRecvError::Empty) => crate::clock::pause(Duration::from_millis(2)),
+            Err(tokio::sync::oneshot::error::TryRecvError::Empty) => {
+                crate::clock::pause(Duration::from_millis(2))
+            }
         }
     }
     tracing::warn!(waited = ?watch.elapsed(), "stopped without a last checkpoint: the data directory has everything");

@@ -110,7 +110,9 @@ impl FjallStore {
         let failed = |error: ::fjall::Error| E::from(failed(&self.directory, &error));
         let keyspace = self.with(|opened| Ok(opened.keyspace.clone()))?;
         let mut ingestion = keyspace.start_ingestion().map_err(failed)?;
-        ingestion.write(MARKER, epoch.to_be_bytes()).map_err(failed)?;
+        ingestion
+            .write(MARKER, epoch.to_be_bytes())
+            .map_err(failed)?;
         let (mut key, mut value) = (Vec::new(), Vec::new());
         loop {
             key.clear();
