@@ -226,7 +226,7 @@ fn list(place: &Place, manifest: Option<&Manifest>, as_json: bool, terminal: &Te
     let now = WallClock::default().now().as_ms();
     let unnamed = entries.iter().filter(|entry| entry.name.is_none()).count();
     let mut older = 0;
-    let rows: Vec<Vec<String>> = entries
+    let mut rows: Vec<Vec<String>> = entries
         .iter()
         .enumerate()
         .map(|(at, entry)| {
@@ -253,8 +253,8 @@ fn list(place: &Place, manifest: Option<&Manifest>, as_json: bool, terminal: &Te
                 kept,
             ]
         })
-        .rev()
         .collect();
+    rows.reverse();
     let heads = ["CHECKPOINT", "AGE", "EPOCH", "SIZE", "UPLOADED", "KEPT"];
     terminal.data(table(&heads, &rows, terminal))?;
     Ok(Status::Fine)
