@@ -5,6 +5,7 @@ use std::sync::Arc;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::client::ClientConfigKey;
 
+use super::profile::Profile;
 use super::remote::{Remote, no_retries, prepare_tls, unusable};
 use crate::checkpoint::bucket::objects::Objects;
 use crate::checkpoint::bucket::options::BucketOptions;
@@ -16,7 +17,10 @@ pub(super) fn open(
 ) -> Result<Arc<dyn Objects>, String> {
     let environment = &options.environment;
     let mut builder = AmazonS3Builder::new();
-    for (name, value) in environment.beginning("AWS_") {
+    let profile = Profile::read(environment)?;
+    let told = profile.values.iter();
+    let told = told.map(|(name, value)| (*name, value.as_str()));
+    for (name, value) in environment.beginning("AWS_").chain(told) {
         if let Ok(key) = name.to_ascii_lowercase().parse() {
             builder = builder.with_config(key, value);
         }
