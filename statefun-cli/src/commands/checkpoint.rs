@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use http::Method;
 use serde_json::json;
+use statefun_core::admin;
 use statefun_core::catalog::DataDirectory;
 use statefun_core::checkpoint::bucket::Bucket;
 use statefun_core::checkpoint::location::Location;
@@ -28,6 +29,8 @@ use crate::terminal::Terminal;
 
 /// How long a checkpoint may take: the first one is everything.
 const PATIENCE: Duration = Duration::from_hours(2);
+/// How long the application may take to say how it is.
+const STATUS_PATIENCE: Duration = Duration::from_secs(2);
 /// How often progress is shown.
 const SHOW_EVERY: Duration = Duration::from_millis(200);
 
@@ -68,7 +71,11 @@ pub(crate) fn run(args: &Checkpoint, terminal: &Terminal) -> Outcome {
             let manifest = runtime
                 .block_on(operate::manifest(bucket))
                 .map_err(failed)?;
-            list(&place, manifest.as_ref(), as_json, terminal)
+            let ended = list(&place, manifest.as_ref(), as_json, terminal)?;
+            if let Some(problem) = runtime.block_on(problem(&place.data_dir)) {
+                terminal.warning(problem);
+            }
+            Ok(ended)
         }
         CheckpointCommand::Verify { wanted } => {
             let mut shown = Instant::now();
@@ -258,6 +265,26 @@ fn list(place: &Place, manifest: Option<&Manifest>, as_json: bool, terminal: &Te
     let heads = ["CHECKPOINT", "AGE", "EPOCH", "SIZE", "UPLOADED", "KEPT"];
     terminal.data(table(&heads, &rows, terminal))?;
     Ok(Status::Fine)
+}
+
+/// Why the application that runs on the data directory makes no checkpoints at present; none when it does, or none runs.
+async fn problem(data_dir: &Path) -> Option<String> {
+    let live = Live::find(Some(data_dir)).ok()?;
+    let answer = live
+        .ask_within(Method::GET, "/v1/status", STATUS_PATIENCE)
+        .await
+        .ok()?;
+    let status: admin::Status = read(&answer).ok()?;
+    let problem = status.checkpoints?.problem?;
+    let since = WallClock::default()
+        .now()
+        .as_ms()
+        .saturating_sub(problem.since_ms);
+    Some(format!(
+        "the application's checkpoints have failed for {}: {}",
+        age(since),
+        printable(&problem.error)
+    ))
 }
 
 /// In the largest unit that fits.
