@@ -73,7 +73,8 @@ impl RunWriter {
         }
     }
 
-    /// Takes in a row, or a delete when there is no value. Gives a part when one is complete: it may lack the row.
+    /// Takes in a row, or a delete when there is no value. Gives the part before when that is complete: the row is in the next one
+    /// then.
     ///
     /// # Errors
     /// [`RunError::Order`] when the key is not behind the one before, [`RunError::TooLong`] when key or value has more than
