@@ -223,7 +223,10 @@ impl App {
             .build()
             .map_err(|error| Stop::Failed(format!("threads cannot be started: {error}")))?;
         let checkpoints = open_checkpoints(&settings)?;
-        let wanted = arguments.restore.clone().or_else(|| std::env::var("STATEFUN_RESTORE").ok());
+        let wanted = arguments
+            .restore
+            .clone()
+            .or_else(|| std::env::var("STATEFUN_RESTORE").ok());
         if let Some(wanted) = wanted.filter(|wanted| !wanted.is_empty()) {
             restore(
                 &settings,
