@@ -227,6 +227,7 @@ impl Checkpointer {
                 made,
                 Err(CheckpointError::Fenced { .. }
                     | CheckpointError::Foreign { .. }
+                    | CheckpointError::Copy { .. }
                     | CheckpointError::Behind { .. })
             );
             match (request, made) {
@@ -422,13 +423,19 @@ impl Checkpointer {
             });
         }
         let writer = manifest.writer.lineage;
-        let is_origin = self
-            .local
-            .origin
-            .as_ref()
-            .is_some_and(|origin| origin.lineage == writer);
-        if writer == mine || is_origin || manifest.checkpoints.is_empty() {
+        if writer == mine || manifest.checkpoints.is_empty() {
             return Ok(());
+        }
+        match &self.local.origin {
+            Some(origin) if origin.lineage == writer && origin.copy => {
+                return Err(CheckpointError::Copy {
+                    url: url(),
+                    checkpoint: origin.checkpoint.clone(),
+                    directory: self.directory.clone(),
+                });
+            }
+            Some(origin) if origin.lineage == writer => return Ok(()),
+            _ => {}
         }
         Err(CheckpointError::Foreign {
             url: url(),
