@@ -62,12 +62,13 @@ struct FunctionEntry {
     states: BTreeMap<String, StateEntry>,
 }
 
+/// What is recorded of a state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct StateEntry {
-    number: u32,
-    kind: StateKind,
-    shape: Shape,
-    key_shape: Option<Shape>,
+pub(crate) struct StateEntry {
+    pub(crate) number: u32,
+    pub(crate) kind: StateKind,
+    pub(crate) shape: Shape,
+    pub(crate) key_shape: Option<Shape>,
 }
 
 /// A catalog that cannot be read, or that the application does not fit.
@@ -228,6 +229,17 @@ impl Catalog {
             messages,
             egresses: registry.egress_ids().map(str::to_owned).collect(),
         }
+    }
+
+    /// Name and number of each function, with the names of its states and what is recorded of them.
+    pub(crate) fn functions(
+        &self,
+    ) -> impl Iterator<Item = (&str, u32, impl Iterator<Item = (&str, &StateEntry)>)> {
+        self.functions.iter().map(|(name, function)| {
+            let states = function.states.iter();
+            let states = states.map(|(name, state)| (name.as_str(), state));
+            (name.as_str(), function.number, states)
+        })
     }
 
     /// The egresses that `new` no longer has.

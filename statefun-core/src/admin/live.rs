@@ -4,13 +4,22 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use super::wire::{Epochs, ListeningPlace, Status};
+use crate::clock::Timestamp;
 use crate::engine::handle::EngineHandle;
 use crate::engine::worker::{Command, CommandError, CommandResult};
 use crate::id::Address;
+use crate::inspect::StateView;
 use crate::io::http::HttpServers;
+use crate::state::StateError;
 
 /// The results of a command, from each worker that it concerned. None when the application stopped meanwhile.
 pub type Results = Pin<Box<dyn Future<Output = Vec<Result<CommandResult, CommandError>>> + Send>>;
+
+/// Opens the state as it is then, with the application's time. It blocks on the disk, and so does reading the view.
+pub type OpenState = Box<dyn FnOnce() -> Result<(StateView, Timestamp), StateError> + Send>;
+
+/// The state, once all that was acknowledged before it was asked for is in it.
+pub type SettledState = Pin<Box<dyn Future<Output = Result<OpenState, StateError>> + Send>>;
 
 /// An application that runs.
 pub trait Live: Send + Sync + 'static {
@@ -22,6 +31,9 @@ pub trait Live: Send + Sync + 'static {
 
     /// Gives a command to the workers that it concerns.
     fn command(&self, command: Command) -> Results;
+
+    /// Its persisted state.
+    fn state(&self) -> SettledState;
 }
 
 /// The application of this process.
@@ -76,5 +88,14 @@ impl Live for LiveEngine {
     fn command(&self, command: Command) -> Results {
         let engine = self.engine.clone();
         Box::pin(async move { engine.command(command).await })
+    }
+
+    fn state(&self) -> SettledState {
+        let engine = self.engine.clone();
+        Box::pin(async move {
+            engine.settle_state().await?;
+            let open: OpenState = Box::new(move || engine.state_view());
+            Ok(open)
+        })
     }
 }

@@ -43,6 +43,8 @@ pub(crate) struct Recovered {
     pub(crate) lock: Box<dyn DiskLock>,
     pub(crate) log: EpochLog,
     pub(crate) store: Arc<FjallStore>,
+    /// As it is on disk now.
+    pub(crate) catalog: Catalog,
     pub(crate) lineage: u64,
     pub(crate) time: Timestamp,
     pub(crate) sinks: Vec<SinkPosition>,
@@ -108,6 +110,7 @@ pub(crate) fn recover(setup: &mut EngineSetup) -> Result<Recovered, StartError> 
         let body = EpochBody::parse(&last).ok_or(StartError::Record(opened.last_epoch))?;
         body.sinks
     };
+    let mut current = now.clone();
     if let Some(catalog) = &catalog {
         let dropped = &setup.drop_data;
         let undelivered = undelivered(&opened.log.reader(), &sinks, &catalog.egresses_gone(&now))?;
@@ -131,10 +134,12 @@ pub(crate) fn recover(setup: &mut EngineSetup) -> Result<Recovered, StartError> 
         if next != *catalog {
             next.write(&**disk, &directory.root)?;
         }
+        current = next;
     }
     let mut recovered = Recovered {
         lock,
         store,
+        catalog: current,
         lineage,
         time: Timestamp::default(),
         sinks,

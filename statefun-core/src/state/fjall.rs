@@ -10,10 +10,11 @@
 //! [`StateStore::check`] tells whether that is needed, and [`StateStore::has_merged`] whether it has helped.
 
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use ::fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
+use ::fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
 
 use crate::clock::Stopwatch;
 use crate::engine::priority::yield_to_workers;
@@ -36,6 +37,8 @@ pub struct FjallStore {
     cache_bytes: u64,
     /// None once it could not be opened again. Held for writing while it is opened again, so that nobody reads meanwhile.
     opened: RwLock<Option<Opened>>,
+    /// How often it was opened again. Changed while nobody reads.
+    reopened: AtomicU64,
 }
 
 struct Opened {
@@ -82,7 +85,50 @@ impl FjallStore {
             directory: directory.to_owned(),
             cache_bytes,
             opened: RwLock::new(Some(opened)),
+            reopened: AtomicU64::new(0),
         })
+    }
+
+    /// Its rows as they are now, which stay so while changes are applied, and the last applied epoch among them. What they
+    /// occupy is not given back as long as the snapshot lives.
+    pub fn snapshot(self: &Arc<Self>) -> Result<(u64, FjallSnapshot), StateError> {
+        let (snapshot, marker, reopened) = self.with(|opened| {
+            let snapshot = opened.database.snapshot();
+            let marker = snapshot.get(&opened.keyspace, MARKER)?;
+            Ok((snapshot, marker, self.reopened.load(Ordering::SeqCst)))
+        })?;
+        let snapshot = FjallSnapshot {
+            store: Arc::clone(self),
+            snapshot,
+            reopened,
+        };
+        Ok((epoch_of(marker.as_deref())?, snapshot))
+    }
+
+    /// Takes rows, sorted by key and one per key, and moves the marker to `epoch`; all of it, or nothing when `next` fails.
+    /// Durable when it returns.
+    pub(crate) fn ingest(
+        &self,
+        epoch: u64,
+        next: &mut dyn FnMut() -> Result<Option<(Vec<u8>, Option<Vec<u8>>)>, StateError>,
+    ) -> Result<(), StateError> {
+        let mut failure = None;
+        self.with(|opened| {
+            let mut ingestion = opened.keyspace.start_ingestion()?;
+            ingestion.write(MARKER, epoch.to_be_bytes())?;
+            loop {
+                match next() {
+                    Ok(Some((key, Some(value)))) => ingestion.write(key, value)?,
+                    Ok(Some((key, None))) => ingestion.write_tombstone(key)?,
+                    Ok(None) => return ingestion.finish(),
+                    Err(error) => {
+                        failure = Some(error);
+                        return Ok(());
+                    }
+                }
+            }
+        })?;
+        failure.map_or(Ok(()), Err)
     }
 
     /// What its files occupy, in bytes.
@@ -147,6 +193,88 @@ fn background_failed(directory: &Path) -> StateError {
     }
 }
 
+fn epoch_of(marker: Option<&[u8]>) -> Result<u64, StateError> {
+    match marker.map(<[u8; 8]>::try_from) {
+        None => Ok(0),
+        Some(Ok(epoch)) => Ok(u64::from_be_bytes(epoch)),
+        Some(Err(_)) => Err(StateError::Store(
+            "the marker of the last applied epoch is malformed".to_owned(),
+        )),
+    }
+}
+
+/// The rows from `start` on and before `end`, no end when it is empty; the range must not be empty.
+fn scan(
+    snapshot: &Snapshot,
+    keyspace: &Keyspace,
+    start: &[u8],
+    end: &[u8],
+    limit: usize,
+) -> Result<Vec<Row>, ::fjall::Error> {
+    let iter = if end.is_empty() {
+        snapshot.range(keyspace, start..)
+    } else {
+        snapshot.range(keyspace, start..end)
+    };
+    iter.take(limit)
+        .map(|guard| {
+            let (key, value) = guard.into_inner()?;
+            Ok((key.to_vec(), value.to_vec()))
+        })
+        .collect()
+}
+
+/// Rows of one epoch, while the store goes on.
+pub struct FjallSnapshot {
+    store: Arc<FjallStore>,
+    snapshot: Snapshot,
+    /// How often the store had been opened again.
+    reopened: u64,
+}
+
+impl std::fmt::Debug for FjallSnapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FjallSnapshot")
+            .field("store", &self.store)
+            .finish_non_exhaustive()
+    }
+}
+
+impl FjallSnapshot {
+    fn with<T>(
+        &self,
+        ask: impl FnOnce(&Opened) -> Result<T, ::fjall::Error>,
+    ) -> Result<T, StateError> {
+        let is_there = || self.store.reopened.load(Ordering::SeqCst) == self.reopened;
+        let asked = self.store.with(|opened| {
+            // What is opened again keeps no old rows for it.
+            is_there().then(|| ask(opened)).transpose()
+        })?;
+        asked.ok_or_else(|| {
+            StateError::Store(
+                "the state store was opened again while it was read, since its disk was full: try again"
+                    .to_owned(),
+            )
+        })
+    }
+}
+
+impl StateReader for FjallSnapshot {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        self.with(|opened| {
+            let value = self.snapshot.get(&opened.keyspace, key)?;
+            Ok(value.map(|value| value.to_vec()))
+        })
+    }
+
+    fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<Row>, StateError> {
+        if !end.is_empty() && start >= end {
+            return Ok(Vec::new());
+        }
+        self.with(|opened| scan(&self.snapshot, &opened.keyspace, start, end, limit))
+    }
+}
+
 impl StateReader for FjallStore {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
         self.with(|opened| Ok(opened.keyspace.get(key)?.map(|value| value.to_vec())))
@@ -158,17 +286,7 @@ impl StateReader for FjallStore {
         }
         self.with(|opened| {
             let snapshot = opened.database.snapshot();
-            let iter = if end.is_empty() {
-                snapshot.range(&opened.keyspace, start..)
-            } else {
-                snapshot.range(&opened.keyspace, start..end)
-            };
-            iter.take(limit)
-                .map(|guard| {
-                    let (key, value) = guard.into_inner()?;
-                    Ok((key.to_vec(), value.to_vec()))
-                })
-                .collect()
+            scan(&snapshot, &opened.keyspace, start, end, limit)
         })
     }
 }
@@ -195,13 +313,7 @@ impl StateStore for FjallStore {
 
     fn applied_epoch(&self) -> Result<u64, StateError> {
         let marker = self.with(|opened| opened.keyspace.get(MARKER))?;
-        match marker.as_deref().map(<[u8; 8]>::try_from) {
-            None => Ok(0),
-            Some(Ok(epoch)) => Ok(u64::from_be_bytes(epoch)),
-            Some(Err(_)) => Err(StateError::Store(
-                "the marker of the last applied epoch is malformed".to_owned(),
-            )),
-        }
+        epoch_of(marker.as_deref())
     }
 
     fn check(&self) -> Result<(), StateError> {
@@ -226,6 +338,7 @@ impl StateStore for FjallStore {
     fn reopen(&self) -> Result<(), StateError> {
         let mut opened = self.opened.write().unwrap_or_else(PoisonError::into_inner);
         *opened = None;
+        self.reopened.fetch_add(1, Ordering::SeqCst);
         let watch = Stopwatch::start();
         loop {
             match Opened::open(&self.directory, self.cache_bytes) {
@@ -302,6 +415,33 @@ mod tests {
             .apply(4, &mut [(&key(2)[..], Some(&[2][..]))].into_iter())
             .unwrap();
         assert_eq!(store.scan(&key(0), &[], 9).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_snapshot_stays_as_it_is_until_the_store_is_opened_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Arc::new(FjallStore::open(directory.path(), 1 << 20).unwrap());
+        let key = |n: u8| vec![Space::State as u8, n];
+        let apply = |epoch: u64, value: u8| {
+            let rows: Vec<Row> = (0..5).map(|n| (key(n), vec![value])).collect();
+            let mut changes = rows.iter().map(|(key, value)| (&key[..], Some(&value[..])));
+            store.apply(epoch, &mut changes).unwrap();
+        };
+        apply(3, 1);
+        let (epoch, snapshot) = store.snapshot().unwrap();
+        assert_eq!(epoch, 3);
+        for epoch in 4..30 {
+            apply(epoch, epoch as u8);
+        }
+        assert_eq!(snapshot.get(&key(2)).unwrap(), Some(vec![1]));
+        let rows = snapshot.scan(&key(0), &key(9), 9).unwrap();
+        assert_eq!(rows, (0..5).map(|n| (key(n), vec![1])).collect::<Vec<_>>());
+        assert_eq!(store.get(&key(2)).unwrap(), Some(vec![29]));
+        store.reopen().unwrap();
+        let error = snapshot.get(&key(2)).unwrap_err();
+        assert!(error.to_string().contains("opened again"), "{error}");
+        assert!(snapshot.scan(&key(0), &[], 9).is_err());
+        assert_eq!(store.snapshot().unwrap().0, 29);
     }
 
     #[test]

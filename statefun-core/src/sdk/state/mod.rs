@@ -22,6 +22,7 @@ use crate::state::StateError;
 pub use buffer::PersistedBuffer;
 pub use key::TableKey;
 pub use registry::PersistedRegistry;
+pub(crate) use registry::{NAMES as REGISTERED_NAMES, STATES as REGISTERED_STATES};
 pub use table::PersistedTable;
 pub use value::PersistedValue;
 

@@ -135,8 +135,8 @@ impl<S: PersistedState + std::fmt::Debug> Registered for Slot<S> {
 }
 
 /// Behind the registry's key: the names with their shapes, and the rows of the states.
-const NAMES: u8 = 0;
-const STATES: u8 = 1;
+pub(crate) const NAMES: u8 = 0;
+pub(crate) const STATES: u8 = 1;
 
 impl PersistedRegistry {
     /// The value of that name, registered at first use.
