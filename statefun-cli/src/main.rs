@@ -8,6 +8,7 @@ mod describe;
 mod live;
 mod project;
 mod status;
+mod table;
 mod template;
 mod terminal;
 
