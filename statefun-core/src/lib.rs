@@ -11,6 +11,8 @@ pub mod admin;
 pub mod app;
 #[doc(hidden)]
 pub mod catalog;
+#[doc(hidden)]
+pub mod checkpoint;
 pub mod clock;
 #[doc(hidden)]
 pub mod disk;

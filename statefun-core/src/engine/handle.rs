@@ -16,8 +16,8 @@ use crate::engine::shared::{Phase, Shared};
 use crate::engine::worker::{Command, CommandError, CommandResult};
 use crate::id::{Address, KeyGroups};
 use crate::inspect::StateView;
-use crate::state::fjall::{FjallSnapshot, FjallStore};
-use crate::state::{Row, StateError, StateReader};
+use crate::state::fjall::FjallStore;
+use crate::state::{Row, StateError, StateReader, StateSnapshot, StateStore as _};
 
 /// How long the rest of a large order waits for the state store.
 const STORE_PATIENCE: Duration = Duration::from_secs(10);
@@ -181,7 +181,8 @@ impl EngineHandle {
     /// When the engine has stopped, or the store cannot be read.
     pub fn state_view(&self) -> Result<(StateView, Timestamp), StateError> {
         let store = self.store.upgrade().filter(|_| !self.is_stopping());
-        let (epoch, snapshot) = store.ok_or_else(stopping)?.snapshot()?;
+        let snapshot = store.ok_or_else(stopping)?.snapshot()?;
+        let epoch = snapshot.applied_epoch()?;
         let rows = LiveRows {
             snapshot,
             shared: Arc::clone(&self.shared),
@@ -226,14 +227,14 @@ fn stopping() -> StateError {
 
 /// A snapshot that is let go when the engine stops, so that its files can be.
 struct LiveRows {
-    snapshot: FjallSnapshot,
+    snapshot: Arc<dyn StateSnapshot>,
     shared: Arc<Shared>,
 }
 
 impl LiveRows {
-    fn rows(&self) -> Result<&FjallSnapshot, StateError> {
+    fn rows(&self) -> Result<&dyn StateSnapshot, StateError> {
         match self.shared.phase() {
-            Phase::Running => Ok(&self.snapshot),
+            Phase::Running => Ok(&*self.snapshot),
             _ => Err(stopping()),
         }
     }

@@ -346,15 +346,19 @@ impl Import {
             started: false,
         };
         let mut broken = None;
-        let applied = store.ingest(epoch, &mut || {
-            replacing.next().map_err(|error| match error {
-                Failed::State(error) => error,
-                Failed::Scratch(source) => {
-                    let error = StateError::Store(source.to_string());
-                    broken = Some(source);
-                    error
+        let applied = store.ingest(epoch, &mut |put| {
+            loop {
+                match replacing.next() {
+                    Ok(Some((key, value))) => put((&key, value.as_deref()))?,
+                    Ok(None) => return Ok(()),
+                    Err(Failed::State(error)) => return Err(error),
+                    Err(Failed::Scratch(source)) => {
+                        let error = StateError::Store(source.to_string());
+                        broken = Some(source);
+                        return Err(error);
+                    }
                 }
-            })
+            }
         });
         match (applied, broken) {
             (Err(_), Some(source)) => Err(self.failed(source)),

@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use thiserror::Error;
 
@@ -20,7 +19,7 @@ use crate::log::{LogError, OpenOptions, read_tail};
 use crate::state::fjall::FjallStore;
 use crate::state::keys::Space;
 use crate::state::memory::MemoryStore;
-use crate::state::{Row, StateError, StateReader};
+use crate::state::{Row, StateError, StateReader, StateStore as _};
 
 /// What the store may use for the blocks of its tables, in bytes.
 const STORE_CACHE_BYTES: u64 = 64 << 20;
@@ -98,9 +97,8 @@ pub fn open_directory(directory: &DataDirectory) -> Result<(StateView, Timestamp
     };
     let (applied, store): (u64, Box<dyn StateReader>) =
         if disk.exists(&directory.state()).map_err(is_there)? {
-            let store = Arc::new(FjallStore::open(&directory.state(), STORE_CACHE_BYTES)?);
-            let (applied, snapshot) = store.snapshot()?;
-            (applied, Box::new(snapshot))
+            let store = FjallStore::open(&directory.state(), STORE_CACHE_BYTES)?;
+            (store.applied_epoch()?, Box::new(store))
         } else {
             (0, Box::new(MemoryStore::default()))
         };
@@ -208,7 +206,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::state::StateStore as _;
 
     #[derive(Debug)]
     struct NoLock;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::disk::Crash;
 use crate::rand::Random;
 use crate::state::memory::MemoryStore;
-use crate::state::{Row, RowChange, StateError, StateReader, StateStore};
+use crate::state::{Row, RowChange, StateError, StateReader, StateSnapshot, StateStore};
 
 #[derive(Debug)]
 struct UnderWay {
@@ -195,6 +195,11 @@ impl StateStore for SimStore {
     fn applied_epoch(&self) -> Result<u64, StateError> {
         self.rows().applied_epoch()
     }
+
+    fn snapshot(&self) -> Result<Arc<dyn StateSnapshot>, StateError> {
+        self.read()?;
+        self.rows().snapshot()
+    }
 }
 
 /// Loses a row of some applies.
@@ -236,5 +241,9 @@ impl StateStore for Leaky {
 
     fn applied_epoch(&self) -> Result<u64, StateError> {
         self.store.applied_epoch()
+    }
+
+    fn snapshot(&self) -> Result<Arc<dyn StateSnapshot>, StateError> {
+        self.store.snapshot()
     }
 }

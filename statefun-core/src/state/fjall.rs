@@ -9,17 +9,22 @@
 //! store again cures both ([`StateStore::reopen`]): it removes what no version names, and begins its background work anew.
 //! [`StateStore::check`] tells whether that is needed, and [`StateStore::has_merged`] whether it has helped.
 
+mod snapshot;
+#[cfg(test)]
+mod tests;
+
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use ::fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
+use ::fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
 
+use self::snapshot::Snapshots;
+use crate::checkpoint::changes::{ChangeError, ChangeLog};
 use crate::clock::Stopwatch;
 use crate::engine::priority::yield_to_workers;
 use crate::state::keys::Space;
-use crate::state::{Row, RowChange, StateError, StateReader, StateStore};
+use crate::state::{Row, RowChange, StateError, StateReader, StateSnapshot, StateStore};
 
 const KEYSPACE: &str = "state";
 /// Key of the marker: the last applied epoch, u64 BE.
@@ -37,9 +42,14 @@ pub struct FjallStore {
     cache_bytes: u64,
     /// None once it could not be opened again. Held for writing while it is opened again, so that nobody reads meanwhile.
     opened: RwLock<Option<Opened>>,
-    /// How often it was opened again. Changed while nobody reads.
-    reopened: AtomicU64,
+    /// Taken while `opened` is held.
+    snapshots: Snapshots,
+    /// Where the keys of applied rows are noted.
+    changes: Option<Arc<ChangeLog>>,
 }
+
+/// Takes the next change.
+pub(crate) type Put<'p> = dyn FnMut(RowChange<'_>) -> Result<(), StateError> + 'p;
 
 struct Opened {
     keyspace: Keyspace,
@@ -85,50 +95,57 @@ impl FjallStore {
             directory: directory.to_owned(),
             cache_bytes,
             opened: RwLock::new(Some(opened)),
-            reopened: AtomicU64::new(0),
+            snapshots: Snapshots::default(),
+            changes: None,
         })
     }
 
-    /// Its rows as they are now, which stay so while changes are applied, and the last applied epoch among them. What they
-    /// occupy is not given back as long as the snapshot lives.
-    pub fn snapshot(self: &Arc<Self>) -> Result<(u64, FjallSnapshot), StateError> {
-        let (snapshot, marker, reopened) = self.with(|opened| {
-            let snapshot = opened.database.snapshot();
-            let marker = snapshot.get(&opened.keyspace, MARKER)?;
-            Ok((snapshot, marker, self.reopened.load(Ordering::SeqCst)))
-        })?;
-        let snapshot = FjallSnapshot {
-            store: Arc::clone(self),
-            snapshot,
-            reopened,
-        };
-        Ok((epoch_of(marker.as_deref())?, snapshot))
+    /// Notes the keys of all rows that are applied: durably, before they are in the store.
+    #[must_use]
+    pub fn with_changes(mut self, changes: Arc<ChangeLog>) -> Self {
+        self.changes = Some(changes);
+        self
     }
 
-    /// Takes rows, sorted by key and one per key, and moves the marker to `epoch`; all of it, or nothing when `next` fails.
-    /// Durable when it returns.
+    /// As [`StateStore::apply`], with changes that `feed` gives to the function that it is given; nothing is applied when it
+    /// fails.
     pub(crate) fn ingest(
         &self,
         epoch: u64,
-        next: &mut dyn FnMut() -> Result<Option<(Vec<u8>, Option<Vec<u8>>)>, StateError>,
+        feed: &mut dyn FnMut(&mut Put<'_>) -> Result<(), StateError>,
     ) -> Result<(), StateError> {
-        let mut failure = None;
-        self.with(|opened| {
-            let mut ingestion = opened.keyspace.start_ingestion()?;
-            ingestion.write(MARKER, epoch.to_be_bytes())?;
-            loop {
-                match next() {
-                    Ok(Some((key, Some(value)))) => ingestion.write(key, value)?,
-                    Ok(Some((key, None))) => ingestion.write_tombstone(key)?,
-                    Ok(None) => return ingestion.finish(),
-                    Err(error) => {
-                        failure = Some(error);
-                        return Ok(());
-                    }
+        self.with_opened(|opened| {
+            let failed = |error: ::fjall::Error| failed(&self.directory, &error);
+            let noted = |error: ChangeError| not_noted(&self.directory, error);
+            let mut note = match &self.changes {
+                Some(changes) => {
+                    let before = opened.keyspace.get(MARKER).map_err(failed)?;
+                    let before = marker(before.as_deref())?;
+                    // Rows that change without an epoch count for the next one: a checkpoint may have been made of this one.
+                    let through = epoch.max(before + 1);
+                    Some(changes.begin(before, through).map_err(noted)?)
                 }
+                None => None,
+            };
+            let mut ingestion = opened.keyspace.start_ingestion().map_err(failed)?;
+            // The marker's space is the first of all, so that its row is the first of the sorted ones.
+            let marker = epoch.to_be_bytes();
+            ingestion.write(MARKER, marker).map_err(failed)?;
+            feed(&mut |(key, value)| {
+                if let Some(note) = &mut note {
+                    note.push(key).map_err(noted)?;
+                }
+                match value {
+                    Some(value) => ingestion.write(key, value),
+                    None => ingestion.write_tombstone(key),
+                }
+                .map_err(failed)
+            })?;
+            if let Some(note) = note {
+                note.finish().map_err(noted)?;
             }
-        })?;
-        failure.map_or(Ok(()), Err)
+            ingestion.finish().map_err(failed)
+        })
     }
 
     /// What its files occupy, in bytes.
@@ -141,14 +158,32 @@ impl FjallStore {
         &self,
         ask: impl FnOnce(&Opened) -> Result<T, ::fjall::Error>,
     ) -> Result<T, StateError> {
+        self.with_opened(|opened| ask(opened).map_err(|error| failed(&self.directory, &error)))
+    }
+
+    fn with_opened<T>(
+        &self,
+        ask: impl FnOnce(&Opened) -> Result<T, StateError>,
+    ) -> Result<T, StateError> {
         let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
         match &*opened {
-            Some(opened) => ask(opened).map_err(|error| failed(&self.directory, &error)),
+            Some(opened) => ask(opened),
             None => Err(StateError::Store(format!(
                 "{} could not be opened again",
                 self.directory.display()
             ))),
         }
+    }
+}
+
+/// A change file that could not be written, as an error of the store in `directory`.
+fn not_noted(directory: &Path, error: ChangeError) -> StateError {
+    match error {
+        ChangeError::NoSpace { path, source } => StateError::NoSpace {
+            directory: path.parent().unwrap_or(directory).to_owned(),
+            problem: source.to_string(),
+        },
+        error => StateError::Store(error.to_string()),
     }
 }
 
@@ -193,8 +228,9 @@ fn background_failed(directory: &Path) -> StateError {
     }
 }
 
-fn epoch_of(marker: Option<&[u8]>) -> Result<u64, StateError> {
-    match marker.map(<[u8; 8]>::try_from) {
+/// The epoch that the marker's row tells.
+fn marker(value: Option<&[u8]>) -> Result<u64, StateError> {
+    match value.map(<[u8; 8]>::try_from) {
         None => Ok(0),
         Some(Ok(epoch)) => Ok(u64::from_be_bytes(epoch)),
         Some(Err(_)) => Err(StateError::Store(
@@ -203,75 +239,10 @@ fn epoch_of(marker: Option<&[u8]>) -> Result<u64, StateError> {
     }
 }
 
-/// The rows from `start` on and before `end`, no end when it is empty; the range must not be empty.
-fn scan(
-    snapshot: &Snapshot,
-    keyspace: &Keyspace,
-    start: &[u8],
-    end: &[u8],
-    limit: usize,
-) -> Result<Vec<Row>, ::fjall::Error> {
-    let iter = if end.is_empty() {
-        snapshot.range(keyspace, start..)
-    } else {
-        snapshot.range(keyspace, start..end)
-    };
-    iter.take(limit)
-        .map(|guard| {
-            let (key, value) = guard.into_inner()?;
-            Ok((key.to_vec(), value.to_vec()))
-        })
-        .collect()
-}
-
-/// Rows of one epoch, while the store goes on.
-pub struct FjallSnapshot {
-    store: Arc<FjallStore>,
-    snapshot: Snapshot,
-    /// How often the store had been opened again.
-    reopened: u64,
-}
-
-impl std::fmt::Debug for FjallSnapshot {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("FjallSnapshot")
-            .field("store", &self.store)
-            .finish_non_exhaustive()
-    }
-}
-
-impl FjallSnapshot {
-    fn with<T>(
-        &self,
-        ask: impl FnOnce(&Opened) -> Result<T, ::fjall::Error>,
-    ) -> Result<T, StateError> {
-        let is_there = || self.store.reopened.load(Ordering::SeqCst) == self.reopened;
-        let asked = self.store.with(|opened| {
-            // What is opened again keeps no old rows for it.
-            is_there().then(|| ask(opened)).transpose()
-        })?;
-        asked.ok_or_else(|| {
-            StateError::Store(
-                "the state store was opened again while it was read, since its disk was full: try again"
-                    .to_owned(),
-            )
-        })
-    }
-}
-
-impl StateReader for FjallSnapshot {
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
-        self.with(|opened| {
-            let value = self.snapshot.get(&opened.keyspace, key)?;
-            Ok(value.map(|value| value.to_vec()))
-        })
-    }
-
-    fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<Row>, StateError> {
-        if !end.is_empty() && start >= end {
-            return Ok(Vec::new());
-        }
-        self.with(|opened| scan(&self.snapshot, &opened.keyspace, start, end, limit))
+impl Drop for FjallStore {
+    fn drop(&mut self) {
+        // Else they would keep its directory locked.
+        self.snapshots.close();
     }
 }
 
@@ -286,7 +257,17 @@ impl StateReader for FjallStore {
         }
         self.with(|opened| {
             let snapshot = opened.database.snapshot();
-            scan(&snapshot, &opened.keyspace, start, end, limit)
+            let iter = if end.is_empty() {
+                snapshot.range(&opened.keyspace, start..)
+            } else {
+                snapshot.range(&opened.keyspace, start..end)
+            };
+            iter.take(limit)
+                .map(|guard| {
+                    let (key, value) = guard.into_inner()?;
+                    Ok((key.to_vec(), value.to_vec()))
+                })
+                .collect()
         })
     }
 }
@@ -297,23 +278,26 @@ impl StateStore for FjallStore {
         epoch: u64,
         changes: &mut dyn Iterator<Item = RowChange<'_>>,
     ) -> Result<(), StateError> {
-        self.with(|opened| {
-            let mut ingestion = opened.keyspace.start_ingestion()?;
-            // The marker's space is the first of all, so that its row is the first of the sorted ones.
-            ingestion.write(MARKER, epoch.to_be_bytes())?;
-            for (key, value) in changes {
-                match value {
-                    Some(value) => ingestion.write(key, value)?,
-                    None => ingestion.write_tombstone(key)?,
-                }
+        self.ingest(epoch, &mut |put| {
+            for change in &mut *changes {
+                put(change)?;
             }
-            ingestion.finish()
+            Ok(())
         })
     }
 
     fn applied_epoch(&self) -> Result<u64, StateError> {
-        let marker = self.with(|opened| opened.keyspace.get(MARKER))?;
-        epoch_of(marker.as_deref())
+        marker(self.with(|opened| opened.keyspace.get(MARKER))?.as_deref())
+    }
+
+    fn snapshot(&self) -> Result<Arc<dyn StateSnapshot>, StateError> {
+        self.with(|opened| {
+            let keyspace = opened.keyspace.clone();
+            let snapshot = opened.database.snapshot();
+            Ok(self
+                .snapshots
+                .take(self.directory.clone(), snapshot, keyspace))
+        })
     }
 
     fn check(&self) -> Result<(), StateError> {
@@ -337,8 +321,8 @@ impl StateStore for FjallStore {
 
     fn reopen(&self) -> Result<(), StateError> {
         let mut opened = self.opened.write().unwrap_or_else(PoisonError::into_inner);
+        self.snapshots.close();
         *opened = None;
-        self.reopened.fetch_add(1, Ordering::SeqCst);
         let watch = Stopwatch::start();
         loop {
             match Opened::open(&self.directory, self.cache_bytes) {
@@ -353,149 +337,5 @@ impl StateStore for FjallStore {
                 Err(error) => return Err(failed(&self.directory, &error)),
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_store_that_is_given_time_when_it_is_crowded_never_has_many_tables() {
-        let directory = tempfile::tempdir().unwrap();
-        let store = FjallStore::open(directory.path(), 1 << 20).unwrap();
-        let tables = || {
-            store
-                .with(|opened| Ok(opened.keyspace.l0_table_count()))
-                .unwrap()
-        };
-        let watch = Stopwatch::start();
-        for epoch in 1..=3 * CROWD as u64 {
-            while store.is_crowded() {
-                assert!(watch.elapsed() < Duration::from_mins(2), "it never merges");
-                crate::clock::pause(Duration::from_millis(1));
-            }
-            let key = [Space::State as u8, (epoch % 7) as u8];
-            let value = epoch.to_be_bytes();
-            store
-                .apply(epoch, &mut [(&key[..], Some(&value[..]))].into_iter())
-                .unwrap();
-            assert!(tables() <= CROWD);
-        }
-        assert_eq!(store.applied_epoch().unwrap(), 3 * CROWD as u64);
-        assert_eq!(store.scan(&[Space::State as u8], &[], 99).unwrap().len(), 7);
-    }
-
-    #[test]
-    fn opened_again_it_has_what_was_applied_and_nothing_besides() {
-        let directory = tempfile::tempdir().unwrap();
-        let store = FjallStore::open(directory.path(), 1 << 20).unwrap();
-        let key = |n: u8| vec![Space::State as u8, n];
-        store
-            .apply(3, &mut [(&key(1)[..], Some(&[1][..]))].into_iter())
-            .unwrap();
-        store.check().unwrap();
-        {
-            // As an ingestion that has failed leaves it.
-            let opened = store.opened.read().unwrap();
-            let mut ingestion = opened.as_ref().unwrap().keyspace.start_ingestion().unwrap();
-            ingestion.write(key(2), [2]).unwrap();
-        }
-        let tables = || {
-            let tables = store.with(|opened| Ok(opened.keyspace.path().join("tables")));
-            std::fs::read_dir(tables.unwrap()).unwrap().count()
-        };
-        assert_eq!(tables(), 2);
-        store.reopen().unwrap();
-        assert_eq!(tables(), 1);
-        assert_eq!(store.applied_epoch().unwrap(), 3);
-        assert_eq!(store.get(&key(1)).unwrap(), Some(vec![1]));
-        assert_eq!(store.get(&key(2)).unwrap(), None);
-        store
-            .apply(4, &mut [(&key(2)[..], Some(&[2][..]))].into_iter())
-            .unwrap();
-        assert_eq!(store.scan(&key(0), &[], 9).unwrap().len(), 2);
-    }
-
-    #[test]
-    fn a_snapshot_stays_as_it_is_until_the_store_is_opened_again() {
-        let directory = tempfile::tempdir().unwrap();
-        let store = Arc::new(FjallStore::open(directory.path(), 1 << 20).unwrap());
-        let key = |n: u8| vec![Space::State as u8, n];
-        let apply = |epoch: u64, value: u8| {
-            let rows: Vec<Row> = (0..5).map(|n| (key(n), vec![value])).collect();
-            let mut changes = rows.iter().map(|(key, value)| (&key[..], Some(&value[..])));
-            store.apply(epoch, &mut changes).unwrap();
-        };
-        apply(3, 1);
-        let (epoch, snapshot) = store.snapshot().unwrap();
-        assert_eq!(epoch, 3);
-        for epoch in 4..30 {
-            apply(epoch, epoch as u8);
-        }
-        assert_eq!(snapshot.get(&key(2)).unwrap(), Some(vec![1]));
-        let rows = snapshot.scan(&key(0), &key(9), 9).unwrap();
-        assert_eq!(rows, (0..5).map(|n| (key(n), vec![1])).collect::<Vec<_>>());
-        assert_eq!(store.get(&key(2)).unwrap(), Some(vec![29]));
-        store.reopen().unwrap();
-        let error = snapshot.get(&key(2)).unwrap_err();
-        assert!(error.to_string().contains("opened again"), "{error}");
-        assert!(snapshot.scan(&key(0), &[], 9).is_err());
-        assert_eq!(store.snapshot().unwrap().0, 29);
-    }
-
-    #[test]
-    fn a_store_tells_when_it_has_merged_what_it_was_opened_with() {
-        let directory = tempfile::tempdir().unwrap();
-        let store = FjallStore::open(directory.path(), 1 << 20).unwrap();
-        assert!(store.has_merged());
-        for epoch in 1..=9u64 {
-            let key = [Space::State as u8, epoch as u8];
-            store
-                .apply(epoch, &mut [(&key[..], Some(&key[..]))].into_iter())
-                .unwrap();
-        }
-        store.reopen().unwrap();
-        let watch = Stopwatch::start();
-        while !store.has_merged() {
-            assert!(watch.elapsed() < Duration::from_mins(1), "it never merges");
-            crate::clock::pause(Duration::from_millis(1));
-        }
-        store.check().unwrap();
-        let tables = store.with(|opened| Ok(opened.keyspace.l0_table_count()));
-        assert!(tables.unwrap() < 9);
-    }
-
-    #[test]
-    fn applied_rows_and_the_marker_are_there_after_reopening() {
-        let directory = tempfile::tempdir().unwrap();
-        let key = |n: u8| vec![Space::State as u8, n];
-        {
-            let store = FjallStore::open(directory.path(), 1 << 20).unwrap();
-            assert_eq!(store.applied_epoch().unwrap(), 0);
-            let rows: Vec<Row> = (0..9).map(|n| (key(n), vec![n])).collect();
-            store
-                .apply(
-                    3,
-                    &mut rows.iter().map(|(key, value)| (&key[..], Some(&value[..]))),
-                )
-                .unwrap();
-            store
-                .apply(
-                    7,
-                    &mut [(&key(1)[..], None), (&key(2)[..], Some(&[22u8][..]))].into_iter(),
-                )
-                .unwrap();
-        }
-        let store = FjallStore::open(directory.path(), 1 << 20).unwrap();
-        assert_eq!(store.applied_epoch().unwrap(), 7);
-        assert_eq!(store.get(&key(1)).unwrap(), None);
-        assert_eq!(store.get(&key(2)).unwrap(), Some(vec![22]));
-        let rows = store.scan(&key(0), &key(5), 3).unwrap();
-        assert_eq!(
-            rows,
-            [(key(0), vec![0]), (key(2), vec![22]), (key(3), vec![3])]
-        );
-        assert_eq!(store.scan(&key(5), &[], usize::MAX).unwrap().len(), 4);
     }
 }

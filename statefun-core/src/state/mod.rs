@@ -4,6 +4,8 @@ pub mod fjall;
 pub mod keys;
 pub mod memory;
 
+use std::sync::Arc;
+
 use thiserror::Error;
 
 /// The state store failed, or holds what cannot be read.
@@ -20,6 +22,12 @@ pub enum StateError {
         /// What the operating system says.
         problem: String,
     },
+    /// The store was opened again or closed since the snapshot was taken.
+    #[error(
+        "the state store was opened again, or closed, since its snapshot was taken, so that nothing can be read of it any \
+         more; take another one"
+    )]
+    SnapshotGone,
     /// A row does not decode as the type that the code declares.
     #[error("the state `{state}` of {address} cannot be read: {problem}")]
     Decode {
@@ -54,6 +62,32 @@ pub trait StateReader: Send + Sync {
     fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<Row>, StateError>;
 }
 
+/// Rows one after the other, in the order of their keys.
+pub trait RowCursor: Send {
+    /// The next row, key and value; none when there is no more.
+    ///
+    /// # Errors
+    /// When it cannot be read. What follows has no meaning then.
+    fn next_row(&mut self) -> Result<Option<(&[u8], &[u8])>, StateError>;
+}
+
+/// The rows as they were at one moment, all of the same epoch, whatever is applied meanwhile. What has been replaced since
+/// stays on the disk as long as there is the snapshot.
+pub trait StateSnapshot: StateReader {
+    /// The last epoch applied before.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn applied_epoch(&self) -> Result<u64, StateError>;
+
+    /// The rows from `start` on and before `end` (no end when it is empty), for long scans. The store's own row, of
+    /// [`keys::Space::Store`], is among them.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn rows(&self, start: &[u8], end: &[u8]) -> Result<Box<dyn RowCursor>, StateError>;
+}
+
 /// A change of a row: its key, and its new value or none when it is deleted.
 pub type RowChange<'a> = (&'a [u8], Option<&'a [u8]>);
 
@@ -69,6 +103,13 @@ pub trait StateStore: StateReader {
 
     /// The last applied epoch; 0 when there is none.
     fn applied_epoch(&self) -> Result<u64, StateError>;
+
+    /// The rows as they are now. It is good until the store is opened again or closed; then reading it gives
+    /// [`StateError::SnapshotGone`].
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn snapshot(&self) -> Result<Arc<dyn StateSnapshot>, StateError>;
 
     /// Whether its background work goes on.
     ///
@@ -90,7 +131,7 @@ pub trait StateStore: StateReader {
         true
     }
 
-    /// Opens it again after a failure: then it has what was applied, and nothing besides.
+    /// Opens it again after a failure: then it has what was applied, and nothing besides. Snapshots taken before are gone.
     ///
     /// # Errors
     /// When it cannot be opened. Nothing can be read any more then.

@@ -75,16 +75,51 @@ fn shown(states: &AddressStates, terminal: &Terminal) -> Result<String, Failure>
     Ok(out)
 }
 
-/// On one line where that has room for it, else over several.
+/// As much on each line as it has room for, from `column` on.
 fn indented(value: &Json, column: usize, room: usize) -> Result<String, Failure> {
-    let failed = |error| Failure::usage(format_args!("a value cannot be written: {error}"));
-    let text = serde_json::to_string(value).map_err(failed)?;
-    if width(&text) <= room {
-        return Ok(printable(&text));
+    let mut out = String::new();
+    lay(value, column, room, &mut out)
+        .map_err(|error| Failure::usage(format_args!("a value cannot be written: {error}")))?;
+    Ok(out)
+}
+
+fn lay(
+    value: &Json,
+    column: usize,
+    room: usize,
+    out: &mut String,
+) -> Result<(), serde_json::Error> {
+    let text = serde_json::to_string(value)?;
+    let parts: Vec<(String, &Json)> = match value {
+        Json::Array(items) => items.iter().map(|item| (String::new(), item)).collect(),
+        Json::Object(fields) => fields
+            .iter()
+            .map(|(name, value)| Ok((format!("{}: ", serde_json::to_string(name)?), value)))
+            .collect::<Result<_, serde_json::Error>>()?,
+        _ => Vec::new(),
+    };
+    if parts.is_empty() || width(&text) <= room {
+        out.push_str(&printable(&text));
+        return Ok(());
     }
-    let text = serde_json::to_string_pretty(value).map_err(failed)?;
-    let lines: Vec<String> = text.lines().map(printable).collect();
-    Ok(lines.join(&format!("\n{:column$}", "")))
+    let (open, close) = match value {
+        Json::Array(_) => ('[', ']'),
+        _ => ('{', '}'),
+    };
+    out.push(open);
+    let count = parts.len();
+    for (index, (name, part)) in parts.into_iter().enumerate() {
+        let comma = usize::from(index + 1 < count);
+        let _ = write!(out, "\n{:1$}", "", column + 2);
+        out.push_str(&printable(&name));
+        let left = room.saturating_sub(2 + width(&name) + comma);
+        lay(part, column + 2, left, out)?;
+        if comma > 0 {
+            out.push(',');
+        }
+    }
+    let _ = write!(out, "\n{:1$}{close}", "", column);
+    Ok(())
 }
 
 /// With dates in place of milliseconds.

@@ -7,7 +7,7 @@ use super::*;
 use crate::engine::cut::EpochPart;
 use crate::engine::rows::framing;
 use crate::state::memory::MemoryStore;
-use crate::state::{Row, RowChange, StateReader};
+use crate::state::{Row, RowChange, StateReader, StateSnapshot};
 
 /// A store whose merges fail for lack of space a while after it was opened, and whose applies never do.
 #[derive(Default)]
@@ -50,6 +50,10 @@ impl StateStore for Cramped {
 
     fn applied_epoch(&self) -> Result<u64, StateError> {
         self.rows.applied_epoch()
+    }
+
+    fn snapshot(&self) -> Result<Arc<dyn StateSnapshot>, StateError> {
+        self.rows.snapshot()
     }
 
     fn check(&self) -> Result<(), StateError> {

@@ -16,6 +16,7 @@ use crate::inspect::{
 };
 use crate::prelude::*;
 use crate::state::fjall::FjallStore;
+use crate::state::{Row, StateError, StateReader, StateSnapshot, StateStore as _};
 
 /// When everything happens.
 pub(crate) const NOW: Timestamp = Timestamp(1_000_000);
@@ -77,6 +78,18 @@ pub(crate) fn registry() -> Registry {
     .unwrap()
 }
 
+struct Snapshot(Arc<dyn StateSnapshot>);
+
+impl StateReader for Snapshot {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        self.0.get(key)
+    }
+
+    fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<Row>, StateError> {
+        self.0.scan(start, end, limit)
+    }
+}
+
 /// A store with the shop's state.
 pub(crate) struct Shop {
     pub(crate) store: Arc<FjallStore>,
@@ -116,8 +129,9 @@ impl Shop {
     }
 
     pub(crate) fn view(&self) -> StateView {
-        let (epoch, snapshot) = self.store.snapshot().unwrap();
-        StateView::new(epoch, &Catalog::of(&registry(), 1), Box::new(snapshot))
+        let rows = Snapshot(self.store.snapshot().unwrap());
+        let epoch = rows.0.applied_epoch().unwrap();
+        StateView::new(epoch, &Catalog::of(&registry(), 1), Box::new(rows))
     }
 
     pub(crate) fn ask(&self, query: &Query) -> Result<(Vec<Item>, End), InspectError> {
