@@ -322,12 +322,12 @@ pub(crate) enum ParkedCommand {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  statefun state ls                                what there is
-  statefun state get shop/cart c-1                 all states of one address
-  statefun state export > state.jsonl              everything, an address a line
-  statefun state diff backup/data                  what has changed since then
-  statefun state import state.jsonl --data-dir new
-Exit codes: 0 fine, 1 wrong input (no such function or address, a line to import),
+  statefun state ls                      what there is
+  statefun state get shop/cart c-1       all states of one address
+  statefun state export > state.jsonl    everything, an address a line
+  statefun state diff backup/data        what has changed since then
+  statefun state import state.jsonl      gives all of it to an application
+Exit codes: 0 fine, 1 wrong input (no such function or address, a wrong line),
 2 wrong call, or something that is needed failed.")]
 pub(crate) struct State {
     #[command(subcommand)]
@@ -393,7 +393,8 @@ Examples:
     /// Writes states as JSON, an address a line.
     ///
     /// All lines are of one moment: of the epoch that is told at the end. `statefun state import` reads them back as they were,
-    /// bytes, large numbers and expiry times included. If the exit code is not 0, lines are missing.
+    /// bytes, large numbers and expiry times included. An address with more than about a MiB goes on in the lines that follow,
+    /// which say `"part":2` and so on. If the exit code is not 0, lines are missing.
     #[command(after_help = "\
 Examples:
   statefun state export > state.jsonl
@@ -416,10 +417,10 @@ Examples:
     /// and the first of the changes; with `--format json` all changes, a line each.
     #[command(after_help = "\
 Examples:
-  statefun state diff backup/data                  from a copy to what is there now
+  statefun state diff backup/data               from a copy to now
   statefun state diff monday/data tuesday/data
   statefun state diff backup/data --function shop/cart --format json
-Exit codes: 0 compared, whether something differs or not, 1 wrong input, 2 it failed.")]
+Exit codes: 0 compared, different or not, 1 wrong input, 2 it failed.")]
     Diff {
         /// The data directory that has the state before.
         #[arg(value_name = "BEFORE")]
@@ -452,7 +453,7 @@ Examples:
   statefun state import customers.jsonl --dry-run
   zcat state.jsonl.gz | statefun state import - --replace
 A line by hand:
-  {\"function\":\"shop/cart\",\"id\":\"c-1\",\"states\":{\"total\":5,\"items\":{\"apple\":2},\"log\":[\"a\"]}}
+  {\"function\":\"shop/cart\",\"id\":\"c-1\",\"states\":{\"total\":5,\"log\":[\"a\"]}}
 Exit codes: 0 imported, 1 wrong lines or the application runs, 2 it failed.")]
     Import {
         /// What to import; `-` for standard input.

@@ -16,6 +16,7 @@ use super::api::{Query as Parameters, Refusal, Reply, not_there, refuse, wrong_m
 use super::live::{Live, OpenState};
 use super::wire::{Problem, StateMark};
 use crate::clock::Timestamp;
+use crate::engine::priority::yield_to_workers;
 use crate::inspect::{End, Event, InspectError, Measure, Query, StateView, rows, run};
 
 /// Addresses that are listed when nothing is said.
@@ -97,8 +98,14 @@ pub(super) async fn answer(
     let open = live.state().await.map_err(|error| unavailable(&error))?;
     let (pieces, body) = mpsc::channel(PIECES);
     let (tell, told) = oneshot::channel();
-    // It reads from the disk, and waits for the client.
-    tokio::task::spawn_blocking(move || read(open, &asked, tell, pieces));
+    // It reads from the disk, and waits for the client: on a thread of its own, that can wait itself.
+    std::thread::Builder::new()
+        .name("statefun-state".to_owned())
+        .spawn(move || {
+            yield_to_workers();
+            read(open, &asked, tell, pieces);
+        })
+        .map_err(|error| unavailable(&error))?;
     match told.await {
         Ok(Ok(())) => {}
         Ok(Err(error @ InspectError::UnknownFunction { .. })) => {
