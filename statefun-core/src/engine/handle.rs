@@ -22,7 +22,7 @@ use crate::state::{Row, StateError, StateReader, StateSnapshot, StateStore as _}
 /// How long the rest of a large order waits for the state store.
 const STORE_PATIENCE: Duration = Duration::from_secs(10);
 /// How long who wants to read the state waits for the state store.
-const READ_PATIENCE: Duration = Duration::from_secs(60);
+const READ_PATIENCE: Duration = Duration::from_mins(1);
 /// How often it is looked whether the state store has followed.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 

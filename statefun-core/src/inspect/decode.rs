@@ -67,7 +67,7 @@ fn double(value: f64) -> Json {
 fn single(tag: &str, value: f32) -> Json {
     let short = value.to_string().parse::<f64>();
     let wide = match short {
-        Ok(short) if short as f32 == value => short,
+        Ok(short) if (short as f32).to_bits() == value.to_bits() => short,
         _ => f64::from(value),
     };
     let (quiet_bits, bits) = (f32::NAN.to_bits().into(), value.to_bits().into());
@@ -99,18 +99,14 @@ pub(crate) fn entries<T>(
         sorted.sort_unstable();
         sorted.windows(2).all(|pair| pair[0] != pair[1])
     };
-    match texts.filter(distinct) {
-        Some(texts) => {
-            let values = entries.into_iter().map(|(_, value)| show(value));
-            Json::Object(texts.into_iter().zip(values).collect())
-        }
-        None => {
-            let pairs = entries
-                .into_iter()
-                .map(|(key, value)| Json::Array(vec![key, show(value)]));
-            Json::tagged("$map", Json::Array(pairs.collect()))
-        }
+    if let Some(texts) = texts.filter(distinct) {
+        let values = entries.into_iter().map(|(_, value)| show(value));
+        return Json::Object(texts.into_iter().zip(values).collect());
     }
+    let pairs = entries
+        .into_iter()
+        .map(|(key, value)| Json::Array(vec![key, show(value)]));
+    Json::tagged("$map", Json::Array(pairs.collect()))
 }
 
 impl<'a, 's> Decoder<'a, 's> {

@@ -51,6 +51,11 @@ fn take(bytes: &mut &[u8], shape: &Shape) -> Option<Json> {
     })
 }
 
+fn push<K: TableKey>(key: Option<K>, out: &mut Vec<u8>) -> Option<()> {
+    key?.encode_key(out);
+    Some(())
+}
+
 /// Appends a key.
 ///
 /// # Errors
@@ -78,14 +83,15 @@ pub(crate) fn encode(key: &Json, shape: Option<&Shape>, out: &mut Vec<u8>) -> Re
     let unsigned = || number()?.1;
     macro_rules! put {
         ($number:expr, $type:ty) => {
-            $number
-                .and_then(|number| <$type>::try_from(number).ok())
-                .map(|number| number.encode_key(out))
+            push(
+                $number.and_then(|number| <$type>::try_from(number).ok()),
+                out,
+            )
         };
     }
     let put = match shape {
         Shape::Bool => match key {
-            Json::Bool(value) => Some(value.encode_key(out)),
+            Json::Bool(value) => push(Some(*value), out),
             _ => None,
         },
         Shape::Int(8) => put!(signed(), i8),
@@ -99,12 +105,12 @@ pub(crate) fn encode(key: &Json, shape: Option<&Shape>, out: &mut Vec<u8>) -> Re
         Shape::Uint(64) => put!(unsigned(), u64),
         Shape::Uint(128) => put!(unsigned(), u128),
         Shape::String => match key {
-            Json::String(text) => Some(text.encode_key(out)),
+            Json::String(text) => push(Some(text.clone()), out),
             _ => None,
         },
         Shape::Seq(element) if **element == Shape::Uint(8) => match key.as_tagged() {
             Some(("$bytes", Json::String(text))) => {
-                Some(from_base64(text).map_err(Misfit::new)?.encode_key(out))
+                push(Some(from_base64(text).map_err(Misfit::new)?), out)
             }
             _ => None,
         },

@@ -227,13 +227,11 @@ fn in_words(change: &StateChange) -> String {
 }
 
 fn open(source: &Source, options: &Options<'_>) -> Result<Opened, Failure> {
-    match Stream::open(source, options)? {
-        Some(stream) => Ok(Opened::Live(Box::new(stream))),
-        None => {
-            let (view, now) = open_offline(source.data_dir())?;
-            Ok(Opened::Offline(Box::new(view), now))
-        }
+    if let Some(stream) = Stream::open(source, options)? {
+        return Ok(Opened::Live(Box::new(stream)));
     }
+    let (view, now) = open_offline(source.data_dir())?;
+    Ok(Opened::Offline(Box::new(view), now))
 }
 
 fn wrong(error: InspectError) -> Failure {

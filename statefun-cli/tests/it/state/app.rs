@@ -132,6 +132,7 @@ spec:
 /// What runs in the process that plays the application.
 #[test]
 #[ignore = "it is started by the other tests"]
+#[expect(clippy::exit, reason = "the code is the application's")]
 fn application() {
     let arguments = std::env::var(ARGUMENTS).unwrap();
     let arguments = arguments.split('\u{1f}').filter(|text| !text.is_empty());

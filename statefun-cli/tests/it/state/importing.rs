@@ -6,6 +6,7 @@ use crate::support::{Files, statefun_reading};
 /// A package whose program is this one, so that nothing has to be built.
 fn with_package(files: Files) -> Files {
     let program = std::env::current_exe().unwrap();
+    let program = program.to_str().unwrap();
     let main = format!(
         r#"use std::os::unix::process::CommandExt as _;
 fn main() {{

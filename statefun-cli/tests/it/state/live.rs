@@ -13,7 +13,11 @@ fn steady(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
     // Epochs, and the time of an expiry.
-    while let Some(at) = rest.find("epoch ").or_else(|| rest.find("expires 20")) {
+    let next = |rest: &str| {
+        let places = ["epoch ", "expires 20"].map(|word| rest.find(word));
+        places.into_iter().flatten().min()
+    };
+    while let Some(at) = next(rest) {
         let word = rest[at..].find(' ').unwrap() + at + 1;
         let end = rest[word..]
             .find([',', ')', '\n'])
