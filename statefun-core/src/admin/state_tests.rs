@@ -187,13 +187,11 @@ async fn what_cannot_be_asked_is_refused_before_anything_is_read() {
 
 /// So many addresses.
 fn counters(count: u32) -> String {
-    (0..count)
-        .map(|n| {
-            format!(
-                "{{\"function\":\"shop/counter\",\"id\":\"n-{n}\",\"states\":{{\"count\":{n}}}}}\n"
-            )
-        })
-        .collect()
+    let line = |n| {
+        format!("{{\"function\":\"shop/counter\",\"id\":\"n-{n}\",\"states\":{{\"count\":{n}}}}}\n")
+    };
+    let lines: Vec<String> = (0..count).map(line).collect();
+    lines.concat()
 }
 
 #[tokio::test]

@@ -55,7 +55,7 @@ struct Cart {
 }
 
 impl Handle<Put> for Cart {
-    fn handle(&mut self, put: Put, _: &mut Context<'_, Self>) -> HandlerResult {
+    fn handle(&mut self, put: Put, ctx: &mut Context<'_, Self>) -> HandlerResult {
         *self.total += put.count;
         let note = (put.count > 1).then(|| "several".to_owned());
         let item = Item {
@@ -82,7 +82,7 @@ impl Handle<Put> for Cart {
         self.extras
             .state::<PersistedBuffer<u8>>("bytes", Expiration::None)?
             .append(7);
-        Ok(())
+        Ok(ctx.reply(true)?)
     }
 }
 
@@ -95,9 +95,9 @@ struct Counter {
 }
 
 impl Handle<Put> for Counter {
-    fn handle(&mut self, put: Put, _: &mut Context<'_, Self>) -> HandlerResult {
+    fn handle(&mut self, put: Put, ctx: &mut Context<'_, Self>) -> HandlerResult {
         *self.count = put.count;
-        Ok(())
+        Ok(ctx.reply(true)?)
     }
 }
 
@@ -202,11 +202,11 @@ impl<'f> Running<'f> {
         running
     }
 
-    /// Puts something into a cart; it is acknowledged when this returns.
+    /// Puts something in. When this returns, the function has answered, so that what it has written is durable.
     pub(super) fn put(&self, ingress: &str, id: &str, item: &str, count: u64) {
         let message = format!(r#"{{"item":"{item}","count":{count}}}"#);
         self.files
-            .statefun(&["send", ingress, "--id", id, &message])
+            .statefun(&["call", ingress, "--id", id, &message])
             .ends(0);
     }
 

@@ -175,7 +175,7 @@ fn rows_that_cannot_be_read_are_shown_with_the_reason() {
     let address = Address::new(super::shop::Counter::type_name(), "odd");
     let key = |rest: &[u8]| [&address_key(Space::State, groups, &address)[..], rest].concat();
     let count = state_id("count").to_be_bytes();
-    let mut rows = vec![
+    let mut rows = [
         (key(&count), vec![1, 2, 3]),
         (key(&[9; 6]), encode_row(&5, 1, 0).unwrap()),
         (vec![Space::State as u8, 0xff, 0xff], b"no address".to_vec()),

@@ -76,7 +76,9 @@ impl Tree {
             }
             Self::Array(items) => {
                 pack::write_array_len(out, items.len() as u32).unwrap();
-                items.iter().for_each(|item| item.write(out));
+                for item in items {
+                    item.write(out);
+                }
             }
             Self::Map(pairs) => {
                 pack::write_map_len(out, pairs.len() as u32).unwrap();
