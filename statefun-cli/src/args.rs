@@ -43,6 +43,7 @@ pub(crate) enum Command {
     Call(Call),
     Parked(Parked),
     State(State),
+    Checkpoint(Checkpoint),
     Completions(Completions),
 }
 
@@ -155,6 +156,12 @@ pub(crate) struct Run {
     /// Worker threads [default: one per core, or as statefun.yaml says].
     #[arg(long, value_name = "NUMBER")]
     pub(crate) workers: Option<usize>,
+    /// Begin with a checkpoint: `latest`, an id, or a name. The data directory must be empty; `auto` restores the latest only if it is.
+    #[arg(long, value_name = "WHICH")]
+    pub(crate) restore: Option<String>,
+    /// Let `--restore` delete what is in the data directory.
+    #[arg(long, requires = "restore")]
+    pub(crate) replace: bool,
     /// Arguments for the application.
     #[arg(last = true, value_name = "ARGUMENTS")]
     pub(crate) arguments: Vec<OsString>,
@@ -502,6 +509,67 @@ pub(crate) struct AddressArgs {
     /// The instance's id.
     #[arg(value_name = "ID")]
     pub(crate) id: String,
+}
+
+/// Makes, lists, checks, restores and removes checkpoints.
+///
+/// A checkpoint is a consistent copy of everything that an application has, in an object store or a directory: `checkpoint: {url: …}` in
+/// statefun.yaml. A running application makes one every so often and keeps the newest few; one with a name is kept until it is removed.
+/// `ls`, `verify`, `restore` and `rm` need no running application.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  statefun checkpoint create before-2.0     of the running application
+  statefun checkpoint ls
+  statefun checkpoint verify                reads and checks every object
+  statefun checkpoint restore before-2.0 --data-dir /tmp/copy
+  statefun run --restore latest             on a new machine
+Exit codes: 0 fine, 1 wrong input or a damaged checkpoint, 2 not reached, or failed.")]
+pub(crate) struct Checkpoint {
+    #[command(subcommand)]
+    pub(crate) command: CheckpointCommand,
+    /// Where the checkpoints are: `s3://bucket/prefix`, `gs://…`, `az://…`, a directory [default: as statefun.yaml says].
+    #[arg(long, value_name = "URL", global = true)]
+    pub(crate) url: Option<String>,
+    /// Where the application keeps its data [default: .statefun/data, or as statefun.yaml says].
+    #[arg(long, value_name = "DIR", global = true)]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// How results are written.
+    #[arg(long, value_enum, default_value_t, global = true)]
+    pub(crate) format: ListFormat,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CheckpointCommand {
+    /// Makes a checkpoint of the running application. Returns when it is complete.
+    Create {
+        /// Its name. With one it is kept until it is removed; without, as long as those that are made every so often.
+        #[arg(value_name = "NAME")]
+        name: Option<String>,
+    },
+    /// Lists the checkpoints, the newest first.
+    Ls,
+    /// Reads every object of a checkpoint, or of all, and names those that are damaged or missing.
+    Verify {
+        /// An id, a name, or `latest` [default: all].
+        #[arg(value_name = "WHICH")]
+        wanted: Option<String>,
+    },
+    /// Makes a data directory from a checkpoint. Whoever writes there goes on; `statefun run --restore` makes it stop.
+    Restore {
+        /// An id, a name, or `latest`.
+        #[arg(value_name = "WHICH")]
+        wanted: String,
+        /// Delete what is in the data directory.
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Removes a checkpoint, and the objects that no other one needs.
+    Rm {
+        /// An id, or a name.
+        #[arg(value_name = "WHICH")]
+        wanted: String,
+    },
 }
 
 /// Prints a script that completes this command's arguments in a shell.

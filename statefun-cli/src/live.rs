@@ -54,8 +54,18 @@ impl Live {
 
     /// Asks it.
     pub(crate) async fn ask(&self, method: Method, uri: &str) -> Result<Answer, Failure> {
+        self.ask_within(method, uri, PATIENCE).await
+    }
+
+    /// Asks it, and waits so long for the answer.
+    pub(crate) async fn ask_within(
+        &self,
+        method: Method,
+        uri: &str,
+        patience: Duration,
+    ) -> Result<Answer, Failure> {
         let request = request(method, uri)?;
-        let answer = over_socket(&socket_path(&self.data_dir), request, PATIENCE).await;
+        let answer = over_socket(&socket_path(&self.data_dir), request, patience).await;
         let answer = answer.map_err(|error| self.unreachable(&error))?;
         if answer.status.is_success() {
             Ok(answer)

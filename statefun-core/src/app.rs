@@ -11,6 +11,13 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::admin::{AdminServer, LiveEngine, socket_path};
+use crate::catalog::DataDirectory;
+use crate::checkpoint::bucket::Bucket;
+use crate::checkpoint::manifest::Manifest;
+use crate::checkpoint::restore::{self, Restore};
+use crate::checkpoint::{CheckpointError, Checkpoints, operate};
+use crate::clock::Stopwatch;
+use crate::disk::RealDisk;
 use crate::engine::shared::EngineError;
 use crate::engine::start::{Engine, StartError};
 use crate::inspect::{ImportError, ImportOptions, Imported};
@@ -43,10 +50,13 @@ Options of run and import (each overrides its variable, which overrides statefun
   --data-dir DIR       where state and log lie            STATEFUN_DATA_DIR   [.statefun/data]
   --workers N          worker threads                     STATEFUN_WORKERS    [all cores]
   --module FILE        a module.yaml; may be repeated     [module.yaml and modules/*.yaml]
+  --restore WHICH      begin with a checkpoint of checkpoint.url: `latest`, an id, or a name;
+                       `auto` does so only when the data directory is empty and there is one
+  --replace            let --restore delete what is in the data directory; import: let addresses
+                       that have state lose it, and get that of their lines
   --drop-data NAME     delete the data of a function (ns/name) or state (ns/name:state) that
                        the code no longer has, or what has not left of an egress that
                        module.yaml no longer has (egress:ns/name); may be repeated
-  --replace            import: addresses that have state get that of their lines instead
   --dry-run            import: check everything, write nothing
   -h, --help           this text
 ";
@@ -91,6 +101,8 @@ struct Arguments {
     workers: Option<String>,
     modules: Vec<PathBuf>,
     drop_data: Vec<String>,
+    restore: Option<String>,
+    replace: bool,
 }
 
 #[derive(Debug, Default)]
@@ -228,7 +240,18 @@ impl App {
             .enable_all()
             .build()
             .map_err(|error| Stop::Failed(format!("threads cannot be started: {error}")))?;
+        let checkpoints = open_checkpoints(&settings)?;
+        if let Some(wanted) = &arguments.restore {
+            restore(
+                &settings,
+                checkpoints.as_ref(),
+                wanted,
+                arguments.replace,
+                runtime.handle(),
+            )?;
+        }
         let launch = launch
+            .checkpoints(checkpoints)
             .wiring(wiring)
             .settings(settings.engine())
             .key_groups(settings.key_groups)
@@ -298,6 +321,77 @@ impl App {
     }
 }
 
+/// Where checkpoints go, as the settings say.
+fn open_checkpoints(settings: &Settings) -> Result<Option<Checkpoints>, Stop> {
+    let Some(location) = &settings.checkpoint.url else {
+        return Ok(None);
+    };
+    let bucket = Bucket::open(location, &settings.checkpoint.bucket());
+    Ok(Some(Checkpoints {
+        bucket: bucket.map_err(|error| Stop::Input(told(&error)))?,
+        interval: settings.checkpoint.interval,
+        retain: settings.checkpoint.retain.get() as usize,
+        durability: settings.durability,
+    }))
+}
+
+/// Makes the data directory from a checkpoint.
+fn restore(
+    settings: &Settings,
+    checkpoints: Option<&Checkpoints>,
+    wanted: &str,
+    replace: bool,
+    runtime: &tokio::runtime::Handle,
+) -> Result<(), Stop> {
+    let input = |error: CheckpointError| Stop::Input(told(&error));
+    let Some(Checkpoints { bucket, .. }) = checkpoints else {
+        return Err(Stop::Input(
+            "`--restore` needs to know where the checkpoints are: give `checkpoint: {url: …}` in statefun.yaml, or STATEFUN_CHECKPOINT_URL".to_owned(),
+        ));
+    };
+    let directory = DataDirectory {
+        root: settings.data_dir.clone(),
+        disk: Arc::new(RealDisk),
+    };
+    let mut wanted = wanted;
+    if wanted == "auto" {
+        let has_some = |manifest: &Manifest| manifest.latest().is_some();
+        if restore::holds_state(&directory).map_err(input)?
+            || !runtime
+                .block_on(operate::manifest(bucket))
+                .map_err(input)?
+                .as_ref()
+                .is_some_and(has_some)
+        {
+            return Ok(());
+        }
+        wanted = "latest";
+    }
+    let (_going_on, stopping) = tokio::sync::watch::channel(false);
+    let restore = Restore {
+        bucket,
+        directory: &directory,
+        wanted,
+        replace,
+        take_over: true,
+        runtime,
+        stopping,
+    };
+    say(&format!("statefun: restoring from {}", bucket.url()));
+    let mut told = Stopwatch::start();
+    let restored = restore.run(|progress| {
+        if told.elapsed() >= TELL_EVERY {
+            told = Stopwatch::start();
+            say(&format!("  {progress}"));
+        }
+    });
+    say(&format!("  {}", restored.map_err(input)?));
+    Ok(())
+}
+
+/// How often the progress of a restore is told.
+const TELL_EVERY: Duration = Duration::from_secs(2);
+
 fn parse(arguments: Vec<String>) -> Result<Arguments, Stop> {
     let mut parsed = Arguments::default();
     let mut rest = arguments.into_iter();
@@ -322,12 +416,10 @@ fn parse(arguments: Vec<String>) -> Result<Arguments, Stop> {
             "--workers" => parsed.workers = Some(value()?),
             "--module" => parsed.modules.push(value()?.into()),
             "--drop-data" => parsed.drop_data.push(value()?),
+            "--restore" => parsed.restore = Some(value()?),
+            "--replace" => parsed.replace = true,
             other => {
                 let understood = parsed.import.as_mut().is_some_and(|import| match other {
-                    "--replace" => {
-                        import.options.replace = true;
-                        true
-                    }
                     "--dry-run" => {
                         import.options.dry_run = true;
                         true
@@ -345,12 +437,22 @@ fn parse(arguments: Vec<String>) -> Result<Arguments, Stop> {
         }
         first = false;
     }
-    match &parsed.import {
-        Some(Import { file: None, .. }) => Err(Stop::Usage(
-            "`import` needs a file, or `-` for standard input".to_owned(),
-        )),
-        _ => Ok(parsed),
+    match &mut parsed.import {
+        Some(Import { file: None, .. }) => {
+            return Err(Stop::Usage(
+                "`import` needs a file, or `-` for standard input".to_owned(),
+            ));
+        }
+        Some(import) => import.options.replace = parsed.replace,
+        None if parsed.replace && parsed.restore.is_none() => {
+            return Err(Stop::Usage("`--replace` goes with `--restore`".to_owned()));
+        }
+        None => {}
     }
+    if parsed.import.is_some() && parsed.restore.is_some() {
+        return Err(Stop::Usage("`--restore` goes with `run`".to_owned()));
+    }
+    Ok(parsed)
 }
 
 /// What could not be started is wrong, or has failed.
@@ -359,7 +461,10 @@ fn not_run(error: &RunError) -> Stop {
         RunError::Start(
             StartError::Catalog(_)
             | StartError::InUse { .. }
-            | StartError::Engine(EngineError::Ingress(_) | EngineError::Egress(_)),
+            | StartError::Unfinished(_)
+            | StartError::Engine(
+                EngineError::Ingress(_) | EngineError::Egress(_) | EngineError::Checkpoint(_),
+            ),
         )
         | RunError::Registry(_)
         | RunError::Refused(_) => Stop::Input(told(error)),

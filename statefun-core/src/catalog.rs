@@ -1,23 +1,28 @@
 //! The catalog of a data directory: what belongs to its rows and messages, so that a change of the code is seen before it
 //! hurts. `catalog.json`, replaced as a whole.
 
+mod changes;
+mod lookup;
+mod succeed;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
 use crate::disk::{Disk, OpenMode};
 use crate::engine::registry::Registry;
-use crate::engine::stored::StoredMessages;
-use crate::id::{FunctionTypeId, KeyGroups};
-use crate::module::description::StateKind;
+use crate::id::KeyGroups;
+use crate::module::description::{StateKind, first_version, is_first_version};
+use crate::sdk::state::versions::Form;
 use crate::shape::Shape;
-use crate::shape::compat::{Incompatible, reads};
-use crate::state::keys::{Space, group_key, parse_address_key, prefix_end};
-use crate::state::{StateError, StateReader};
+use crate::state::StateReader;
+
+pub use changes::{CatalogError, Change};
 
 /// Version of the file's layout.
 const VERSION: u32 = 1;
@@ -56,139 +61,49 @@ impl fmt::Debug for StoredData<'_> {
     }
 }
 
+/// A function type.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct FunctionEntry {
-    number: u32,
-    states: BTreeMap<String, StateEntry>,
+pub struct FunctionEntry {
+    /// Its stable number.
+    pub number: u32,
+    /// Its states, by name.
+    pub states: BTreeMap<String, StateEntry>,
 }
 
-/// What is recorded of a state.
+/// A state of a function type.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct StateEntry {
-    pub(crate) number: u32,
-    pub(crate) kind: StateKind,
-    pub(crate) shape: Shape,
-    pub(crate) key_shape: Option<Shape>,
+pub struct StateEntry {
+    /// Its stable number within the function.
+    pub number: u32,
+    /// What kind of state.
+    pub kind: StateKind,
+    /// The version of the value's type; 1 where none is declared, and in catalogs of before there were any.
+    #[serde(default = "first_version", skip_serializing_if = "is_first_version")]
+    pub version: u32,
+    /// Shape of the value (of the element, for a buffer).
+    pub shape: Shape,
+    /// Shape of the key, for tables.
+    pub key_shape: Option<Shape>,
+    /// Other forms that rows may still have, oldest first: a row is written in the current one when it changes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former: Vec<FormerShape>,
+    /// The versions that the code has, the current one first. Only in the catalog of an application, and never stored.
+    #[serde(skip)]
+    pub(crate) forms: Vec<Form>,
 }
 
-/// A catalog that cannot be read, or that the application does not fit.
-#[derive(Debug, Error)]
-pub enum CatalogError {
-    /// The file cannot be read or written.
-    #[error("cannot {operation} {}: {source}", path.display())]
-    Io {
-        /// What was attempted.
-        operation: &'static str,
-        /// Which file.
-        path: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// The file is not a catalog of this version.
-    #[error("{} is not a catalog that this version reads: {problem}", path.display())]
-    Malformed {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        problem: String,
-    },
-    /// The application does not fit the data.
-    #[error("the application no longer fits the data in {}:\n{}", path.display(), list(changes))]
-    Changed {
-        /// Which file tells.
-        path: PathBuf,
-        /// All that does not fit.
-        changes: Vec<Change>,
-    },
-    /// The state store failed while rows were counted.
-    #[error(transparent)]
-    State(#[from] StateError),
-}
-
-fn list(changes: &[Change]) -> String {
-    let lines: Vec<String> = changes
-        .iter()
-        .map(|change| format!("  - {change}"))
-        .collect();
-    lines.join("\n")
-}
-
-/// Something that the data has and the code no longer has, or has otherwise.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum Change {
-    /// A function with data is gone.
-    #[error(
-        "function `{function}` is gone, but {rows} of its rows and {messages} messages for it are stored: bring it back, \
-         or say `--drop-data {function}` to delete them"
-    )]
-    FunctionGone {
-        /// Its name.
-        function: String,
-        /// Rows counted, up to a bound.
-        rows: String,
-        /// Messages that are in flight, waiting or delayed.
-        messages: u64,
-    },
-    /// A state with data is gone.
-    #[error(
-        "state `{state}` of `{function}` is gone (it was a {old}), but {rows} of its rows are there: bring it back, \
-         or say `--drop-data {function}:{state}` to delete them"
-    )]
-    StateGone {
-        /// The function.
-        function: String,
-        /// The state.
-        state: String,
-        /// What it was.
-        old: String,
-        /// Rows counted, up to a bound.
-        rows: String,
-    },
-    /// A state has another shape, and the old rows do not read as the new.
-    #[error(
-        "state `{state}` of `{function}` has changed: {problem}\n      was {old}\n      is  {new}\n    restore the old shape \
-         (a new field needs `#[serde(default)]`), or say `--drop-data {function}:{state}` to delete its rows"
-    )]
-    StateChanged {
-        /// The function.
-        function: String,
-        /// The state.
-        state: String,
-        /// Where the shapes differ.
-        problem: String,
-        /// The stored shape.
-        old: String,
-        /// The code's shape.
-        new: String,
-    },
-    /// A message type has another shape, and messages of the old one may be stored.
-    #[error(
-        "message `{message}` has changed: {problem}\n      was {old}\n      is  {new}\n    {count} stored messages of it would not be read: \
-         restore the old shape (a new field needs `#[serde(default)]`), or give the new one another type name"
-    )]
-    MessageChanged {
-        /// The message.
-        message: String,
-        /// How many are in flight, waiting or delayed.
-        count: u64,
-        /// Where the shapes differ.
-        problem: String,
-        /// The stored shape.
-        old: String,
-        /// The code's shape.
-        new: String,
-    },
-    /// An egress is gone, and some of its output has not left yet.
-    #[error(
-        "egress `{egress}` is gone, but {records} records for it have not left yet: bring it back until they have, \
-         or say `--drop-data egress:{egress}` to drop them"
-    )]
-    EgressGone {
-        /// Its id.
-        egress: String,
-        /// How many records.
-        records: u64,
-    },
+/// A form that a state had, of which rows may be there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FormerShape {
+    /// The schema id that its rows begin with.
+    pub schema: u32,
+    /// The version of the value's type, then.
+    pub version: u32,
+    /// Its shape.
+    pub shape: Shape,
+    /// The type that the code reads its rows as, where that is not the current one: what must not be removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_as: Option<String>,
 }
 
 impl Catalog {
@@ -200,10 +115,13 @@ impl Catalog {
             .map(|function| {
                 let states = function.states.iter().map(|state| {
                     let entry = StateEntry {
-                        number: crate::sdk::state::state_id(&state.name),
+                        number: state.number(),
                         kind: state.kind,
+                        version: state.version,
                         shape: state.shape.clone(),
                         key_shape: state.key_shape.clone(),
+                        former: Vec::new(),
+                        forms: state.forms.list().to_vec(),
                     };
                     (state.name.clone(), entry)
                 });
@@ -231,17 +149,6 @@ impl Catalog {
         }
     }
 
-    /// Name and number of each function, with the names of its states and what is recorded of them.
-    pub(crate) fn functions(
-        &self,
-    ) -> impl Iterator<Item = (&str, u32, impl Iterator<Item = (&str, &StateEntry)>)> {
-        self.functions.iter().map(|(name, function)| {
-            let states = function.states.iter();
-            let states = states.map(|(name, state)| (name.as_str(), state));
-            (name.as_str(), function.number, states)
-        })
-    }
-
     /// The egresses that `new` no longer has.
     pub(crate) fn egresses_gone(&self, new: &Self) -> Vec<String> {
         self.egresses.difference(&new.egresses).cloned().collect()
@@ -264,19 +171,24 @@ impl Catalog {
         let file = disk.open(&path, OpenMode::Read).map_err(io("open"))?;
         let mut bytes = vec![0; file.len().map_err(io("read"))? as usize];
         file.read_exact_at(&mut bytes, 0).map_err(io("read"))?;
+        Self::parse(&bytes, &path).map(Some)
+    }
+
+    /// Reads a catalog from its text, wherever that comes from; `path` is what errors call it.
+    pub fn parse(text: &[u8], path: &Path) -> Result<Self, CatalogError> {
         let malformed = |problem: String| CatalogError::Malformed {
-            path: path.clone(),
+            path: path.to_owned(),
             problem,
         };
         let catalog: Self =
-            serde_json::from_slice(&bytes).map_err(|error| malformed(error.to_string()))?;
+            serde_json::from_slice(text).map_err(|error| malformed(error.to_string()))?;
         if catalog.version != VERSION {
             return Err(malformed(format!(
                 "it has version {}, and this program reads {VERSION}: use the version that wrote it",
                 catalog.version
             )));
         }
-        Ok(Some(catalog))
+        Ok(catalog)
     }
 
     /// Writes the catalog; it is durable when this returns.
@@ -304,106 +216,6 @@ impl Catalog {
         disk.sync_dir(directory).map_err(io("replace"))
     }
 
-    /// Checks that the rows and messages of this catalog can be read by the application of `new`, and returns what to store
-    /// from now on. `dropped` names functions (`ns/name`), states (`ns/name:state`) and egresses (`egress:ns/name`) whose data
-    /// may be lost.
-    pub fn succeed(
-        &self,
-        new: &Self,
-        data: &StoredData<'_>,
-        directory: &Path,
-        dropped: &[String],
-    ) -> Result<Self, CatalogError> {
-        let store = data.store;
-        // Stored messages are counted when something they might be of has changed, not before.
-        let mut stored: Option<StoredMessages> = None;
-        let mut stored = || -> Result<StoredMessages, StateError> {
-            if stored.is_none() {
-                stored = Some(StoredMessages::count(store, data.last_record)?);
-            }
-            Ok(stored.clone().unwrap_or_default())
-        };
-        let mut changes = Vec::new();
-        let mut result = new.clone();
-        result.lineage = self.lineage;
-        result.key_groups = self.key_groups;
-        for (name, old) in &self.functions {
-            let Some(now) = new.functions.get(name) else {
-                let rows = self.count(store, old.number, None)?;
-                let messages = stored()?.by_function.get(&old.number).copied().unwrap_or(0);
-                if (rows != "0" || messages > 0) && !dropped.contains(name) {
-                    changes.push(Change::FunctionGone {
-                        function: name.clone(),
-                        rows,
-                        messages,
-                    });
-                }
-                continue;
-            };
-            for (state, was) in &old.states {
-                let full = format!("{name}:{state}");
-                if dropped.contains(&full) || dropped.contains(name) {
-                    continue;
-                }
-                match now.states.get(state) {
-                    None => {
-                        let rows = self.count(store, old.number, Some(was.number))?;
-                        if rows != "0" {
-                            changes.push(Change::StateGone {
-                                function: name.clone(),
-                                state: state.clone(),
-                                old: describe(was),
-                                rows,
-                            });
-                        }
-                    }
-                    Some(is) => {
-                        if let Err(problem) = same_state(was, is)
-                            && self.count(store, old.number, Some(was.number))? != "0"
-                        {
-                            changes.push(Change::StateChanged {
-                                function: name.clone(),
-                                state: state.clone(),
-                                problem: problem.to_string(),
-                                old: describe(was),
-                                new: describe(is),
-                            });
-                        }
-                    }
-                }
-            }
-        }
-        for (message, was) in &self.messages {
-            if let Some(is) = new.messages.get(message)
-                && let Err(problem) = reads(was, is)
-                && let Some(count) = stored()?.by_type.get(message)
-            {
-                changes.push(Change::MessageChanged {
-                    message: message.clone(),
-                    count: *count,
-                    problem: problem.to_string(),
-                    old: was.to_string(),
-                    new: is.to_string(),
-                });
-            }
-        }
-        for (egress, records) in data.undelivered {
-            if *records > 0 && !dropped.contains(&format!("egress:{egress}")) {
-                changes.push(Change::EgressGone {
-                    egress: egress.clone(),
-                    records: *records,
-                });
-            }
-        }
-        if changes.is_empty() {
-            return Ok(result);
-        }
-        Err(CatalogError::Changed {
-            path: directory.join(FILE),
-            changes,
-        })
-    }
-
     /// The numbers of the functions, and of the states with their functions, that `dropped` names.
     pub(crate) fn dropped_numbers(&self, dropped: &[String]) -> Vec<(u32, Option<u32>)> {
         dropped
@@ -416,80 +228,6 @@ impl Catalog {
                 None => Some((self.functions.get(name)?.number, None)),
             })
             .collect()
-    }
-
-    /// Rows of a function, or of one of its states; counted up to a bound, as text.
-    fn count(
-        &self,
-        store: &dyn StateReader,
-        function: u32,
-        state: Option<u32>,
-    ) -> Result<String, StateError> {
-        const BOUND: usize = 100_000;
-        const CHUNK_ROWS: usize = 1024;
-        let function = FunctionTypeId(function);
-        let spaces: &[Space] = if state.is_some() {
-            &[Space::State]
-        } else {
-            &[Space::State, Space::Queue, Space::Token, Space::Operation]
-        };
-        let mut count = 0;
-        for space in spaces {
-            for group in 0..self.key_groups.count() {
-                let mut start = group_key(*space, group);
-                start.extend_from_slice(&function.0.to_be_bytes());
-                let end = prefix_end(&start);
-                loop {
-                    let chunk = store.scan(&start, &end, CHUNK_ROWS)?;
-                    let Some((last, _)) = chunk.last() else {
-                        break;
-                    };
-                    start.clone_from(last);
-                    start.push(0);
-                    let of_state = |key: &[u8], wanted: u32| {
-                        parse_address_key(key)
-                            .is_some_and(|key| key.rest.starts_with(&wanted.to_be_bytes()))
-                    };
-                    count += chunk
-                        .iter()
-                        .filter(|(key, _)| state.is_none_or(|wanted| of_state(key, wanted)))
-                        .count();
-                    if count > BOUND {
-                        return Ok(format!("more than {BOUND}"));
-                    }
-                }
-            }
-        }
-        Ok(count.to_string())
-    }
-}
-
-fn same_state(was: &StateEntry, is: &StateEntry) -> Result<(), Incompatible> {
-    if was.kind != is.kind {
-        return Err(Incompatible::new(
-            "",
-            format!("it was a {:?}, and is a {:?}", was.kind, is.kind).to_lowercase(),
-        ));
-    }
-    if was.key_shape != is.key_shape {
-        return Err(Incompatible::new(
-            "",
-            "the keys of its entries have another type".to_owned(),
-        ));
-    }
-    reads(&was.shape, &is.shape)
-}
-
-fn describe(state: &StateEntry) -> String {
-    let kind = match state.kind {
-        StateKind::Value => "value",
-        StateKind::Table => "table",
-        StateKind::Buffer => "buffer",
-        StateKind::Registry => "registry",
-    };
-    match &state.key_shape {
-        Some(key) => format!("{kind} of {key} to {}", state.shape),
-        None => format!("{kind} of {}", state.shape),
     }
 }
 
@@ -516,6 +254,11 @@ impl DataDirectory {
     /// Where the state store lies.
     pub fn state(&self) -> PathBuf {
         self.root.join("state")
+    }
+
+    /// Where the files lie that tell what has changed since the last checkpoint.
+    pub fn changes(&self) -> PathBuf {
+        self.root.join("changes")
     }
 
     /// The socket for live commands.

@@ -3,6 +3,9 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `tls` | HTTPS: `tls:` of HTTP ingresses, and webhooks to `https://` URLs |
+//! | `s3` | checkpoints in Amazon S3, and in what speaks its protocol |
+//! | `gcs` | checkpoints in Google Cloud Storage |
+//! | `azure` | checkpoints in Azure Blob Storage |
 
 // The macros name this crate `::statefun_core`, here too.
 extern crate self as statefun_core;
@@ -22,6 +25,7 @@ pub mod inspect;
 pub mod io;
 #[doc(hidden)]
 pub mod log;
+pub mod migrate;
 pub mod module;
 pub mod rand;
 pub mod runtime;
@@ -98,7 +102,10 @@ pub mod __private {
     pub use crate::sdk::message::{CodecError, Message, MessageDefinition, serde_codec};
     pub use crate::sdk::module::Registration;
     pub use crate::sdk::router::{Downstream, RouterDefinition, route_typed};
-    pub use crate::sdk::state::{PersistedState, StateVisitor};
+    pub use crate::sdk::state::{
+        FormerVersion, MigratesFrom, PersistedState, StateDefinition, StateVisitor, Unversioned,
+        Versions,
+    };
     pub use crate::shape::{
         Field, OpaqueShape, Shape, ShapeFields, ShapeProbe, ShapeScope, Shaped, Variant,
     };

@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 use thiserror::Error;
 
 use crate::catalog::{Catalog, DataDirectory};
+use crate::checkpoint::Checkpoints;
 use crate::clock::WallClock;
 use crate::disk::{Disk, RealDisk};
 use crate::engine::dead_letters::DeadLetterDesk;
@@ -66,6 +67,7 @@ pub struct Launch {
     settings: EngineSettings,
     key_groups: KeyGroups,
     drop_data: Vec<String>,
+    checkpoints: Option<Checkpoints>,
     modules: Option<Application>,
     servers: Arc<HttpServers>,
     reader_gone: Arc<AtomicBool>,
@@ -85,6 +87,7 @@ impl Launch {
             settings: EngineSettings::default(),
             key_groups: KeyGroups::default(),
             drop_data: Vec::new(),
+            checkpoints: None,
             modules: None,
             servers: HttpServers::new(),
             reader_gone: Arc::default(),
@@ -139,6 +142,13 @@ impl Launch {
     #[must_use]
     pub fn drop_data(mut self, names: Vec<String>) -> Self {
         self.drop_data = names;
+        self
+    }
+
+    /// Makes checkpoints there; with none, they are not made.
+    #[must_use]
+    pub fn checkpoints(mut self, checkpoints: Option<Checkpoints>) -> Self {
+        self.checkpoints = checkpoints;
         self
     }
 
@@ -201,6 +211,13 @@ impl Launch {
         }
         let recovered = recover(&mut setup).map_err(RunError::from)?;
         let imported = import.check(&*recovered.store, options.replace)?;
+        let mut catalog = recovered.catalog;
+        if import.note_versions(&mut catalog) {
+            // Before there are such rows: a start must find that they can be read.
+            catalog
+                .write(&*directory.disk, &directory.root)
+                .map_err(|error| RunError::Start(error.into()))?;
+        }
         import.apply(&recovered.store, recovered.summary.epoch)?;
         Ok(imported)
     }
@@ -267,6 +284,7 @@ impl Launch {
             ingresses,
             egresses,
             drop_data: self.drop_data,
+            checkpoints: self.checkpoints,
             dead_letters,
             clock: Arc::default(),
             runtime: runtime.clone(),

@@ -1,15 +1,20 @@
 //! Runtime settings: where the data lies and how much of the machine is used. `statefun.yaml`, overridden by `STATEFUN_…`,
 //! overridden by flags. What is wired to what is module.yaml's business.
 
+mod checkpoint;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 use thiserror::Error;
 
+use self::checkpoint::CheckpointSection;
 use crate::engine::start::EngineSettings;
 use crate::id::KeyGroups;
 use crate::module::units::{ByteSize, parse_duration, parse_size};
+
+pub use self::checkpoint::CheckpointSettings;
 
 /// The name of the settings file.
 pub const SETTINGS_FILE: &str = "statefun.yaml";
@@ -32,6 +37,20 @@ pub struct Settings {
     pub max_log_bytes: u64,
     /// How long a handler may run before it is reported.
     pub warn_after: Duration,
+    /// When an epoch counts as durable.
+    pub durability: Durability,
+    /// Checkpoints.
+    pub checkpoint: CheckpointSettings,
+}
+
+/// When an epoch counts as durable, so that what it leads to may be seen outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// When it is on this machine's disk.
+    #[default]
+    Local,
+    /// When it is where the checkpoints are, too: the loss of this machine loses nothing that was acknowledged.
+    Blob,
 }
 
 impl Default for Settings {
@@ -45,6 +64,8 @@ impl Default for Settings {
             apply_after: engine.apply_after,
             max_log_bytes: engine.max_log_bytes,
             warn_after: engine.warn_after,
+            durability: Durability::default(),
+            checkpoint: CheckpointSettings::default(),
         }
     }
 }
@@ -91,6 +112,7 @@ struct File {
     state: StateSection,
     log: LogSection,
     handler: HandlerSection,
+    checkpoint: CheckpointSection,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -113,7 +135,7 @@ struct HandlerSection {
 }
 
 /// Settings that the environment may override, with how their text is read.
-const ENVIRONMENT: [(&str, &str); 8] = [
+const ENVIRONMENT: [(&str, &str); 18] = [
     ("STATEFUN_DATA_DIR", "dataDir"),
     ("STATEFUN_WORKERS", "workers"),
     ("STATEFUN_KEY_GROUPS", "keyGroups"),
@@ -122,6 +144,31 @@ const ENVIRONMENT: [(&str, &str); 8] = [
     ("STATEFUN_STATE_APPLY_AFTER", "state.applyAfter"),
     ("STATEFUN_LOG_MAX_BYTES", "log.maxBytes"),
     ("STATEFUN_HANDLER_WARN_AFTER", "handler.warnAfter"),
+    ("STATEFUN_CHECKPOINT_URL", "checkpoint.url"),
+    ("STATEFUN_CHECKPOINT_INTERVAL", "checkpoint.interval"),
+    ("STATEFUN_CHECKPOINT_RETAIN", "checkpoint.retain"),
+    (
+        "STATEFUN_CHECKPOINT_MAX_UPLOAD_BYTES_PER_SECOND",
+        "checkpoint.maxUploadBytesPerSecond",
+    ),
+    ("STATEFUN_CHECKPOINT_S3_ENDPOINT", "checkpoint.s3.endpoint"),
+    ("STATEFUN_CHECKPOINT_S3_REGION", "checkpoint.s3.region"),
+    (
+        "STATEFUN_CHECKPOINT_S3_PATH_STYLE",
+        "checkpoint.s3.pathStyle",
+    ),
+    (
+        "STATEFUN_CHECKPOINT_GCS_ENDPOINT",
+        "checkpoint.gcs.endpoint",
+    ),
+    (
+        "STATEFUN_CHECKPOINT_AZURE_ACCOUNT",
+        "checkpoint.azure.account",
+    ),
+    (
+        "STATEFUN_CHECKPOINT_AZURE_ENDPOINT",
+        "checkpoint.azure.endpoint",
+    ),
 ];
 
 impl Settings {
@@ -151,6 +198,14 @@ impl Settings {
                     })?;
             }
         }
+        if settings.durability == Durability::Blob && settings.checkpoint.url.is_none() {
+            return Err(SettingsError::Value {
+                name: "durability".to_owned(),
+                problem: "`blob` makes epochs durable where the checkpoints are: give that place in `checkpoint.url`, or in \
+                          STATEFUN_CHECKPOINT_URL, such as s3://bucket/prefix"
+                    .to_owned(),
+            });
+        }
         Ok(settings)
     }
 
@@ -178,7 +233,7 @@ impl Settings {
             ("log.maxBytes", file.log.max_bytes),
             ("handler.warnAfter", file.handler.warn_after),
         ];
-        for (name, value) in values {
+        for (name, value) in values.into_iter().chain(file.checkpoint.values()) {
             if let Some(value) = value {
                 self.set(name, &value)
                     .map_err(|problem| failed(format!("`{name}`: {problem}")))?;
@@ -215,17 +270,27 @@ impl Settings {
                     format!("`{value}` is no number of key groups: give a number from 1 to 65535")
                 })?);
             }
-            "durability" if value == "local" => {}
             "durability" => {
-                return Err(format!(
-                    "`{value}` is not known to this version: only `local` is (an epoch is durable on this machine's disk)"
-                ));
+                self.durability = match value {
+                    "local" => Durability::Local,
+                    "blob" => Durability::Blob,
+                    _ => {
+                        return Err(format!(
+                            "`{value}` is neither `local` (an epoch is durable on this machine's disk) nor `blob` (it is \
+                             where the checkpoints are, too)"
+                        ));
+                    }
+                };
             }
             "state.cacheBytes" => self.cache_bytes = size()?,
             "state.applyAfter" => self.apply_after = duration()?,
             "log.maxBytes" => self.max_log_bytes = size()?,
             "handler.warnAfter" => self.warn_after = duration()?,
-            other => return Err(format!("there is no setting `{other}`")),
+            other => {
+                let checkpoint = other.strip_prefix("checkpoint.");
+                let set = checkpoint.and_then(|name| self.checkpoint.set(name, value));
+                return set.unwrap_or_else(|| Err(format!("there is no setting `{other}`")));
+            }
         }
         Ok(())
     }
@@ -246,7 +311,11 @@ impl Settings {
 
 #[cfg(test)]
 mod tests {
+    use std::num::{NonZeroU32, NonZeroU64};
+
     use super::*;
+    use crate::checkpoint::bucket::{AzureOptions, GcsOptions, S3Options};
+    use crate::checkpoint::location::Location;
 
     fn load(text: &str, environment: &[(&str, &str)]) -> Result<Settings, SettingsError> {
         let directory = tempfile::tempdir().unwrap();
@@ -271,12 +340,102 @@ mod tests {
     }
 
     #[test]
+    fn checkpoints_are_set_by_file_and_environment() {
+        let text = "durability: blob\ncheckpoint:\n  url: s3://shop/a\n  interval: 5 min\n  retain: 7\n  \
+                    maxUploadBytesPerSecond: 8MiB\n  s3: {endpoint: 'http://127.0.0.1:9', region: eu-west-1, pathStyle: true}\n  \
+                    gcs: {endpoint: 'http://127.0.0.1:8'}\n  azure: {account: acme, endpoint: 'https://acme.example'}\n";
+        let settings = load(text, &[]).unwrap();
+        assert_eq!(settings.durability, Durability::Blob);
+        let checkpoint = settings.checkpoint;
+        assert_eq!(
+            checkpoint.url.as_ref().map(Location::url),
+            Some("s3://shop/a")
+        );
+        assert_eq!(checkpoint.interval, Duration::from_mins(5));
+        assert_eq!(checkpoint.retain.get(), 7);
+        let bucket = checkpoint.bucket();
+        assert_eq!(
+            bucket.max_upload_bytes_per_second.map(NonZeroU64::get),
+            Some(8 << 20)
+        );
+        assert_eq!(bucket.s3.region.as_deref(), Some("eu-west-1"));
+        assert_eq!(bucket.s3.path_style, Some(true));
+        assert_eq!(bucket.azure.account.as_deref(), Some("acme"));
+
+        // What the file can say, the environment can, and it counts more.
+        let environment = [
+            ("STATEFUN_DURABILITY", "local"),
+            ("STATEFUN_CHECKPOINT_URL", "/var/checkpoints"),
+            ("STATEFUN_CHECKPOINT_INTERVAL", "7s"),
+            ("STATEFUN_CHECKPOINT_RETAIN", "1"),
+            ("STATEFUN_CHECKPOINT_MAX_UPLOAD_BYTES_PER_SECOND", "1k"),
+            ("STATEFUN_CHECKPOINT_S3_ENDPOINT", "https://one"),
+            ("STATEFUN_CHECKPOINT_S3_REGION", "two"),
+            ("STATEFUN_CHECKPOINT_S3_PATH_STYLE", "false"),
+            ("STATEFUN_CHECKPOINT_GCS_ENDPOINT", "https://three"),
+            ("STATEFUN_CHECKPOINT_AZURE_ACCOUNT", "four"),
+            ("STATEFUN_CHECKPOINT_AZURE_ENDPOINT", "https://five"),
+        ];
+        let settings = load(text, &environment).unwrap();
+        assert_eq!(settings.durability, Durability::Local);
+        let some = |text: &str| Some(text.to_owned());
+        let expected = CheckpointSettings {
+            url: Location::parse("/var/checkpoints").ok(),
+            interval: Duration::from_secs(7),
+            retain: NonZeroU32::MIN,
+            max_upload_bytes_per_second: NonZeroU64::new(1024),
+            s3: S3Options {
+                endpoint: some("https://one"),
+                region: some("two"),
+                path_style: Some(false),
+            },
+            gcs: GcsOptions {
+                endpoint: some("https://three"),
+            },
+            azure: AzureOptions {
+                account: some("four"),
+                endpoint: some("https://five"),
+            },
+        };
+        assert_eq!(settings.checkpoint, expected);
+        assert_eq!(load("", &[]).unwrap().checkpoint.url, None);
+    }
+
+    #[test]
     fn what_cannot_be_used_is_named() {
         for (text, environment, expected) in [
             ("workers: none", vec![], "workers"),
             ("worker: 3", vec![], "worker"),
             ("workers: 0", vec![], "0"),
-            ("durability: blob", vec![], "blob"),
+            ("durability: somewhere", vec![], "`blob`"),
+            ("durability: blob", vec![], "checkpoint.url"),
+            ("checkpoint: {url: 'http://a'}", vec![], "checkpoint.url"),
+            ("checkpoint: {uri: a}", vec![], "uri"),
+            ("checkpoint: {interval: 0s}", vec![], "checkpoint.interval"),
+            ("checkpoint: {interval: 5}", vec![], "checkpoint.interval"),
+            ("checkpoint: {retain: 0}", vec![], "checkpoint.retain"),
+            ("checkpoint: {retain: -1}", vec![], "checkpoint.retain"),
+            (
+                "checkpoint: {maxUploadBytesPerSecond: 0}",
+                vec![],
+                "checkpoint.maxUploadBytesPerSecond",
+            ),
+            (
+                "checkpoint: {s3: {endpoint: localhost}}",
+                vec![],
+                "checkpoint.s3.endpoint",
+            ),
+            ("checkpoint: {s3: {zone: a}}", vec![], "zone"),
+            (
+                "",
+                vec![("STATEFUN_CHECKPOINT_S3_PATH_STYLE", "maybe")],
+                "STATEFUN_CHECKPOINT_S3_PATH_STYLE",
+            ),
+            (
+                "",
+                vec![("STATEFUN_CHECKPOINT_URL", "s3://")],
+                "STATEFUN_CHECKPOINT_URL",
+            ),
             ("state: {cacheBytes: lots}", vec![], "state.cacheBytes"),
             ("", vec![("STATEFUN_WORKERS", "many")], "STATEFUN_WORKERS"),
         ] {

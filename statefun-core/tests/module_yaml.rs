@@ -145,6 +145,7 @@ fn function(line: &str, format_of: &impl Fn(&str) -> MessageFormat) -> FunctionD
                     .map(|name| StateDescription {
                         name,
                         kind: StateKind::Value,
+                        version: 1,
                         shape: Shape::Unit,
                         key_shape: None,
                         expiration: Expiration::None,

@@ -8,7 +8,7 @@ use proc_macro2::{Delimiter, Group, Ident, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::parse::{Parse, Parser};
 use syn::punctuated::Punctuated;
-use syn::{LitInt, LitStr, Token};
+use syn::{LitInt, LitStr, Token, Type};
 
 use crate::ctxt::Ctxt;
 use crate::literals::{is_typename, parse_duration_ms};
@@ -69,9 +69,14 @@ pub(crate) struct Args {
 }
 
 impl Args {
+    /// Whether an argument is there in some form.
+    pub(crate) fn mentions(&self, key: &Key) -> bool {
+        self.mentioned.contains(&key.name)
+    }
+
     /// Reports the lack of an argument, unless something else was already said of it.
     pub(crate) fn require(&self, cx: &Ctxt, key: &Key, place: impl ToTokens, owner: &str) {
-        if !self.mentioned.contains(&key.name) {
+        if !self.mentions(key) {
             cx.error(place, problems::missing_argument(key, owner));
         }
     }
@@ -198,6 +203,11 @@ impl Arg {
 
     /// Text in quotes.
     pub(crate) fn text(&self, cx: &Ctxt) -> Option<LitStr> {
+        self.parse(cx)
+    }
+
+    /// A type.
+    pub(crate) fn ty(&self, cx: &Ctxt) -> Option<Type> {
         self.parse(cx)
     }
 

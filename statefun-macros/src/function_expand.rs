@@ -3,14 +3,15 @@
 //! Generated names begin with `__`, since the author's types and constants are named among them. What the compiler has
 //! to check of the author's types is written with their spans, so that it points at them.
 
-use proc_macro2::{Group, Ident, Span, TokenStream, TokenTree};
-use quote::{ToTokens, quote, quote_spanned};
+use proc_macro2::{Ident, TokenStream};
+use quote::{quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{Type, Visibility};
 
 use crate::function::{Function, FunctionArgs, Limits, Retry};
 use crate::function_fields::{Expiration, FunctionField, State};
+use crate::tokens::respanned;
 
 /// The implementations and the registration.
 pub(crate) fn expand(model: &Function) -> TokenStream {
@@ -177,7 +178,7 @@ fn definition(args: &FunctionArgs, fields: &[FunctionField], private: &TokenStre
     } = limits;
     let itself = says_itself.then(|| quote!(__definition.sends.push(__definition.typename);));
     let targets = sends.iter().map(|target| {
-        let function = path_at(target.span(), &quote!(#private::StatefulFunction));
+        let function = respanned(target.span(), &quote!(#private::StatefulFunction));
         let name = quote_spanned!(target.span()=> <#target as #function>::type_name());
         quote!(__definition.sends.push(#name);)
     });
@@ -231,7 +232,7 @@ fn definition(args: &FunctionArgs, fields: &[FunctionField], private: &TokenStre
     };
     quote! {
         #[allow(unused_imports)]
-        use #private::OpaqueShape as _;
+        use #private::{OpaqueShape as _, Unversioned as _};
         let mut __definition = #private::FunctionDefinition::of::<Self>();
         __definition.dynamic_sends = #dynamic_sends;
         #itself
@@ -252,24 +253,22 @@ fn state_description(field: &FunctionField, state: &State, private: &TokenStream
         Expiration::AfterWrite(after_ms) => quote!(AfterWrite { after_ms: #after_ms }),
         Expiration::AfterAccess(after_ms) => quote!(AfterAccess { after_ms: #after_ms }),
     };
-    let kind = state_item(ty, "KIND", private);
-    let probe = |part: &str| {
+    let probe = |part: &str, what: TokenStream| {
         let part = state_item(ty, part, private);
-        let probe = path_at(ty.span(), &quote!(#private::ShapeProbe));
-        quote_spanned!(ty.span()=> #probe::<#part>::new().shape_in(&mut #private::ShapeScope::default()))
+        let probe = respanned(ty.span(), &quote!(#private::ShapeProbe));
+        quote_spanned!(ty.span()=> #probe::<#part>::new().#what)
     };
-    let (value, key) = (probe("Value"), probe("Key"));
+    let shape = quote!(shape_in(&mut #private::ShapeScope::default()));
+    let (value, key) = (probe("Value", shape.clone()), probe("Key", shape));
+    let versions = probe("Value", quote!(versions()));
+    let (kind, check) = (
+        state_item(ty, "KIND", private),
+        state_item(ty, "check_row", private),
+    );
     quote! {
-        #private::StateDescription {
-            name: ::std::string::String::from(#name),
-            kind: #kind,
-            shape: #value,
-            key_shape: match #kind {
-                #private::StateKind::Table => ::core::option::Option::Some(#key),
-                _ => ::core::option::Option::None,
-            },
-            expiration: #private::Expiration::#expiration,
-        }
+        #private::StateDefinition::of(
+            #name, #kind, #value, #key, #private::Expiration::#expiration, #versions, #check,
+        )
     }
 }
 
@@ -344,7 +343,7 @@ fn with_fields(
 fn marker(name: &str, about: &Type, ident: &Ident, private: &TokenStream) -> TokenStream {
     let span = about.span();
     let name = Ident::new(name, span);
-    let path = path_at(span, &quote!(#private::#name));
+    let path = respanned(span, &quote!(#private::#name));
     let mut ident = ident.clone();
     ident.set_span(span.resolved_at(ident.span()));
     let marker = quote_spanned!(span=> #path<#about>);
@@ -355,24 +354,6 @@ fn marker(name: &str, about: &Type, ident: &Ident, private: &TokenStream) -> Tok
 fn state_item(ty: &Type, item: &str, private: &TokenStream) -> TokenStream {
     let span = ty.span();
     let item = Ident::new(item, span);
-    let state = path_at(span, &quote!(#private::PersistedState));
+    let state = respanned(span, &quote!(#private::PersistedState));
     quote_spanned!(span=> <#ty as #state>::#item)
-}
-
-/// The same tokens at another place.
-fn path_at(span: Span, tokens: &TokenStream) -> TokenStream {
-    tokens
-        .to_token_stream()
-        .into_iter()
-        .map(|mut token| {
-            if let TokenTree::Group(group) = &token {
-                token = TokenTree::Group(Group::new(
-                    group.delimiter(),
-                    path_at(span, &group.stream()),
-                ));
-            }
-            token.set_span(span);
-            token
-        })
-        .collect()
 }

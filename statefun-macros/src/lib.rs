@@ -23,6 +23,8 @@ mod router;
 mod serde_attrs;
 mod shape;
 mod suggest;
+mod tokens;
+mod version;
 
 /// Makes a struct a stateful function type.
 ///
@@ -70,9 +72,46 @@ pub fn stateful_function(args: TokenStream, item: TokenStream) -> TokenStream {
 /// }
 /// ```
 ///
-/// What `#[derive(…)]` below it names is not derived again; stand above the derives, or it cannot see them.
-/// `without(Default, Clone, …)` leaves out what the author implements by hand. An enum gets `Default` where a variant is
-/// marked `#[default]`.
+/// | argument | meaning |
+/// |---|---|
+/// | `version = 2` | the number of this version of the type; without it, 1 |
+/// | `migrate_from = ProfileV1` | the type of the version before, whose rows it reads; needs `version` |
+/// | `without(Default, Clone, …)` | leaves out what the author implements by hand |
+/// | `crate = path` | where the core crate is, if not among the dependencies |
+///
+/// What `#[derive(…)]` below it names is not derived again; stand above the derives, or it cannot see them. An enum gets
+/// `Default` where a variant is marked `#[default]`.
+///
+/// # Versions
+///
+/// A field that is an `Option` or has `#[serde(default)]` may be added at any time. For any other change, keep the type as it
+/// was under another name, give the new one the next version, and say how the one becomes the other: with `From`, or with
+/// `TryFrom` where it may fail.
+///
+/// ```ignore
+/// #[persisted]
+/// struct CartV1 {
+///     items: Vec<String>,
+/// }
+///
+/// #[persisted(version = 2, migrate_from = CartV1)]
+/// struct Cart {
+///     lines: Vec<Line>,
+/// }
+///
+/// impl TryFrom<CartV1> for Cart {
+///     type Error = ParseLineError; // anything that is `Display`
+///
+///     fn try_from(old: CartV1) -> Result<Self, ParseLineError> {
+///         let lines = old.items.iter().map(|item| item.parse()).collect::<Result<_, _>>()?;
+///         Ok(Self { lines })
+///     }
+/// }
+/// ```
+///
+/// Version 3 then names version 2, and reads rows of both: `CartV1` → `CartV2` → `Cart`. A value is converted when it is
+/// read, and written in the new version when it changes next. The page of the states (`statefun_core::sdk::state`) tells
+/// more: what a start refuses, how to test a migration, and the dry run. A type with `migrate_from` cannot be generic.
 ///
 /// On a field of a `#[stateful_function]` it declares state; see there.
 #[proc_macro_attribute]
@@ -105,7 +144,7 @@ pub fn router(args: TokenStream, item: TokenStream) -> TokenStream {
 ///     user_id: String,
 /// }
 /// ```
-#[proc_macro_derive(Message, attributes(message))]
+#[proc_macro_derive(Message, attributes(message, shaped))]
 pub fn derive_message(input: TokenStream) -> TokenStream {
     message::derive(parse_macro_input!(input as DeriveInput)).into()
 }

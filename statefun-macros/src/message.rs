@@ -43,7 +43,7 @@ struct MessageType {
 /// What becomes of the functions that encode and decode.
 enum Body {
     /// They work; the shape, if it is for the derive to tell.
-    Sound(Option<ShapedType>),
+    Sound(Option<Box<ShapedType>>),
     /// The layout has mistakes, which calls would only repeat.
     Broken,
 }
@@ -110,11 +110,12 @@ fn parse(cx: &Ctxt, input: &DeriveInput) -> Option<MessageType> {
         }
         _ => {
             let before = cx.count();
-            let shape = shape::parse(cx, input, layout, "#[derive(Message)]");
+            let version = shape::shaped_args(cx, &input.attrs).version;
+            let shape = shape::parse(cx, input, layout, version, "#[derive(Message)]");
             if cx.count() > before {
                 Body::Broken
             } else {
-                Body::Sound(shape)
+                Body::Sound(shape.map(Box::new))
             }
         }
     };

@@ -3,7 +3,7 @@
 use proc_macro2::{Ident, TokenStream};
 use quote::quote;
 use syn::punctuated::Punctuated;
-use syn::{Attribute, Item, Path, Token};
+use syn::{Attribute, Item, ItemEnum, ItemStruct, LitInt, Path, Token, Type};
 
 use crate::args::{self, Form, Key, key};
 use crate::ctxt::Ctxt;
@@ -13,12 +13,15 @@ use crate::{krate, problems};
 
 const OWNER: &str = "#[persisted]";
 
+/// The number of a state type's version, and the type of the one before.
+const VERSION: Key = key("version", Form::Value, "version = 2");
+const MIGRATE_FROM: Key = key("migrate_from", Form::Value, "migrate_from = CartV1");
+
 const KEYS: &[Key] = &[
     key("without", Form::List, "without(Default)"),
     key("crate", Form::Value, "crate = path"),
-    // Reserved.
-    key("version", Form::Value, ""),
-    key("migrate_from", Form::Value, ""),
+    VERSION,
+    MIGRATE_FROM,
     // Those of a field, for an answer to the point.
     key("name", Form::Value, ""),
     key("expire_after_write", Form::Value, ""),
@@ -37,13 +40,36 @@ struct StateType {
     shaped: bool,
     /// Whether serde's derives are to be told where serde is.
     serde_crate: bool,
+    version: Option<Declared>,
+}
+
+/// What a type says of its version, in the tokens of its author, for the derive that tells its shape.
+#[derive(Debug)]
+struct Declared {
+    version: LitInt,
+    migrate_from: Option<Type>,
+}
+
+impl Declared {
+    fn attribute(&self) -> Attribute {
+        let version = &self.version;
+        let migrate_from = self.migrate_from.iter();
+        syn::parse_quote!(#[shaped(version = #version #(, migrate_from = #migrate_from)*)])
+    }
 }
 
 /// `#[persisted]` as an item's attribute.
-pub(crate) fn attribute(args: TokenStream, item: Item) -> TokenStream {
+pub(crate) fn attribute(args: TokenStream, mut item: Item) -> TokenStream {
     let cx = Ctxt::new();
     let model = parse(&cx, args, &item);
     let errors = cx.check();
+    if let Some(declared) = model.as_ref().and_then(|model| model.version.as_ref())
+        && let Item::Struct(ItemStruct { attrs, .. }) | Item::Enum(ItemEnum { attrs, .. }) =
+            &mut item
+    {
+        // Below all derives, since it is for whichever of them tells the shape.
+        attrs.push(declared.attribute());
+    }
     let derives = model.map(|model| expand(&model));
     quote!(#derives #item #errors)
 }
@@ -66,7 +92,20 @@ fn parse(cx: &Ctxt, args: TokenStream, item: &Item) -> Option<StateType> {
             return None;
         }
     };
-    let (without, given) = parse_args(cx, args);
+    let Args {
+        without,
+        krate: given,
+        version,
+    } = parse_args(cx, args);
+    let is_generic =
+        generics.type_params().next().is_some() || generics.const_params().next().is_some();
+    let version = version.filter(|version| {
+        let refused = is_generic && version.migrate_from.is_some();
+        if refused {
+            cx.error(generics, problems::generic_migration());
+        }
+        !refused
+    });
     let borrowed = generics.lifetimes().next();
     if let Some(lifetime) = borrowed {
         cx.error(lifetime, problems::borrowed(OWNER));
@@ -91,14 +130,41 @@ fn parse(cx: &Ctxt, args: TokenStream, item: &Item) -> Option<StateType> {
         derives,
         shaped,
         serde_crate,
+        version,
     })
 }
 
-fn parse_args(cx: &Ctxt, tokens: TokenStream) -> (Vec<String>, Option<TokenStream>) {
-    let (mut without, mut given) = (Vec::new(), None);
-    for arg in args::read(cx, tokens, KEYS, OWNER).list {
+#[derive(Debug, Default)]
+struct Args {
+    without: Vec<String>,
+    krate: Option<TokenStream>,
+    version: Option<Declared>,
+}
+
+fn parse_args(cx: &Ctxt, tokens: TokenStream) -> Args {
+    let Args {
+        mut without,
+        krate: mut given,
+        ..
+    } = Args::default();
+    let (mut version, mut migrate_from) = (None, None);
+    let read = args::read(cx, tokens, KEYS, OWNER);
+    let says_version = read.mentions(&VERSION);
+    for arg in read.list {
         match arg.key.name {
             "crate" => given = arg.path(cx),
+            "version" => {
+                // Read again by the derive, which needs the tokens.
+                version = arg
+                    .positive::<u32>(cx)
+                    .and_then(|number| Some((number, syn::parse2::<LitInt>(arg.tokens).ok()?)));
+            }
+            "migrate_from" => {
+                migrate_from = arg.ty(cx);
+                if !says_version {
+                    cx.error(&arg.whole, problems::migration_without_version());
+                }
+            }
             "without" => {
                 for path in arg.list::<Path>(cx, "traits") {
                     match TRAITS.into_iter().find(|name| path.is_ident(name)) {
@@ -107,13 +173,21 @@ fn parse_args(cx: &Ctxt, tokens: TokenStream) -> (Vec<String>, Option<TokenStrea
                     }
                 }
             }
-            name @ ("version" | "migrate_from") => {
-                cx.error(&arg.ident, problems::not_supported_yet(name));
-            }
             name => cx.error(&arg.ident, problems::field_argument_on_type(name)),
         }
     }
-    (without, given)
+    if let (Some((1, literal)), Some(former)) = (&version, &migrate_from) {
+        cx.error(literal, problems::nothing_before_the_first(former));
+        version = None;
+    }
+    Args {
+        without,
+        krate: given,
+        version: version.map(|(_, version)| Declared {
+            version,
+            migrate_from,
+        }),
+    }
 }
 
 /// The last segments of what `#[derive(…)]` below the attribute names.
@@ -142,6 +216,7 @@ fn expand(model: &StateType) -> TokenStream {
         derives,
         shaped,
         serde_crate,
+        ..
     } = model;
     let derives = derives.iter().map(|name| {
         let ident = Ident::new(name, proc_macro2::Span::call_site());

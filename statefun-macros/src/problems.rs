@@ -268,11 +268,39 @@ pub(crate) fn not_a_state_type(what: &str) -> Problem {
     )
 }
 
-pub(crate) fn not_supported_yet(name: &str) -> Problem {
+pub(crate) fn migration_without_version() -> Problem {
     problem(
-        format!("`{name}` is reserved for migrations of state, and not supported yet"),
-        "leave it out: fields that are added with `#[serde(default)]` or as `Option` need no migration",
+        "`migrate_from` needs the number of the new version",
+        "add `version = 2`, or the next number above that of the version before",
     )
+}
+
+pub(crate) fn nothing_before_the_first(former: &impl quote::ToTokens) -> Problem {
+    problem(
+        "there is nothing before version 1",
+        format!(
+            "a type that declares no version is of version 1: write `version = 2, migrate_from = {}`",
+            compact(former)
+        ),
+    )
+}
+
+pub(crate) fn generic_migration() -> Problem {
+    generic(
+        "#[persisted]",
+        "a type with `migrate_from`",
+        "make it a type for each use, which may hold the generic one in a field",
+    )
+}
+
+/// What the compiler says of it, since only it knows the version of the other type.
+pub(crate) fn version_not_above(former: &impl quote::ToTokens) -> String {
+    let former = compact(former);
+    problem(
+        format!("`version` must be above that of `{former}`, which is the version before this one"),
+        format!("raise `version`, or check that `{former}` declares its own: without one it is of version 1"),
+    )
+    .to_string()
 }
 
 pub(crate) fn field_argument_on_type(name: &str) -> Problem {

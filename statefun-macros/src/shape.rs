@@ -12,11 +12,15 @@ use crate::args::{self, Form, Key, key};
 use crate::ctxt::Ctxt;
 use crate::protobuf::{Label, ProstField, ProstKind, ProstTags};
 use crate::serde_attrs::{Case, SerdeAttrs, field_name, is_option, type_text, variant_name};
+use crate::version::{Version, expand_version};
 use crate::{krate, problems};
 
 const KEYS: &[Key] = &[
     key("format", Form::Value, "format = \"protobuf\""),
     key("crate", Form::Value, "crate = path"),
+    // Written by `#[persisted]`.
+    key("version", Form::Value, ""),
+    key("migrate_from", Form::Value, ""),
 ];
 
 /// How the bytes of a type are laid out.
@@ -35,6 +39,14 @@ pub(crate) struct ShapedType {
     /// Its name in the shape.
     name: String,
     body: Body,
+    version: Option<Version>,
+}
+
+/// What `#[shaped(…)]` says.
+pub(crate) struct ShapedArgs {
+    krate: Option<TokenStream>,
+    layout: Layout,
+    pub(crate) version: Option<Version>,
 }
 
 enum Body {
@@ -96,10 +108,19 @@ enum Presence {
 /// `#[derive(Shaped)]`.
 pub(crate) fn derive(input: DeriveInput) -> TokenStream {
     let cx = Ctxt::new();
-    let mut given = None;
-    let mut layout = Layout::Serde;
-    for attribute in input
-        .attrs
+    let args = shaped_args(&cx, &input.attrs);
+    let krate = krate::path(&cx, args.krate);
+    let model = parse(&cx, &input, args.layout, args.version, "#[derive(Shaped)]");
+    let errors = cx.check();
+    let expanded = model.map(|model| expand(&model, &krate));
+    quote!(#expanded #errors)
+}
+
+/// Reads `#[shaped(…)]`, which `#[persisted]` writes.
+pub(crate) fn shaped_args(cx: &Ctxt, attributes: &[syn::Attribute]) -> ShapedArgs {
+    let (mut krate, mut layout) = (None, Layout::Serde);
+    let (mut number, mut migrate_from) = (None, None);
+    for attribute in attributes
         .iter()
         .filter(|attribute| attribute.path().is_ident("shaped"))
     {
@@ -107,10 +128,12 @@ pub(crate) fn derive(input: DeriveInput) -> TokenStream {
             cx.error(attribute, problems::expected_argument("#[shaped]", KEYS));
             continue;
         };
-        for arg in args::read(&cx, list.tokens.clone(), KEYS, "#[shaped]").list {
+        for arg in args::read(cx, list.tokens.clone(), KEYS, "#[shaped]").list {
             match arg.key.name {
-                "crate" => given = arg.path(&cx),
-                _ => match arg.text(&cx) {
+                "crate" => krate = arg.path(cx),
+                "version" => number = syn::parse2(arg.tokens).ok(),
+                "migrate_from" => migrate_from = arg.ty(cx),
+                _ => match arg.text(cx) {
                     Some(text) if text.value() == "protobuf" => layout = Layout::Protobuf,
                     Some(text) => cx.error(&text, problems::wrong_form(arg.key)),
                     None => {}
@@ -118,11 +141,14 @@ pub(crate) fn derive(input: DeriveInput) -> TokenStream {
             }
         }
     }
-    let krate = krate::path(&cx, given);
-    let model = parse(&cx, &input, layout, "#[derive(Shaped)]");
-    let errors = cx.check();
-    let expanded = model.map(|model| expand(&model, &krate));
-    quote!(#expanded #errors)
+    ShapedArgs {
+        krate,
+        layout,
+        version: number.map(|number| Version {
+            number,
+            migrate_from,
+        }),
+    }
 }
 
 /// Reads how a type is laid out; none when there is no saying.
@@ -130,6 +156,7 @@ pub(crate) fn parse(
     cx: &Ctxt,
     input: &DeriveInput,
     layout: Layout,
+    version: Option<Version>,
     owner: &str,
 ) -> Option<ShapedType> {
     if let Some(lifetime) = input.generics.lifetimes().next() {
@@ -170,6 +197,7 @@ pub(crate) fn parse(
         generics: input.generics.clone(),
         name,
         body,
+        version,
     })
 }
 
@@ -385,6 +413,7 @@ pub(crate) fn expand(model: &ShapedType, krate: &TokenStream) -> TokenStream {
         generics,
         name,
         body,
+        version,
     } = model;
     let private = quote!(#krate::__private);
     let mut bounded = generics.clone();
@@ -409,10 +438,15 @@ pub(crate) fn expand(model: &ShapedType, krate: &TokenStream) -> TokenStream {
         }
         Body::As(ty) => probe(ty, &private),
     };
+    let (items, check) = version
+        .as_ref()
+        .map(|version| expand_version(version, &private))
+        .unzip();
     quote! {
         #[doc(hidden)]
         #[allow(deprecated, unused_qualifications, clippy::absolute_paths)]
         const _: () = {
+            #check
             #[automatically_derived]
             impl #impl_generics #private::Shaped for #ident #type_generics #where_clause {
                 fn shape_in(__scope: &mut #private::ShapeScope) -> #private::Shape {
@@ -420,6 +454,7 @@ pub(crate) fn expand(model: &ShapedType, krate: &TokenStream) -> TokenStream {
                     use #private::OpaqueShape as _;
                     #private::ShapeScope::named::<Self>(__scope, #name, |__scope| #shape)
                 }
+                #items
             }
         };
     }

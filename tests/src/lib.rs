@@ -5,3 +5,4 @@ pub mod bench;
 pub mod everything;
 pub mod kill;
 pub mod process;
+pub mod servers;

@@ -1,5 +1,6 @@
 //! The commands, a file each. A command returns how it ended; none of them exits by itself.
 
+mod checkpoint;
 mod completions;
 mod graph;
 mod new;
@@ -25,5 +26,6 @@ pub(crate) fn run(command: Command, terminal: &Terminal) -> Outcome {
         Command::Call(args) => send::call(&args, terminal),
         Command::Parked(args) => parked::run(&args, terminal),
         Command::State(args) => state::run(&args, terminal),
+        Command::Checkpoint(args) => checkpoint::run(&args, terminal),
     }
 }

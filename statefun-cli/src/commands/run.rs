@@ -126,6 +126,12 @@ fn arguments(args: &Run, project: &Project) -> Result<Vec<OsString>, Failure> {
     if let Some(workers) = args.workers {
         all.extend(["--workers".into(), workers.to_string().into()]);
     }
+    if let Some(restore) = &args.restore {
+        all.extend(["--restore".into(), restore.into()]);
+    }
+    if args.replace {
+        all.push("--replace".into());
+    }
     for module in &args.project.modules {
         all.extend(["--module".into(), path(module)?]);
     }

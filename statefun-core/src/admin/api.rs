@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::live::Live;
 use super::state::{self, ReplyBody};
 use super::wire::{ParkedDone, ParkedList, ParkedShown, Problem};
+use crate::checkpoint::CheckpointError;
 use crate::engine::worker::{Command, CommandError, CommandResult};
 use crate::id::Address;
 use crate::io::http::percent_decode;
@@ -69,6 +70,8 @@ pub async fn answer<B>(live: &dyn Live, request: &Request<B>) -> Reply {
         (path, method) if path == "/v1/state" || path.starts_with("/v1/state/") => {
             state::answer(live, path, method, &query).await
         }
+        ("/v1/checkpoint", &Method::POST) => checkpoint(live, &query).await,
+        ("/v1/checkpoint", _) => Err(wrong_method("POST")),
         ("/v1/status" | "/v1/parked" | "/v1/parked/show", _) => Err(wrong_method("GET")),
         ("/v1/parked/retry" | "/v1/parked/skip" | "/v1/parked/drop", _) => {
             Err(wrong_method("POST"))
@@ -140,6 +143,24 @@ async fn order(
     match one(live, command(address)).await? {
         CommandResult::Done { messages } => Ok(json(StatusCode::OK, &ParkedDone { messages })),
         _ => Err(mistaken()),
+    }
+}
+
+async fn checkpoint(live: &dyn Live, query: &Query) -> Result<Reply, Refusal> {
+    query.only(&["name"])?;
+    match live
+        .make_checkpoint(query.get("name").map(str::to_owned))
+        .await
+    {
+        Some(Ok(entry)) => Ok(json(StatusCode::OK, &entry)),
+        Some(Err(error @ (CheckpointError::NameTaken(_) | CheckpointError::Empty))) => {
+            Err(refuse(StatusCode::CONFLICT, error))
+        }
+        Some(Err(error)) => Err(refuse(StatusCode::SERVICE_UNAVAILABLE, error)),
+        None => Err(refuse(
+            StatusCode::CONFLICT,
+            "the application makes no checkpoints: give `checkpoint: {url: …}` in statefun.yaml, or STATEFUN_CHECKPOINT_URL, and start it again",
+        )),
     }
 }
 

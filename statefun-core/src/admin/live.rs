@@ -4,6 +4,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use super::wire::{Epochs, ListeningPlace, Status};
+use crate::checkpoint::CheckpointError;
+use crate::checkpoint::manifest::Entry;
 use crate::clock::Timestamp;
 use crate::engine::handle::EngineHandle;
 use crate::engine::worker::{Command, CommandError, CommandResult};
@@ -20,6 +22,8 @@ pub type OpenState = Box<dyn FnOnce() -> Result<(StateView, Timestamp), StateErr
 
 /// The state, once all that was acknowledged before it was asked for is in it.
 pub type SettledState = Pin<Box<dyn Future<Output = Result<OpenState, StateError>> + Send>>;
+/// A checkpoint that is being made.
+pub type Making = Pin<Box<dyn Future<Output = Option<Result<Entry, CheckpointError>>> + Send>>;
 
 /// An application that runs.
 pub trait Live: Send + Sync + 'static {
@@ -34,6 +38,11 @@ pub trait Live: Send + Sync + 'static {
 
     /// Its persisted state.
     fn state(&self) -> SettledState;
+
+    /// Makes a checkpoint of what is durable now. None when the application makes none.
+    fn make_checkpoint(&self, _name: Option<String>) -> Making {
+        Box::pin(async { None })
+    }
 }
 
 /// The application of this process.
@@ -78,11 +87,17 @@ impl Live for LiveEngine {
             stopping: self.engine.is_stopping(),
             functions: self.engine.functions(),
             listening: listening.collect(),
+            checkpoints: self.engine.checkpoints(),
         }
     }
 
     fn address(&self, function: &str, id: &str) -> Option<Address> {
         self.engine.address(function, id)
+    }
+
+    fn make_checkpoint(&self, name: Option<String>) -> Making {
+        let engine = self.engine.clone();
+        Box::pin(async move { engine.make_checkpoint(name).await })
     }
 
     fn command(&self, command: Command) -> Results {

@@ -5,6 +5,7 @@
 //! | `GET /v1/status` | [`Status`] |
 //! | `GET /v1/parked?limit=&function=` | [`ParkedList`] |
 //! | `GET /v1/parked/show?function=&id=&messages=` | [`ParkedShown`] |
+//! | `POST /v1/checkpoint?name=` | the new checkpoint's [`Entry`](crate::checkpoint::manifest::Entry) in the manifest |
 //! | `POST /v1/parked/retry?function=&id=`, and `skip`, `drop` | [`ParkedDone`], when it is durable |
 //! | `GET /v1/state` | lines: what the state of each function amounts to |
 //! | `GET /v1/state/addresses?function=&prefix=&limit=` | lines: the addresses of a function, by id |
@@ -36,7 +37,7 @@ mod state_tests;
 mod tests;
 
 pub use api::{Reply, answer};
-pub use live::{Live, LiveEngine, OpenState, Results, SettledState};
+pub use live::{Live, LiveEngine, Making, OpenState, Results, SettledState};
 pub use server::AdminServer;
 pub use socket::{AdminError, connect, socket_path};
 pub use state::ReplyBody;

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::CheckpointStatus;
 use crate::engine::waiting::WaitingAddress;
 use crate::engine::worker::QueuedMessage;
 use crate::inspect::{End, Progress};
@@ -30,6 +31,8 @@ pub struct Status {
     pub functions: Vec<String>,
     /// Where it takes requests.
     pub listening: Vec<ListeningPlace>,
+    /// How making checkpoints goes, when they are made.
+    pub checkpoints: Option<CheckpointStatus>,
 }
 
 /// Epochs: numbered steps that become durable together.

@@ -22,6 +22,8 @@ use super::run::{InFile, Merge, PartReader, PartRows, Rows, RunError, RunWriter}
 use crate::disk::{Disk, DiskFile, OpenMode};
 
 #[cfg(test)]
+mod speed;
+#[cfg(test)]
 mod tests;
 
 /// More files than this are merged.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::checkpoint::chain::push_record;
 use crate::clock::Timestamp;
 use crate::engine::cut::{EpochPart, SinkPosition, body_slices, encode_head};
 use crate::log::{EpochLog, LogError};
@@ -123,6 +124,13 @@ impl GroupCommit {
             self.egress_epochs.pop_front();
         }
         Ok(())
+    }
+
+    /// The body of the record that was written last, of these parts, behind its length.
+    pub(crate) fn written(&self, parts: &[EpochPart]) -> Vec<u8> {
+        let mut record = Vec::new();
+        push_record(&mut record, &body_slices(&self.head, parts));
+        record
     }
 
     /// All epochs up to this one have been accepted by all sinks, and the log knows it.

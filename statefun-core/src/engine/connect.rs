@@ -92,6 +92,7 @@ impl Connect<'_> {
         egresses: Vec<(String, Box<dyn Egress>)>,
         log: &EpochLog,
         (lineage, positions): (u64, &[SinkPosition]),
+        restored_epoch: Option<u64>,
         commit: &Sender<ToCommit>,
     ) -> Result<Vec<SinkRunner>, EngineError> {
         let names = {
@@ -107,6 +108,9 @@ impl Connect<'_> {
                     .map(|known| known.position.clone())
                     .filter(|position| !position.is_empty()),
                 lineage,
+                restored: known.is_some_and(|known| {
+                    restored_epoch.is_some_and(|epoch| known.through_epoch <= epoch)
+                }),
                 runtime: self.runtime.clone(),
                 stopping: self.stopping.clone(),
             })?;

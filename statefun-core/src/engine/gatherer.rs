@@ -9,13 +9,14 @@
 //! meanwhile the next window is gathered.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
 use crate::clock::Stopwatch;
+use crate::engine::accepted::Accepted;
 use crate::engine::apply::{READ_BYTES, Window};
 use crate::engine::cut::EpochPart;
 use crate::engine::driver::ToWorker;
@@ -216,7 +217,8 @@ pub(crate) struct Gatherer {
     pub(crate) log: LogReader,
     pub(crate) retention: Retention,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) accepted: Arc<AtomicU64>,
+    /// How far all sinks have accepted, as of each epoch.
+    pub(crate) accepted: Arc<Accepted>,
     /// What was gathered and is not handed over yet.
     pub(crate) window: Window,
     /// The last epoch gathered.
@@ -297,6 +299,8 @@ impl Gatherer {
         let due = waited
             || self.window.bytes() > self.window_bytes
             || self.window.log_bytes() as u64 > self.max_log_bytes / 2
+            // The log goes behind what is applied only.
+            || self.shared.is_held_by(Hold::LogFull)
             || self.shared.apply_soon.load(Ordering::Relaxed);
         let goes = due
             && self.window.last().is_some()
@@ -310,12 +314,12 @@ impl Gatherer {
         goes
     }
 
-    /// Lets the log go behind what the store has and all sinks have accepted; while it is too long all the same, nothing is
-    /// taken in.
+    /// Lets the log go behind what the store has and all sinks had accepted then; the record of the last epoch that the store has
+    /// stays, since a checkpoint goes on from it. While the log is too long all the same, nothing is taken in.
     pub(crate) fn let_go(&self) {
         let applied = self.shared.applied.load(Ordering::Acquire);
         self.retention
-            .release_through(applied.min(self.accepted.load(Ordering::Acquire)));
+            .release_through(applied.saturating_sub(1).min(self.accepted.as_of(applied)));
         if self.shared.is_held_by(Hold::StoreNoSpace) {
             self.retention.give_up_spares();
         }

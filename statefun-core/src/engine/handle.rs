@@ -8,6 +8,9 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 
 use crate::catalog::Catalog;
+use crate::checkpoint::checkpointer::CheckpointDesk;
+use crate::checkpoint::manifest::Entry;
+use crate::checkpoint::{CheckpointError, CheckpointStatus};
 use crate::clock::{Stopwatch, Timestamp, WallClock};
 use crate::engine::driver::ToWorker;
 use crate::engine::recovery::Recovery;
@@ -37,6 +40,7 @@ pub struct EngineHandle {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) clock: Arc<WallClock>,
     pub(crate) recovery: Recovery,
+    pub(crate) checkpoints: Option<CheckpointDesk>,
 }
 
 impl fmt::Debug for EngineHandle {
@@ -71,6 +75,25 @@ impl EngineHandle {
     /// The last epoch that the state store has applied.
     pub fn applied_epoch(&self) -> u64 {
         self.shared.applied.load(Ordering::Acquire)
+    }
+
+    /// How making checkpoints goes; none when none are made.
+    pub fn checkpoints(&self) -> Option<CheckpointStatus> {
+        self.checkpoints.as_ref().map(|desk| desk.status.get())
+    }
+
+    /// Makes a checkpoint of everything that is durable now. One with a name is kept until it is removed.
+    ///
+    /// # Errors
+    /// When the blob store fails, the name is taken, or nothing has happened yet. None when no checkpoints are made at all.
+    pub async fn make_checkpoint(
+        &self,
+        name: Option<String>,
+    ) -> Option<Result<Entry, CheckpointError>> {
+        match &self.checkpoints {
+            Some(desk) => Some(desk.make(name).await),
+            None => None,
+        }
     }
 
     /// Invocations since the start.

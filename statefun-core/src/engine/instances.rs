@@ -26,7 +26,7 @@ use crate::sdk::function::{
     Factory, FunctionDefinition, Handler, MissingFactory, StatefulFunction,
 };
 use crate::sdk::message::{AnyMessage, Body, Kept, Message, TypedValue};
-use crate::sdk::state::{may_be_unwritable, schema_id, state_id};
+use crate::sdk::state::{Forms, may_be_unwritable, state_id};
 use crate::state::StateError;
 use crate::state::keys::{Space, push_address};
 
@@ -50,6 +50,7 @@ struct Slot<F> {
 struct StateInfo {
     id: u32,
     schema: u32,
+    forms: Rc<Forms>,
     expiration: Expiration,
     name: Rc<str>,
     /// Whether what an invocation makes of it is to be checked at once, and not only at the cut.
@@ -115,7 +116,8 @@ impl<F: StatefulFunction> InstanceTable<F> {
             .iter()
             .map(|state| StateInfo {
                 id: state_id(&state.name),
-                schema: schema_id(&state.shape),
+                schema: state.forms.schema,
+                forms: Rc::new(state.forms.clone()),
                 expiration: state.expiration,
                 name: state.name.as_str().into(),
                 checked: state.kind == StateKind::Registry || may_be_unwritable(&state.shape),

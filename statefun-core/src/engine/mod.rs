@@ -1,5 +1,6 @@
 //! The engine: workers that run functions, epochs that make their effects durable together.
 
+pub(crate) mod accepted;
 pub(crate) mod admission;
 pub(crate) mod applier;
 pub(crate) mod apply;
@@ -17,6 +18,7 @@ pub mod instances;
 pub(crate) mod priority;
 pub mod recovery;
 pub mod registry;
+pub(crate) mod release;
 pub(crate) mod request;
 pub(crate) mod rows;
 pub mod shared;

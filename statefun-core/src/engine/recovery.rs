@@ -9,6 +9,12 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::catalog::{Catalog, CatalogError, StoredData};
+use crate::checkpoint::CheckpointError;
+use crate::checkpoint::changes::ChangeLog;
+use crate::checkpoint::checkpointer::CheckpointsFrom;
+use crate::checkpoint::local::Local;
+use crate::checkpoint::manifest::Writer;
+use crate::checkpoint::restore::UNFINISHED;
 use crate::clock::{Stopwatch, Timestamp};
 use crate::disk::DiskLock;
 use crate::engine::apply::catch_up;
@@ -50,6 +56,10 @@ pub(crate) struct Recovered {
     pub(crate) sinks: Vec<SinkPosition>,
     pub(crate) carried: Vec<Envelope>,
     pub(crate) summary: Recovery,
+    /// The epoch of the checkpoint that the directory was restored from.
+    pub(crate) restored_epoch: Option<u64>,
+    /// What checkpoints go on from, when they are made.
+    pub(crate) checkpoints: Option<CheckpointsFrom>,
 }
 
 /// Recovers a data directory. Nobody else may use it while the lock in the result lives.
@@ -79,6 +89,10 @@ pub(crate) fn recover(setup: &mut EngineSetup) -> Result<Recovered, StartError> 
             }
             .into(),
         })?;
+    let unfinished = disk.exists(&directory.root.join(UNFINISHED));
+    if unfinished.is_ok_and(|unfinished| unfinished) {
+        return Err(StartError::Unfinished(directory.root.clone()));
+    }
     let catalog = Catalog::read(&**disk, &directory.root)?;
     let lineage = catalog.as_ref().map_or_else(
         || Random::from_system().next_u64(),
@@ -93,7 +107,16 @@ pub(crate) fn recover(setup: &mut EngineSetup) -> Result<Recovered, StartError> 
         now.write(&**disk, &directory.root)?;
     }
     let mut last = Vec::new();
-    let store = Arc::new(FjallStore::open(&directory.state(), STORE_CACHE_BYTES)?);
+    let mut store = FjallStore::open(&directory.state(), STORE_CACHE_BYTES)?;
+    let mut checkpoints = None;
+    if setup.checkpoints.is_some() {
+        let changes = Arc::new(
+            ChangeLog::open(disk.clone(), &directory.changes()).map_err(CheckpointError::from)?,
+        );
+        store = store.with_changes(changes.clone());
+        checkpoints = Some(changes);
+    }
+    let store = Arc::new(store);
     let mut options = OpenOptions::new(lineage);
     await_merging(&*store);
     options.applied_epoch = store.applied_epoch()?;
@@ -134,9 +157,29 @@ pub(crate) fn recover(setup: &mut EngineSetup) -> Result<Recovered, StartError> 
         if next != *catalog {
             next.write(&**disk, &directory.root)?;
         }
+        setup.registry.learn(&next);
         current = next;
     }
+    let mut local = Local::read(&**disk, &directory.root)?;
+    let restored_epoch = local.origin.as_ref().map(|origin| origin.epoch);
+    let checkpoints = match checkpoints {
+        Some(changes) => {
+            let writer = Writer::new(lineage, opened.attempt, setup.clock.now());
+            local.begin(writer.token);
+            local.write(&**disk, &directory.root)?;
+            Some(CheckpointsFrom {
+                changes,
+                catalog: current.clone(),
+                local,
+                writer,
+                directory: directory.root.clone(),
+            })
+        }
+        None => None,
+    };
     let mut recovered = Recovered {
+        checkpoints,
+        restored_epoch,
         lock,
         store,
         catalog: current,

@@ -6,6 +6,7 @@ mod route;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
+use crate::catalog::Catalog;
 use crate::engine::request::RequestFunction;
 use crate::id::{Address, FunctionTypeId, KeyGroups, MessageTypeId, TypeName};
 use crate::io::ingress::{Decoder, MessageLimits};
@@ -80,6 +81,20 @@ impl Registry {
     /// All function types, sorted by name.
     pub fn functions(&self) -> &[FunctionDefinition] {
         &self.functions
+    }
+
+    /// Takes over which forms the rows of the data have.
+    pub(crate) fn learn(&mut self, catalog: &Catalog) {
+        for function in &mut self.functions {
+            let Some(entry) = catalog.function_named(function.typename.as_str()) else {
+                continue;
+            };
+            for state in &mut function.states {
+                if let Some(entry) = entry.states.get(&state.description.name) {
+                    state.learn(&entry.recorded());
+                }
+            }
+        }
     }
 
     pub(crate) fn factory(&self, function: TypeName) -> Option<&Factory> {

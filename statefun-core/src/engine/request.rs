@@ -12,14 +12,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::id::{Address, LazyTypeName, MessageTypeId, TypeName};
-use crate::module::description::{Expiration, MessageFormat, StateDescription, StateKind};
+use crate::module::description::{Expiration, MessageFormat, StateKind};
 use crate::sdk::context::Context;
 use crate::sdk::error::HandlerResult;
 use crate::sdk::function::{Accepts, FunctionDefinition, Handle, Handler, StatefulFunction};
 use crate::sdk::message::{CodecError, Message, TypedValue, serde_codec};
 use crate::sdk::router::RecordInfo;
 use crate::sdk::state::{
-    Flush, PersistedState, PersistedValue, RowBytes, StateSite, StateVisitor, Unwritten,
+    Flush, PersistedState, PersistedValue, RowBytes, RowContent, StateDefinition, StateSite,
+    StateVisitor, Unwritten, Versions,
 };
 use crate::shape::Shape;
 
@@ -126,6 +127,9 @@ impl PersistedState for Memory {
     fn load(&mut self, row: Option<RowBytes<'_>>, site: Option<StateSite>) -> Result<(), String> {
         self.0.load(row, site)
     }
+    fn check_row(row: RowBytes<'_>, rest: &[u8]) -> Result<RowContent, String> {
+        PersistedValue::<Remembered>::check_row(row, rest)
+    }
     fn expire(&mut self, now: Timestamp) -> bool {
         self.0.expire(now)
     }
@@ -172,15 +176,17 @@ impl StatefulFunction for RequestFunction {
 
     fn definition() -> FunctionDefinition {
         let mut definition = FunctionDefinition::of::<Self>();
-        definition.states.push(StateDescription {
-            name: "remembered".to_owned(),
-            kind: StateKind::Value,
-            shape: Shape::Opaque("io.statefun/Remembered.1".to_owned()),
-            key_shape: None,
-            expiration: Expiration::AfterWrite {
+        definition.states.push(StateDefinition::of(
+            "remembered",
+            StateKind::Value,
+            Shape::Opaque("io.statefun/Remembered.1".to_owned()),
+            Shape::Unit,
+            Expiration::AfterWrite {
                 after_ms: USUAL_RETENTION_MS,
             },
-        });
+            Versions::<Remembered>::undeclared(),
+            Memory::check_row,
+        ));
         definition.dynamic_sends = true;
         // A message on its way to a function of the application, whose limit it is that counts.
         definition.limits.message_bytes = u32::MAX;

@@ -7,6 +7,7 @@ use std::thread::Thread;
 use thiserror::Error;
 use tokio::sync::watch;
 
+use crate::checkpoint::error::CheckpointError;
 use crate::engine::worker::WorkerError;
 use crate::io::egress::EgressError;
 use crate::io::ingress::{IngressError, Waker};
@@ -31,9 +32,18 @@ pub enum EngineError {
     /// An egress could not go on.
     #[error(transparent)]
     Egress(#[from] EgressError),
+    /// Checkpoints: another process has taken over, or has no right to.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
     /// A thread could not be started, or panicked.
     #[error("{0}")]
     Thread(String),
+    /// The engine was to stop while the blob store did not take epochs.
+    #[error(
+        "stopped while the blob store does not take epochs: what was not complete yet was not acknowledged either; the data directory has it, and \
+         the next start completes it"
+    )]
+    StoppedWithoutBlobStore,
     /// The engine was to stop while the disk was full.
     #[error(
         "stopped while the disk is full: what was not durable yet was not acknowledged either, and is done again after the next start; \
@@ -68,10 +78,12 @@ pub(crate) enum Hold {
     StoreNoSpace = 4,
     /// More waits to be gathered for the state store than can be kept in memory.
     GathererBehind = 8,
+    /// The blob store does not take epochs, which `durability: blob` waits for.
+    NoBlobStore = 16,
 }
 
-/// The holds that only free space ends.
-const FULL: u8 = Hold::NoSpace as u8 | Hold::StoreNoSpace as u8;
+/// The holds that end when somebody mends something: free space, or the blob store.
+const FULL: u8 = Hold::NoSpace as u8 | Hold::StoreNoSpace as u8 | Hold::NoBlobStore as u8;
 
 /// See the module's page.
 #[derive(Debug)]
@@ -219,14 +231,15 @@ impl Shared {
         self.wake_all();
     }
 
-    pub(crate) fn set_hold(&self, hold: Hold, on: bool) {
+    /// Says whether nothing is to be taken in for that reason; true when that is news.
+    pub(crate) fn set_hold(&self, hold: Hold, on: bool) -> bool {
         let before = if on {
             self.hold.fetch_or(hold as u8, Ordering::SeqCst)
         } else {
             self.hold.fetch_and(!(hold as u8), Ordering::SeqCst)
         };
         if (before & hold as u8 != 0) == on {
-            return;
+            return false;
         }
         // Read within, since two threads may tell at once.
         self.full.send_if_modified(|full| {
@@ -236,6 +249,7 @@ impl Shared {
         if !on {
             self.wake_all();
         }
+        true
     }
 
     /// Whether nothing new is taken in for that reason.

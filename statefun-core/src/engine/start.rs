@@ -1,6 +1,6 @@
 //! Starting the engine of a data directory: recovery, then workers, sinks and ingresses; and stopping it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Barrier, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -10,8 +10,12 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use crate::catalog::{CatalogError, DataDirectory};
+use crate::checkpoint::checkpointer::{CheckpointDesk, Checkpointer, Request, ToCheckpointer};
+use crate::checkpoint::uploads::Waiting;
+use crate::checkpoint::{CheckpointError, Checkpoints};
 use crate::clock::{Stopwatch, WallClock};
 use crate::disk::DiskLock;
+use crate::engine::accepted::Accepted;
 use crate::engine::applier::Applier;
 use crate::engine::apply::Window;
 use crate::engine::commit::GroupCommit;
@@ -24,6 +28,7 @@ use crate::engine::gatherer::{Gatherer, Handover, RowFeed};
 use crate::engine::handle::EngineHandle;
 use crate::engine::recovery::recover;
 use crate::engine::registry::Registry;
+use crate::engine::release::{Gate, Outlet, Releaser};
 use crate::engine::shared::{EngineError, Hold, Phase, Shared};
 use crate::engine::sinks::{Buffers, SinkFeed};
 use crate::engine::threads::{Committer, read_cold_state, spawn};
@@ -33,6 +38,7 @@ use crate::io::clients::Clients;
 use crate::io::egress::Egress;
 use crate::io::ingress::Ingress;
 use crate::rand::Random;
+use crate::settings::Durability;
 use crate::state::StateReader;
 use crate::state::keys::Space;
 use crate::steps::{Step, reached};
@@ -83,6 +89,8 @@ pub struct EngineSetup {
     pub drop_data: Vec<String>,
     /// Where egresses leave what their receivers refuse.
     pub(crate) dead_letters: DeadLetterDesk,
+    /// Where its checkpoints go; none are made without.
+    pub checkpoints: Option<Checkpoints>,
     /// The clock of all its threads.
     pub(crate) clock: Arc<WallClock>,
     /// Where asynchronous work runs.
@@ -117,6 +125,12 @@ pub enum StartError {
     /// What would also stop a running engine: its log, store, connectors, workers and threads.
     #[error(transparent)]
     Engine(EngineError),
+    /// A restore was begun and did not end.
+    #[error(
+        "{} holds a restore that did not end: start again with `--restore`, or remove the directory",
+        .0.display()
+    )]
+    Unfinished(std::path::PathBuf),
     /// What the last epoch carried cannot be read.
     #[error("the last epoch of the log cannot be continued: {0}")]
     Carried(#[from] EnvelopeError),
@@ -142,6 +156,10 @@ pub struct Engine {
     /// Who is to be called when it stops.
     appliers: Option<(Arc<RowFeed>, Arc<Handover>)>,
     stopping: watch::Sender<bool>,
+    /// Whoever waits for the blob store is not to wait any more.
+    giving_up: watch::Sender<bool>,
+    /// Whether a last checkpoint is made at a stop.
+    checkpoints: Option<CheckpointDesk>,
     // Held until all threads have ended.
     _lock: Box<dyn DiskLock>,
 }
@@ -178,6 +196,29 @@ impl Engine {
             (0..workers).map(|_| crossbeam_channel::unbounded()).unzip();
         let clock = setup.clock;
         clock.raise(recovered.time);
+        let (giving_up, given_up) = watch::channel(false);
+        let waiting = Waiting {
+            runtime: setup.runtime.clone(),
+            stopping: given_up,
+        };
+        let mut checkpointer = match (setup.checkpoints, recovered.checkpoints) {
+            (Some(checkpoints), Some(from)) => Some(Checkpointer::new(
+                checkpoints,
+                from,
+                waiting.clone(),
+                (&recovered.log, recovered.store.clone()),
+                (shared.clone(), clock.clone()),
+            )),
+            _ => None,
+        };
+        let desk = checkpointer.as_ref().map(Checkpointer::desk);
+        // Before anything is let out: with `durability: blob` all that is there is complete from here on.
+        let chain = match &mut checkpointer {
+            Some(checkpointer) if checkpointer.durability == Durability::Blob => {
+                Some(checkpointer.begin_chain()?)
+            }
+            _ => None,
+        };
 
         let mut engine = Self {
             handle: EngineHandle {
@@ -188,6 +229,7 @@ impl Engine {
                 catalog: Arc::new(recovered.catalog),
                 clock: clock.clone(),
                 recovery: summary,
+                checkpoints: desk.clone(),
             },
             workers: None,
             threads: Vec::new(),
@@ -196,6 +238,8 @@ impl Engine {
             commit: commit.clone(),
             appliers: None,
             stopping,
+            giving_up,
+            checkpoints: desk,
             _lock: recovered.lock,
         };
         if let Some(first) = inboxes.first() {
@@ -213,11 +257,12 @@ impl Engine {
             setup.egresses,
             &recovered.log,
             (recovered.lineage, &recovered.sinks),
+            recovered.restored_epoch,
             &commit,
         )?;
         engine.feeds = runners.iter().map(|runner| runner.feed.clone()).collect();
 
-        let accepted = Arc::new(AtomicU64::new(0));
+        let accepted = Arc::new(Accepted::default());
         let (rows, handover) = (
             Arc::new(RowFeed::new(inboxes.clone())),
             Arc::new(Handover::default()),
@@ -244,16 +289,41 @@ impl Engine {
             .threads
             .push(spawn("statefun-apply", &shared, move || applier.run())?);
         engine.appliers = Some((rows.clone(), handover));
-        let committer = Committer {
-            commit: GroupCommit::new(recovered.log, workers, &sink_ids, recovered.sinks),
-            input: commit_input,
+        let releaser = Releaser {
             shared: shared.clone(),
             clients,
             feeds: engine.feeds.clone(),
             rows,
             buffers: Buffers::default(),
-            clock: clock.clone(),
             accepted,
+        };
+        let outlet = match (chain, &checkpointer) {
+            (Some(next), Some(checkpointer)) => {
+                let (written, input) = crossbeam_channel::unbounded();
+                let gate = Gate {
+                    input,
+                    releaser,
+                    bucket: checkpointer.bucket.clone(),
+                    waiting,
+                    next,
+                    kept: checkpointer.kept.clone(),
+                };
+                let gate = spawn("statefun-complete", &shared, move || gate.run())?;
+                engine.threads.push(gate);
+                Outlet::Gate(written)
+            }
+            _ => Outlet::Releaser(releaser),
+        };
+        if let Some(checkpointer) = checkpointer {
+            let thread = spawn("statefun-checkpoint", &shared, move || checkpointer.run())?;
+            engine.threads.push(thread);
+        }
+        let committer = Committer {
+            commit: GroupCommit::new(recovered.log, workers, &sink_ids, recovered.sinks),
+            input: commit_input,
+            shared: shared.clone(),
+            clock: clock.clone(),
+            outlet,
         };
         engine
             .threads
@@ -421,12 +491,19 @@ impl Engine {
             let _ = sink.join();
         }
         one_more_epoch(&self.handle.shared);
+        if let Some(desk) = &self.checkpoints {
+            last_checkpoint(desk, &self.handle.shared);
+        }
         self.handle.shared.enter_phase(Phase::Stopped);
+        let _ = self.giving_up.send(true);
         let joined = self.workers.map_or(Ok(()), Workers::join);
         let _ = self.commit.send(ToCommit::Stop);
         if let Some((rows, handover)) = &self.appliers {
             rows.wake();
             handover.wake();
+        }
+        if let Some(desk) = &self.checkpoints {
+            let _ = desk.requests.send(ToCheckpointer::Stop);
         }
         drop(self.handle.inboxes);
         for thread in self.threads {
@@ -437,6 +514,38 @@ impl Engine {
             None => joined,
         }
     }
+}
+
+/// How long a stop waits for a last checkpoint: the machine may not come back.
+const CHECKPOINT_FOR: Duration = Duration::from_secs(8);
+
+/// Makes a checkpoint of all that the application has done, unless the blob store fails or takes long.
+fn last_checkpoint(desk: &CheckpointDesk, shared: &Shared) {
+    let (reply, mut made) = tokio::sync::oneshot::channel();
+    let _ = desk
+        .requests
+        .send(ToCheckpointer::Make(Request { name: None, reply }));
+    let watch = Stopwatch::start();
+    while watch.elapsed() < CHECKPOINT_FOR && shared.phase() != Phase::Stopped {
+        match made.try_recv() {
+            Ok(Ok(entry)) => {
+                return tracing::info!(
+                    id = entry.id,
+                    epoch = entry.epoch,
+                    "made a last checkpoint"
+                );
+            }
+            Ok(Err(CheckpointError::Empty)) => return,
+            Ok(Err(error)) => {
+                return tracing::warn!(%error, "stopped without a last checkpoint: the data directory has everything");
+            }
+            Err(tokio::sync::oneshot::error::TryRecvError::Closed) => return,
+            Err(tokio::sync::oneshot::error::TryRecvError::Empty) => {
+                crate::clock::pause(Duration::from_millis(2))
+            }
+        }
+    }
+    tracing::warn!(waited = ?watch.elapsed(), "stopped without a last checkpoint: the data directory has everything");
 }
 
 /// How long a stop waits for what is under way; the rest is carried to the next start.
@@ -451,6 +560,9 @@ fn one_more_epoch(shared: &Shared) {
         if shared.is_held_by(Hold::NoSpace) && watch.elapsed() > DRAIN_FOR {
             // Whoever stops the process may want to free space without it.
             return shared.fail(EngineError::StoppedWhenFull);
+        }
+        if shared.is_held_by(Hold::NoBlobStore) && watch.elapsed() > CHECKPOINT_FOR {
+            return shared.fail(EngineError::StoppedWithoutBlobStore);
         }
         shared.wake_all();
         crate::clock::pause(Duration::from_micros(500));

@@ -55,28 +55,41 @@ pub(crate) fn each_row(
     }
 }
 
+/// Shows the bytes of all stored messages: those that the last record carries, and those in rows.
+pub(crate) fn each_envelope(
+    store: &dyn StateReader,
+    last_record: &[u8],
+    mut visit: impl FnMut(Bytes),
+) -> Result<(), StateError> {
+    if let Some(body) = EpochBody::parse(last_record) {
+        for section in body.sections {
+            let mut bytes = Bytes::copy_from_slice(section.carried);
+            let mut rest = bytes.clone();
+            while Envelope::peek(&mut rest).is_some() {
+                visit(bytes);
+                bytes = rest.clone();
+            }
+        }
+    }
+    for space in SPACES {
+        each_row(store, space, |_, value| {
+            if let Some(envelope) = envelope_of(space, &Bytes::from(value)) {
+                visit(envelope);
+            }
+        })?;
+    }
+    Ok(())
+}
+
 impl StoredMessages {
     /// Counts them all.
     pub(crate) fn count(store: &dyn StateReader, last_record: &[u8]) -> Result<Self, StateError> {
         let mut counts = Self::default();
-        if let Some(body) = EpochBody::parse(last_record) {
-            for section in body.sections {
-                let mut bytes = Bytes::copy_from_slice(section.carried);
-                while let Some((function, name)) = Envelope::peek(&mut bytes) {
-                    counts.add(function, name);
-                }
+        each_envelope(store, last_record, |mut bytes| {
+            if let Some((function, name)) = Envelope::peek(&mut bytes) {
+                counts.add(function, name);
             }
-        }
-        for space in SPACES {
-            each_row(store, space, |_, value| {
-                let envelope = envelope_of(space, &Bytes::from(value));
-                if let Some((function, name)) =
-                    envelope.and_then(|mut bytes| Envelope::peek(&mut bytes))
-                {
-                    counts.add(function, name);
-                }
-            })?;
-        }
+        })?;
         Ok(counts)
     }
 

@@ -10,13 +10,10 @@ use crate::clock::WallClock;
 use crate::engine::commit::GroupCommit;
 use crate::engine::cut::EpochPart;
 use crate::engine::driver::{ToCommit, ToReader, ToWorker};
-use crate::engine::gatherer::RowFeed;
 use crate::engine::priority::take_short_turns;
+use crate::engine::release::{Outlet, Written};
 use crate::engine::shared::{EngineError, Hold, Phase, Shared};
-use crate::engine::sinks::{Buffers, EpochEgress, SinkFeed};
 use crate::engine::worker::ReadDone;
-use crate::io::clients::Clients;
-use crate::io::ingress::AckOutcome;
 use crate::log::LogError;
 use crate::state::StateStore;
 use crate::steps::{Step, reached};
@@ -55,19 +52,14 @@ impl Drop for Watched {
     }
 }
 
-/// Makes epochs durable, and lets out what waited for that.
+/// Makes epochs durable, and passes them on to whoever lets out what waited for that.
 pub(crate) struct Committer {
     pub(crate) commit: GroupCommit,
     pub(crate) input: Receiver<ToCommit>,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) clients: Arc<Clients>,
-    pub(crate) feeds: Vec<Arc<SinkFeed>>,
-    /// Where the rows of durable epochs go, and their buffers back to the workers.
-    pub(crate) rows: Arc<RowFeed>,
-    pub(crate) buffers: Buffers,
     pub(crate) clock: Arc<WallClock>,
-    /// All sinks have accepted up to here; read by the gatherer, which lets the log go.
-    pub(crate) accepted: Arc<std::sync::atomic::AtomicU64>,
+    /// Where epochs go when the log has them.
+    pub(crate) outlet: Outlet,
 }
 
 impl Committer {
@@ -94,8 +86,24 @@ impl Committer {
                     return;
                 }
                 reached(Step::Synced);
-                self.release(epoch, parts);
-                reached(Step::Released);
+                self.pass_on(epoch, parts);
+            }
+        }
+    }
+
+    fn pass_on(&mut self, epoch: u64, parts: Vec<EpochPart>) {
+        let accepted = self.commit.accepted_through();
+        match &mut self.outlet {
+            Outlet::Releaser(releaser) => releaser.release(epoch, parts, accepted),
+            Outlet::Gate(gate) => {
+                let record = self.commit.written(&parts);
+                // When it has gone the process is stopping.
+                let _ = gate.send(Written {
+                    epoch,
+                    parts,
+                    accepted,
+                    record,
+                });
             }
         }
     }
@@ -122,36 +130,6 @@ impl Committer {
                 }
                 Err(error) => return Err(error),
             }
-        }
-    }
-
-    /// The epoch is durable: its output leaves, its clients are answered, its records are acknowledged.
-    fn release(&mut self, epoch: u64, mut parts: Vec<EpochPart>) {
-        // First of all: a stop closes the feeds once it sees that the epoch is durable, and a sink that finds nothing more then
-        // takes everything durable for delivered.
-        if let Some(egress) = EpochEgress::take(epoch, &mut parts, &self.buffers) {
-            let egress = Arc::new(egress);
-            for feed in &self.feeds {
-                feed.push(&egress);
-            }
-        }
-        self.shared.durable.store(epoch, Ordering::SeqCst);
-        self.shared.wake_all();
-        for part in &mut parts {
-            for ack in part.acks.drain(..) {
-                ack.tell(AckOutcome::Durable);
-            }
-            for response in part.responses.drain(..) {
-                self.clients.answer(response);
-            }
-        }
-        if self.rows.push(epoch, parts) {
-            self.shared.set_hold(Hold::GathererBehind, true);
-        }
-        self.accepted
-            .store(self.commit.accepted_through(), Ordering::Release);
-        if self.shared.apply_soon.load(Ordering::Relaxed) {
-            self.rows.wake();
         }
     }
 }

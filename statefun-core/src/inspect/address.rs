@@ -8,12 +8,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::encode::Misfit;
 use super::json::Json;
-use super::schema::{FunctionSchema, StateSchema};
+use super::schema::{Forms, FunctionSchema, StateSchema};
 use super::{decode, encode, key};
 use crate::clock::Timestamp;
 use crate::module::description::StateKind;
-use crate::sdk::state::{REGISTERED_NAMES, REGISTERED_STATES, RowValue, TableKey as _};
-use crate::shape::Shape;
+use crate::sdk::state::{
+    REGISTERED_NAMES, REGISTERED_STATES, RowValue, TableKey as _, parse_registered,
+};
+use crate::shape::{FIRST_VERSION, Shape};
 
 /// The states of an address; of a large one, some of them.
 #[derive(Debug, Clone, PartialEq)]
@@ -123,7 +125,7 @@ pub(crate) struct AddressBuilder<'s> {
     now: Timestamp,
     states: BTreeMap<String, Gathered<'s>>,
     /// The states of registries, by the registry's number and their names. They are known before their rows come.
-    registered: BTreeMap<(u32, String), (StateKind, Shape)>,
+    registered: BTreeMap<(u32, String), (StateKind, Forms)>,
     /// Bytes of the rows gathered.
     bytes: usize,
 }
@@ -167,12 +169,19 @@ pub(crate) fn is_ends(kind: StateKind, sub: &[u8]) -> bool {
 }
 
 /// The value in a row, or the row where it has none.
-pub(crate) fn row_value(value: &[u8], shape: &Shape) -> (Json, u64) {
+pub(crate) fn row_value(value: &[u8], forms: &Forms) -> (Json, u64) {
     let problem = match RowValue::parse(value) {
-        Some(row) => match decode::value(row.payload, shape) {
-            Ok(json) => return (json, row.expires_at_ms),
-            Err(problem) => problem,
-        },
+        Some(row) => {
+            let (version, shape) = forms.of_row(row.schema);
+            match decode::value(row.payload, shape) {
+                Ok(json) if version == forms.version => return (json, row.expires_at_ms),
+                Ok(json) => {
+                    let versioned = Json::Array(vec![Json::Int(version.into()), json]);
+                    return (Json::tagged("$version", versioned), row.expires_at_ms);
+                }
+                Err(problem) => problem,
+            }
+        }
         None => "it is too short for a row".to_owned(),
     };
     let Json::Object(mut fields) = Json::bytes("$row", value) else {
@@ -199,8 +208,9 @@ pub(crate) fn registry_row(sub: &[u8]) -> Option<RegistryRow<'_>> {
 }
 
 /// What a name's row in a registry says of it.
-pub(crate) fn registered_form(value: &[u8]) -> Option<(StateKind, Shape)> {
-    serde_json::from_slice(RowValue::parse(value)?.payload).ok()
+pub(crate) fn registered_form(value: &[u8]) -> Option<(StateKind, Forms)> {
+    let (kind, forms) = parse_registered(RowValue::parse(value)?.payload)?;
+    Some((kind, Forms::registered(forms)?))
 }
 
 /// The name of a state that the catalog does not know.
@@ -213,21 +223,21 @@ impl Content {
     fn add(
         &mut self,
         kind: StateKind,
-        shape: &Shape,
+        forms: &Forms,
         key_shape: Option<&Shape>,
         sub: &[u8],
         value: &[u8],
     ) -> bool {
         match kind {
-            StateKind::Value if sub.is_empty() => self.value = Some(row_value(value, shape)),
+            StateKind::Value if sub.is_empty() => self.value = Some(row_value(value, forms)),
             StateKind::Table if !sub.is_empty() => {
-                let (json, expires_at_ms) = row_value(value, shape);
+                let (json, expires_at_ms) = row_value(value, forms);
                 self.entries
                     .push((key::decode(sub, key_shape), json, expires_at_ms));
             }
             // Elements come in their order; where the first and the last stand follows from them.
             StateKind::Buffer if sub.is_empty() => return false,
-            StateKind::Buffer if sub.len() == 8 => self.elements.push(row_value(value, shape)),
+            StateKind::Buffer if sub.len() == 8 => self.elements.push(row_value(value, forms)),
             _ => self.strange.push((sub.to_vec(), value.to_vec())),
         }
         true
@@ -344,7 +354,7 @@ impl<'s> AddressBuilder<'s> {
                 match gathered {
                     Gathered::Declared(schema, content) => content.add(
                         schema.kind,
-                        &schema.shape,
+                        &schema.forms,
                         schema.key_shape.as_ref(),
                         sub,
                         value,
@@ -378,7 +388,7 @@ impl<'s> AddressBuilder<'s> {
             }
             None => None,
         };
-        let (Some(row), Some((kind, shape))) = (row, form) else {
+        let (Some(row), Some((kind, forms))) = (row, form) else {
             return self.unknown(number, sub, value);
         };
         let gathered = self
@@ -391,13 +401,13 @@ impl<'s> AddressBuilder<'s> {
         match row {
             RegistryRow::Name(name) => {
                 self.registered
-                    .insert((number, name.clone()), (kind, shape));
+                    .insert((number, name.clone()), (kind, forms));
                 states.entry(name).or_default();
                 true
             }
             RegistryRow::State(name, sub) => {
                 let content = states.entry(name).or_default();
-                content.add(kind, &shape, None, sub, value)
+                content.add(kind, &forms, None, sub, value)
             }
         }
     }
@@ -413,8 +423,8 @@ impl<'s> AddressBuilder<'s> {
                 Gathered::Unknown(content) => content.show(None),
                 Gathered::Registry(registered, number) => {
                     let shown = registered.into_iter().filter_map(|(name, content)| {
-                        let (kind, shape) = self.registered.get(&(number, name.clone()))?;
-                        Some((name, registered_state(*kind, shape, content)))
+                        let (kind, forms) = self.registered.get(&(number, name.clone()))?;
+                        Some((name, registered_state(*kind, forms, content)))
                     });
                     (Json::Object(shown.collect()), None)
                 }
@@ -428,16 +438,33 @@ impl<'s> AddressBuilder<'s> {
     }
 }
 
-/// A registered state: what it is, and what it holds.
-fn registered_state(kind: StateKind, shape: &Shape, content: Content) -> Json {
+/// What a registered state is.
+pub(crate) fn form_fields(kind: StateKind, forms: &Forms) -> Vec<(String, Json)> {
     let json = |value: serde_json::Result<String>| {
         let text = value.unwrap_or_default();
         serde_json::from_str(&text).unwrap_or(Json::Null)
     };
     let mut fields = vec![
         ("kind".to_owned(), json(serde_json::to_string(&kind))),
-        ("shape".to_owned(), json(serde_json::to_string(shape))),
+        (
+            "shape".to_owned(),
+            json(serde_json::to_string(&forms.shape)),
+        ),
     ];
+    if forms.version > FIRST_VERSION {
+        fields.push(("version".to_owned(), Json::Int(forms.version.into())));
+    }
+    let mut former = forms.all();
+    former.pop();
+    if !former.is_empty() {
+        fields.push(("former".to_owned(), json(serde_json::to_string(&former))));
+    }
+    fields
+}
+
+/// A registered state: what it is, and what it holds.
+fn registered_state(kind: StateKind, forms: &Forms, content: Content) -> Json {
+    let mut fields = form_fields(kind, forms);
     if !content.is_empty() {
         let (value, expiry) = content.show(None);
         fields.push((content_name(kind).to_owned(), value));

@@ -7,10 +7,11 @@ use std::ops::ControlFlow;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::address::{
-    RegistryRow, is_ends, is_live, registered_form, registry_row, row_value, split, unknown_name,
+    RegistryRow, form_fields, is_ends, is_live, registered_form, registry_row, row_value, split,
+    unknown_name,
 };
 use super::json::Json;
-use super::schema::Schema;
+use super::schema::{Forms, Schema};
 use super::walk::{Scope, percent};
 use super::{Event, InspectError, Progress, StateView, decode, key, list};
 use crate::catalog::Catalog;
@@ -183,7 +184,7 @@ struct Side<'a> {
     next: Option<Row>,
     now: Timestamp,
     /// The registered states of the address at hand.
-    registered: BTreeMap<(u32, String), (StateKind, Shape)>,
+    registered: BTreeMap<(u32, String), (StateKind, Forms)>,
     address: (FunctionTypeId, String),
 }
 
@@ -250,23 +251,22 @@ impl Side<'_> {
         }
         if schema.kind != StateKind::Registry {
             return Some(match part(schema.kind, schema.key_shape.as_ref(), sub) {
-                Some(at) => told(at, row_value(value, &schema.shape)),
+                Some(at) => told(at, row_value(value, &schema.forms)),
                 None => unknown(),
             });
         }
         match registry_row(sub) {
             Some(RegistryRow::Name(name)) => {
-                let Some((kind, shape)) = registered_form(value) else {
+                let Some((kind, forms)) = registered_form(value) else {
                     return Some(unknown());
                 };
-                let form = serde_json::to_string(&(kind, &shape)).unwrap_or_default();
-                let form = serde_json::from_str(&form).unwrap_or(Json::Null);
+                let form = Json::Object(form_fields(kind, &forms));
                 self.registered
-                    .insert((number, name.clone()), (kind, shape));
+                    .insert((number, name.clone()), (kind, forms));
                 Some(told(Some(Json::String(name)), (form, 0)))
             }
             Some(RegistryRow::State(name, sub)) => {
-                let Some((kind, shape)) = self.registered.get(&(number, name.clone())) else {
+                let Some((kind, forms)) = self.registered.get(&(number, name.clone())) else {
                     return Some(unknown());
                 };
                 if is_ends(*kind, sub) {
@@ -278,7 +278,7 @@ impl Side<'_> {
                 let mut path = vec![Json::String(name)];
                 // So that a value does not stand where its registration does.
                 path.push(at.unwrap_or(Json::Null));
-                Some(told(Some(Json::Array(path)), row_value(value, shape)))
+                Some(told(Some(Json::Array(path)), row_value(value, forms)))
             }
             None => Some(unknown()),
         }

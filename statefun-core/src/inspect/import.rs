@@ -3,7 +3,7 @@
 //! Lines are read and checked first, and their rows sorted; then it is seen whether two lines say something of the same
 //! place, and whether an address has state already; then all rows go into the store together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::{self, BufRead, Read as _};
 use std::path::PathBuf;
@@ -18,18 +18,19 @@ use super::json::Json;
 use super::key;
 use super::scope::UNKNOWN;
 use super::sort::{Merge, Sorted, SortedRow, Sorter};
+use crate::catalog::Catalog;
 use crate::clock::Timestamp;
 use crate::disk::Disk;
 use crate::engine::registry::Registry;
 use crate::id::{Address, FunctionTypeId, KeyGroups};
-use crate::module::description::{Expiration, StateDescription, StateKind};
+use crate::module::description::{Expiration, StateKind};
 use crate::module::suggest::nearest;
 use crate::sdk::function::FunctionDefinition;
 use crate::sdk::state::{
-    REGISTERED_NAMES, REGISTERED_STATES, TableKey as _, encode_row, expiry_from, push_row_header,
-    schema_id, state_id,
+    REGISTERED_NAMES, REGISTERED_STATES, StateDefinition, TableKey as _, encode_row, expiry_from,
+    push_row_header, schema_id, write_registered,
 };
-use crate::shape::Shape;
+use crate::shape::{FIRST_VERSION, Shape};
 use crate::state::fjall::FjallStore;
 use crate::state::keys::{Space, address_key, parse_address_key, prefix_end};
 use crate::state::{StateError, StateReader};
@@ -142,6 +143,7 @@ pub(crate) struct Import {
     sorted: Sorted,
     scratch: PathBuf,
     names: BTreeMap<FunctionTypeId, String>,
+    former: BTreeSet<((FunctionTypeId, u32), u32)>,
 }
 
 /// Where a buffer of the address at hand is.
@@ -177,13 +179,19 @@ struct Lines<'r> {
     groups: KeyGroups,
     now: Timestamp,
     current: Current,
+    /// Earlier versions of declared states that rows were written in, by function and state.
+    former: BTreeSet<((FunctionTypeId, u32), u32)>,
 }
 
 /// How a state is written.
 struct Site<'a> {
+    /// The numbers of the function and of the state, where that is declared: what is registered tells by itself of which
+    /// versions its rows are.
+    state: Option<(FunctionTypeId, u32)>,
     key: Vec<u8>,
     kind: StateKind,
-    shape: &'a Shape,
+    /// Version and shape, the current one first.
+    forms: Vec<(u32, &'a Shape)>,
     key_shape: Option<&'a Shape>,
     expiration: Expiration,
 }
@@ -209,6 +217,7 @@ impl Import {
             groups: registry.key_groups,
             now,
             current: Current::default(),
+            former: BTreeSet::new(),
         };
         let mut sorter = Sorter::new(disk, scratch.clone(), SORT_BYTES);
         let failed = |source| ImportError::Scratch {
@@ -271,7 +280,17 @@ impl Import {
             sorted,
             scratch,
             names: names.collect(),
+            former: lines.former,
         })
+    }
+
+    /// Notes in a catalog which earlier versions there will be rows of. True when it was changed.
+    pub(crate) fn note_versions(&self, catalog: &mut Catalog) -> bool {
+        let mut changed = false;
+        for ((function, state), version) in &self.former {
+            changed |= catalog.note_former(*function, *state, *version);
+        }
+        changed
     }
 
     /// Whether the rows can go into what `existing` has; what that comes to.
@@ -521,7 +540,8 @@ impl<'r> Lines<'r> {
                 .find(|(expiring, _)| expiring == name)
                 .map(|(_, expiry)| expiry);
             let state = state_of(function, name).map_err(|error| error.within("states"))?;
-            self.state(&prefix, state, json, expiry, &mut rows)
+            let number = function.typename.function_type_id();
+            self.state(number, &prefix, state, json, expiry, &mut rows)
                 .map_err(|error| error.within(name).within("states"))?;
         }
         all.push((number, rows));
@@ -530,23 +550,25 @@ impl<'r> Lines<'r> {
 
     fn state(
         &mut self,
+        function: FunctionTypeId,
         prefix: &[u8],
-        state: &StateDescription,
+        state: &StateDefinition,
         json: &Json,
         expiry: Option<&Json>,
         rows: &mut Vec<NewRow>,
     ) -> Result<(), Misfit> {
         let mut key = prefix.to_vec();
-        key.extend_from_slice(&state_id(&state.name).to_be_bytes());
+        key.extend_from_slice(&state.number().to_be_bytes());
         if state.kind == StateKind::Registry {
             return self.registry(&key, json, rows);
         }
         let site = Site {
             key,
             kind: state.kind,
-            shape: &state.shape,
+            forms: forms_of(state),
             key_shape: state.key_shape.as_ref(),
             expiration: state.expiration,
+            state: Some((function, state.number())),
         };
         self.content(&site, json, expiry, rows)
     }
@@ -564,7 +586,7 @@ impl<'r> Lines<'r> {
         match site.kind {
             StateKind::Value => {
                 let at = expiry.map_or(Ok(usual), expiry_of)?;
-                rows.push((site.key.clone(), row(json, site.shape, at)?));
+                rows.push((site.key.clone(), self.row(json, site, at)?));
             }
             StateKind::Table => {
                 let key_shape = site.key_shape.unwrap_or(UNKNOWN);
@@ -583,7 +605,7 @@ impl<'r> Lines<'r> {
                             Some(expiries) => expiries.get(&key).copied().unwrap_or(0),
                             None => usual,
                         };
-                        Ok((key, row(value, site.shape, at)?))
+                        Ok((key, self.row(value, site, at)?))
                     });
                     rows.push(made.map_err(|error| error.within(step))?);
                 }
@@ -609,7 +631,7 @@ impl<'r> Lines<'r> {
                     }
                     None => None,
                 };
-                let schema = schema_id(site.shape);
+                let schema = site.schema();
                 let mut ends = self
                     .current
                     .buffers
@@ -627,7 +649,7 @@ impl<'r> Lines<'r> {
                             None => usual,
                         };
                         ends.expires_at_ms = at;
-                        row(element, site.shape, at)
+                        self.row(element, site, at)
                     });
                     let mut key = site.key.clone();
                     key.extend_from_slice(&ends.next.to_be_bytes());
@@ -645,6 +667,41 @@ impl<'r> Lines<'r> {
             }
         }
         Ok(())
+    }
+
+    /// The row of a value, in the form of the version that it says, or of the current one.
+    fn row(&mut self, json: &Json, site: &Site<'_>, expires_at_ms: u64) -> Result<Vec<u8>, Misfit> {
+        let (mut version, mut shape) = site.form();
+        let mut json = json;
+        if let Some(("$version", versioned)) = json.as_tagged() {
+            let parts = match versioned {
+                Json::Array(parts) => match &parts[..] {
+                    [Json::Int(version), json] => Some((u32::try_from(*version), json)),
+                    _ => None,
+                },
+                _ => None,
+            };
+            let Some((Ok(wanted), inner)) = parts else {
+                return Err(Misfit::new("expected `[number, value]` under `$version`"));
+            };
+            let form = site.forms.iter().find(|(version, _)| *version == wanted);
+            (version, shape) = *form.ok_or_else(|| {
+                let versions = site.forms.iter().map(|(version, _)| version.to_string());
+                let versions: Vec<String> = versions.collect();
+                Misfit::new(format_args!(
+                    "the code has no version {wanted} of it, but {}",
+                    versions.join(", ")
+                ))
+            })?;
+            json = inner;
+            if let Some(state) = site.state.filter(|_| version != site.form().0) {
+                self.former.insert((state, version));
+            }
+        }
+        let mut row = Vec::new();
+        push_row_header(&mut row, schema_id(shape, version), expires_at_ms);
+        encode::value(json, shape, &mut row)?;
+        Ok(row)
     }
 
     /// When the entries of a table expire, by their keys.
@@ -692,19 +749,41 @@ impl<'r> Lines<'r> {
             .map_err(|error| Misfit::new(error).within("kind"))?;
         let shape: Shape = serde_json::from_str(&shape.to_string())
             .map_err(|error| Misfit::new(error).within("shape"))?;
+        let version = match state.field("version") {
+            None => FIRST_VERSION,
+            Some(version) => serde_json::from_str(&version.to_string())
+                .map_err(|error| Misfit::new(error).within("version"))?,
+        };
+        let mut all: Vec<(u32, Shape)> = match state.field("former") {
+            None => Vec::new(),
+            Some(former) => serde_json::from_str(&former.to_string())
+                .map_err(|error| Misfit::new(error).within("former"))?,
+        };
+        all.push((version, shape));
         if let Json::Object(fields) = state {
             encode::once(fields)?;
-            let known = ["kind", "shape", "expires_at_ms", content_name(kind)];
+            let known = [
+                "kind",
+                "shape",
+                "version",
+                "former",
+                "expires_at_ms",
+                content_name(kind),
+            ];
             if let Some((name, _)) = fields.iter().find(|(name, _)| !known.contains(&&**name)) {
                 return Err(Misfit::new(format_args!(
-                    "a registered {} has no such field",
+                    "a registered state with `{}` has no such field",
                     content_name(kind)
                 ))
                 .within(name));
             }
         }
-        let form = serde_json::to_vec(&(kind, &shape)).map_err(Misfit::new)?;
-        let schema = schema_id(&shape);
+        let form = write_registered(kind, all.clone()).map_err(Misfit::new)?;
+        let forms: Vec<(u32, &Shape)> = all
+            .iter()
+            .rev()
+            .map(|(version, shape)| (*version, shape))
+            .collect();
         let sub = |first: u8| {
             let mut key = key.to_vec();
             key.push(first);
@@ -717,6 +796,9 @@ impl<'r> Lines<'r> {
             Some(_) => return Err(Misfit::new("an earlier part registers it otherwise")),
             None => {
                 let mut row = Vec::new();
+                let schema = forms
+                    .first()
+                    .map_or(0, |(version, shape)| schema_id(shape, *version));
                 push_row_header(&mut row, schema, 0);
                 row.extend_from_slice(&form);
                 rows.push((name_key.clone(), row));
@@ -729,9 +811,10 @@ impl<'r> Lines<'r> {
         let site = Site {
             key: sub(REGISTERED_STATES),
             kind,
-            shape: &shape,
+            forms,
             key_shape: None,
             expiration: Expiration::None,
+            state: None,
         };
         self.content(&site, content, state.field("expires_at_ms"), rows)
             .map_err(|error| error.within(content_name(kind)))
@@ -751,7 +834,7 @@ impl<'r> Lines<'r> {
 fn state_of<'f>(
     function: &'f FunctionDefinition,
     name: &str,
-) -> Result<&'f StateDescription, Misfit> {
+) -> Result<&'f StateDefinition, Misfit> {
     let found = function.states.iter().find(|state| state.name == name);
     found.ok_or_else(|| {
         let known = function.states.iter().map(|state| state.name.as_str());
@@ -769,11 +852,23 @@ fn entry_key(site: &Site<'_>, entry: &Json) -> Result<Vec<u8>, Misfit> {
     Ok(row_key)
 }
 
-fn row(json: &Json, shape: &Shape, expires_at_ms: u64) -> Result<Vec<u8>, Misfit> {
-    let mut row = Vec::new();
-    push_row_header(&mut row, schema_id(shape), expires_at_ms);
-    encode::value(json, shape, &mut row)?;
-    Ok(row)
+impl Site<'_> {
+    /// The number of the current form.
+    fn schema(&self) -> u32 {
+        let (version, shape) = self.form();
+        schema_id(shape, version)
+    }
+
+    fn form(&self) -> (u32, &Shape) {
+        let form = self.forms.first();
+        form.copied().unwrap_or((FIRST_VERSION, UNKNOWN))
+    }
+}
+
+/// The versions of a state that the code has.
+fn forms_of(state: &StateDefinition) -> Vec<(u32, &Shape)> {
+    let forms = state.forms.list().iter();
+    forms.map(|form| (form.version, &form.shape)).collect()
 }
 
 fn expiry_of(json: &Json) -> Result<u64, Misfit> {

@@ -40,6 +40,7 @@
 //! | `{"$ext": [type, "base64"]}`, `{"$str": "base64"}` | an extension type; text that is not UTF-8 |
 //! | `{"$msgpack": "base64"}` | what is nested deeper than 100 levels |
 //! | `{"$key": "base64"}` | the bytes of a table's key whose type is not known |
+//! | `{"$version": [1, value]}` | a value, entry or element that is still stored as that version of its type |
 //! | `{"$row": "base64", "problem": …}`, `{"$rows": …}` | a row that cannot be read, and rows that nothing is known of; not imported |
 
 mod address;

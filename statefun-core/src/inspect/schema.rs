@@ -2,17 +2,79 @@
 
 use std::collections::BTreeMap;
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, StateEntry};
 use crate::id::{FunctionTypeId, KeyGroups};
 use crate::module::description::StateKind;
+use crate::sdk::state::schema_id;
 use crate::shape::Shape;
+
+/// The forms that rows of a state may have: that of today, and earlier ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Forms {
+    /// The version of the value's type.
+    pub(crate) version: u32,
+    pub(crate) shape: Shape,
+    /// Schema id, version and shape, oldest first.
+    former: Vec<(u32, u32, Shape)>,
+}
+
+impl Forms {
+    fn of(state: &StateEntry) -> Self {
+        let former = state.former.iter();
+        Self {
+            version: state.version,
+            shape: state.shape.clone(),
+            former: former
+                .map(|former| (former.schema, former.version, former.shape.clone()))
+                .collect(),
+        }
+    }
+
+    /// Of the versions and shapes that a registered state has had, oldest first.
+    pub(crate) fn registered(mut forms: Vec<(u32, Shape)>) -> Option<Self> {
+        let (version, shape) = forms.pop()?;
+        let former = forms
+            .into_iter()
+            .map(|(version, shape)| (schema_id(&shape, version), version, shape));
+        Some(Self {
+            version,
+            shape,
+            former: former.collect(),
+        })
+    }
+
+    /// Versions and shapes, oldest first.
+    pub(crate) fn all(&self) -> Vec<(u32, Shape)> {
+        let former = self.former.iter();
+        let mut all: Vec<_> = former
+            .map(|(_, version, shape)| (*version, shape.clone()))
+            .collect();
+        all.push((self.version, self.shape.clone()));
+        all
+    }
+
+    /// The version and the shape of the rows that begin with that number. What is not recorded is older than all that is.
+    pub(crate) fn of_row(&self, schema: u32) -> (u32, &Shape) {
+        if let Some((_, version, shape)) = self.former.iter().find(|(id, ..)| *id == schema) {
+            return (*version, shape);
+        }
+        if self.former.is_empty() || schema == schema_id(&self.shape, self.version) {
+            return (self.version, &self.shape);
+        }
+        self.former
+            .iter()
+            .map(|(_, version, shape)| (*version, shape))
+            .min_by_key(|(version, _)| *version)
+            .unwrap_or((self.version, &self.shape))
+    }
+}
 
 /// A state of a function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StateSchema {
     pub(crate) name: String,
     pub(crate) kind: StateKind,
-    pub(crate) shape: Shape,
+    pub(crate) forms: Forms,
     pub(crate) key_shape: Option<Shape>,
 }
 
@@ -32,12 +94,12 @@ pub(crate) struct Schema {
 
 impl Schema {
     pub(crate) fn of(catalog: &Catalog) -> Self {
-        let functions = catalog.functions().map(|(name, number, states)| {
-            let states = states.map(|(name, state)| {
+        let functions = catalog.functions().map(|(name, function)| {
+            let states = function.states.iter().map(|(name, state)| {
                 let schema = StateSchema {
-                    name: name.to_owned(),
+                    name: name.clone(),
                     kind: state.kind,
-                    shape: state.shape.clone(),
+                    forms: Forms::of(state),
                     key_shape: state.key_shape.clone(),
                 };
                 (state.number, schema)
@@ -46,7 +108,7 @@ impl Schema {
                 name: name.to_owned(),
                 states: states.collect(),
             };
-            (number, schema)
+            (function.number, schema)
         });
         Self {
             key_groups: catalog.key_groups,

@@ -113,6 +113,9 @@ pub struct EgressContext {
     pub position: Option<Bytes>,
     /// The lineage of the data directory: epochs of another lineage are others.
     pub lineage: u64,
+    /// Whether the position is that of a checkpoint from which the data directory was restored, and nothing has been accepted since:
+    /// what it tells of may have been lost with another machine, or there may be more than it tells of.
+    pub restored: bool,
     /// Where asynchronous work runs.
     pub runtime: tokio::runtime::Handle,
     /// Turns true when the process is stopping.
@@ -131,6 +134,7 @@ impl EgressContext {
             id: id.to_owned(),
             position: None,
             lineage: 1,
+            restored: false,
             runtime: runtime.clone(),
             stopping,
         };

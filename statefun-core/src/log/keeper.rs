@@ -70,6 +70,8 @@ pub(super) struct State {
     hurry: u32,
     /// Somebody waits for a segment that is being filled.
     awaited: bool,
+    /// So many want nothing to be released for the moment.
+    holds: u32,
 }
 
 /// A segment that holds durable records.
@@ -303,6 +305,9 @@ impl Shared {
     /// Everything up to this epoch is no longer needed.
     pub(super) fn release_through(&self, epoch: u64) {
         let mut state = self.state();
+        if state.holds > 0 {
+            return;
+        }
         // Never the newest: the chain goes on from its last record. Nor the last epoch's, which a start goes on from:
         // behind it there may be segments with nothing but the records of attempts.
         let durable = self.durable();
@@ -327,6 +332,16 @@ impl Shared {
         if work {
             self.work();
         }
+    }
+
+    /// From now on nothing is released, until [`let_loose`](Self::let_loose) was called as often.
+    pub(super) fn hold(&self) {
+        self.state().holds += 1;
+    }
+
+    pub(super) fn let_loose(&self) {
+        let mut state = self.state();
+        state.holds = state.holds.saturating_sub(1);
     }
 
     /// Gives up the spares: others need the space.

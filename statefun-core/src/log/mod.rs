@@ -85,7 +85,7 @@ mod writer;
 mod tests;
 
 pub use error::LogError;
-pub use reader::{LogReader, LoggedEpoch, Retention};
+pub use reader::{Held, LogReader, LoggedEpoch, Retention};
 pub use recovery::read_tail;
 pub use writer::{EpochLog, Position};
 

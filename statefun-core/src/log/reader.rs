@@ -203,6 +203,21 @@ pub struct Retention {
     shared: Arc<Shared>,
 }
 
+/// While it lives, no epoch is released.
+pub struct Held(Arc<Shared>);
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Held")
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.let_loose();
+    }
+}
+
 impl std::fmt::Debug for Retention {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Retention")
@@ -222,6 +237,12 @@ impl Retention {
     /// removed, or laid aside to be used again, soon. After a crash some of what was released may be there again, without gaps.
     pub fn release_through(&self, epoch: u64) {
         self.shared.release_through(epoch);
+    }
+
+    /// Keeps what can be read now until the result is dropped: releasing has no effect meanwhile.
+    pub fn hold(&self) -> Held {
+        self.shared.hold();
+        Held(Arc::clone(&self.shared))
     }
 
     /// The first epoch that can be read, if there is one.

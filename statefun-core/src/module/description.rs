@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::shape::Shape;
+use crate::shape::{FIRST_VERSION, Shape};
 
 /// Version of the JSON layout of [`Description`]. A reader refuses another one and says which side to upgrade.
 pub const DESCRIPTION_VERSION: u32 = 1;
@@ -65,12 +65,23 @@ pub struct StateDescription {
     pub name: String,
     /// What kind of state.
     pub kind: StateKind,
+    /// The version of the value's type: 1 where none is declared.
+    #[serde(default = "first_version", skip_serializing_if = "is_first_version")]
+    pub version: u32,
     /// Shape of the value (of the element, for a buffer).
     pub shape: Shape,
     /// Shape of the key, for tables.
     pub key_shape: Option<Shape>,
     /// When it expires.
     pub expiration: Expiration,
+}
+
+pub(crate) fn first_version() -> u32 {
+    FIRST_VERSION
+}
+
+pub(crate) fn is_first_version(version: &u32) -> bool {
+    *version == FIRST_VERSION
 }
 
 /// The kinds of persisted state.

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use crate::engine::instances::{FunctionTable, InstanceTable, TableSite};
 use crate::id::{Address, TypeName};
-use crate::module::description::{EgressUse, FunctionDescription, StateDescription};
+use crate::module::description::{EgressUse, FunctionDescription};
 use crate::sdk::async_result::AsyncResult;
 use crate::sdk::context::Context;
 use crate::sdk::error::HandlerResult;
 use crate::sdk::message::{Body, Kept, Message, MessageDefinition};
-use crate::sdk::state::StateVisitor;
+use crate::sdk::state::{StateDefinition, StateVisitor};
 
 /// A stateful function type. Implemented by `#[stateful_function]`, not by hand.
 #[diagnostic::on_unimplemented(
@@ -275,7 +275,7 @@ pub struct FunctionDefinition {
     /// The egresses that it writes to.
     pub egress: Vec<EgressUse>,
     /// Its persisted states.
-    pub states: Vec<StateDescription>,
+    pub states: Vec<StateDefinition>,
     /// Whether it sends to addresses known only at run time.
     pub dynamic_sends: bool,
     /// What happens when a handler fails.
@@ -342,7 +342,11 @@ impl FunctionDefinition {
                 .map(|name| name.as_str().to_owned())
                 .collect(),
             egress: self.egress.clone(),
-            states: self.states.clone(),
+            states: self
+                .states
+                .iter()
+                .map(|state| state.description.clone())
+                .collect(),
             dynamic_sends: self.dynamic_sends,
         }
     }

@@ -8,7 +8,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::sdk::state::Versions;
+
 pub use statefun_macros::Shaped;
+
+/// The version of a type that declares none.
+pub(crate) const FIRST_VERSION: u32 = 1;
 
 /// The structure of a serialized type, as serde lays it out.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -207,6 +212,19 @@ pub trait Shaped: 'static {
     {
         Self::shape_in(&mut ShapeScope::default())
     }
+
+    /// Its version as a state type: `#[persisted(version = …)]`.
+    #[doc(hidden)]
+    const VERSION: u32 = FIRST_VERSION;
+
+    /// The versions before it whose rows it reads: `#[persisted(migrate_from = …)]`.
+    #[doc(hidden)]
+    fn versions() -> Versions<Self>
+    where
+        Self: Sized,
+    {
+        Versions::declared(Self::VERSION)
+    }
 }
 
 /// Finds the shape of any type: its own where it is [`Shaped`], an opaque one elsewhere.
@@ -227,6 +245,11 @@ impl<T: Shaped> ShapeProbe<T> {
     /// The type's own shape.
     pub fn shape_in(self, scope: &mut ShapeScope) -> Shape {
         T::shape_in(scope)
+    }
+
+    /// What the type says of its versions.
+    pub fn versions(self) -> Versions<T> {
+        T::versions()
     }
 }
 

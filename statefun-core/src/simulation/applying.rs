@@ -2,11 +2,12 @@
 //! about.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 
+use crate::engine::accepted::Accepted;
 use crate::engine::applier::Applier;
 use crate::engine::apply::Window;
 use crate::engine::commit::GroupCommit;
@@ -25,8 +26,8 @@ pub(super) struct Applying {
     rows: Arc<RowFeed>,
     gatherer: Gatherer,
     applier: Applier,
-    /// All sinks have accepted up to here.
-    accepted: Arc<AtomicU64>,
+    /// How far all sinks have accepted.
+    accepted: Arc<Accepted>,
     /// What comes back to the workers.
     recycled: Vec<Receiver<ToWorker>>,
     /// The last epoch of the window that was handed over.
@@ -47,7 +48,7 @@ impl Applying {
         let (ends, recycled) = (0..workers).map(|_| crossbeam_channel::unbounded()).unzip();
         let rows = Arc::new(RowFeed::new(ends).with_room(shape.feed_bytes));
         let handover = Arc::new(Handover::default());
-        let accepted = Arc::new(AtomicU64::new(0));
+        let accepted = Arc::new(Accepted::default());
         let to: Arc<dyn StateStore> = if leaks {
             Arc::new(Leaky::new(store.clone()))
         } else {
@@ -80,11 +81,10 @@ impl Applying {
 
     /// What the committer does with an epoch once it is durable.
     pub(super) fn push(&self, commit: &GroupCommit, epoch: u64, parts: Vec<EpochPart>) {
+        self.accepted.note(epoch, commit.accepted_through());
         if self.rows.push(epoch, parts) {
             self.gatherer.shared.set_hold(Hold::GathererBehind, true);
         }
-        self.accepted
-            .store(commit.accepted_through(), Ordering::Release);
     }
 }
 

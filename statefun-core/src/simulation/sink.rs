@@ -58,6 +58,7 @@ fn context(egress: &str, position: Option<Bytes>, lineage: u64) -> EgressContext
         id: egress.to_owned(),
         position,
         lineage,
+        restored: false,
         runtime: runtime().handle().clone(),
         stopping: tokio::sync::watch::channel(false).1,
     }

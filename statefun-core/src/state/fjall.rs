@@ -100,6 +100,34 @@ impl FjallStore {
         })
     }
 
+    /// Fills an empty store with rows, as of `epoch`: all of them, or none. `next` puts the key and the value of the next row into what it
+    /// is given, in the order of the keys, and says whether there was one.
+    ///
+    /// # Errors
+    /// What `next` failed with, or the store.
+    pub fn fill<E: From<StateError>>(
+        &self,
+        epoch: u64,
+        mut next: impl FnMut(&mut Vec<u8>, &mut Vec<u8>) -> Result<bool, E>,
+    ) -> Result<(), E> {
+        let failed = |error: ::fjall::Error| E::from(failed(&self.directory, &error));
+        let keyspace = self.with(|opened| Ok(opened.keyspace.clone()))?;
+        let mut ingestion = keyspace.start_ingestion().map_err(failed)?;
+        ingestion
+            .write(MARKER, epoch.to_be_bytes())
+            .map_err(failed)?;
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        loop {
+            key.clear();
+            value.clear();
+            if !next(&mut key, &mut value)? {
+                break;
+            }
+            ingestion.write(&key[..], &value[..]).map_err(failed)?;
+        }
+        ingestion.finish().map_err(failed)
+    }
+
     /// Notes the keys of all rows that are applied: durably, before they are in the store.
     #[must_use]
     pub fn with_changes(mut self, changes: Arc<ChangeLog>) -> Self {
@@ -146,12 +174,6 @@ impl FjallStore {
             }
             ingestion.finish().map_err(failed)
         })
-    }
-
-    /// What its files occupy, in bytes.
-    pub fn disk_bytes(&self) -> u64 {
-        self.with(|opened| Ok(opened.keyspace.disk_space()))
-            .unwrap_or_default()
     }
 
     fn with<T>(
@@ -303,6 +325,11 @@ impl StateStore for FjallStore {
     fn check(&self) -> Result<(), StateError> {
         // The journal is empty, so this only asks whether its background thread has failed.
         self.with(|opened| opened.database.persist(PersistMode::Buffer))
+    }
+
+    fn disk_bytes(&self) -> u64 {
+        self.with(|opened| Ok(opened.keyspace.disk_space()))
+            .unwrap_or_default()
     }
 
     fn is_crowded(&self) -> bool {

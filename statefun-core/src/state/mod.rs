@@ -111,6 +111,11 @@ pub trait StateStore: StateReader {
     /// When the store cannot be read.
     fn snapshot(&self) -> Result<Arc<dyn StateSnapshot>, StateError>;
 
+    /// What its files occupy, in bytes; 0 when it has none.
+    fn disk_bytes(&self) -> u64 {
+        0
+    }
+
     /// Whether its background work goes on.
     ///
     /// # Errors

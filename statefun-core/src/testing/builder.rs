@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
@@ -207,7 +206,13 @@ impl HarnessBuilder {
     /// # Errors
     /// With what would stop the real application at its start: names that are used twice, a function that needs a factory,
     /// routers and targets that are not there, a configuration that a module refuses.
-    pub fn build(mut self) -> Result<Harness, HarnessError> {
+    pub fn build(self) -> Result<Harness, HarnessError> {
+        let (start, settings) = (self.start, self.settings.clone());
+        Harness::start(self.registry()?, start, settings)
+    }
+
+    /// The application, without anything that it has done.
+    pub(super) fn registry(mut self) -> Result<Registry, HarnessError> {
         let mut binder = if self.linked {
             Binder::linked()
         } else {
@@ -248,15 +253,14 @@ impl HarnessBuilder {
         }
         self.ingress(HARNESS_INGRESS);
         let egresses = self.all_egresses(&binder);
-        let registry = Registry::new(Parts {
+        Ok(Registry::new(Parts {
             functions: binder.functions,
             factories: binder.factories,
             routers: binder.routers,
             egresses,
             ingresses: self.ingresses.into_values().collect(),
             key_groups: KeyGroups::default(),
-        })?;
-        Harness::start(Arc::new(registry), self.start, self.settings)
+        })?)
     }
 
     fn add_routers(&self, binder: &mut Binder) -> Result<(), HarnessError> {

@@ -1,10 +1,13 @@
 //! Driving the worker: messages, epochs, time, restarts.
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::catalog::{Catalog, StoredData};
 use crate::clock::Timestamp;
 use crate::engine::apply::apply_window;
 use crate::engine::cut::{EpochBody, EpochPart, body_slices, egress_framing, encode_head};
@@ -15,6 +18,7 @@ use crate::engine::worker::{ReadDone, TraceEvent, Worker, WorkerError, WorkerSet
 use crate::id::Address;
 use crate::io::ingress::AckOutcome;
 use crate::log::LoggedEpoch;
+use crate::migrate::{MigrationReport, dry_run};
 use crate::sdk::message::{Message, TypedValue};
 use crate::state::memory::MemoryStore;
 use crate::state::{StateReader, StateStore};
@@ -84,14 +88,17 @@ fn survives(envelope: &Envelope, registry: &Registry) -> Result<(), HarnessError
 
 impl Harness {
     pub(super) fn start(
-        registry: Arc<Registry>,
+        registry: Registry,
         now: Timestamp,
         settings: Settings,
     ) -> Result<Self, HarnessError> {
+        let registry = Arc::new(registry);
+        let catalog = Catalog::of(&registry, 0);
         let store = Arc::new(MemoryStore::default());
         let worker = make_worker(&registry, &store, &settings, Vec::new(), now)?;
         Ok(Self {
             registry,
+            catalog,
             store,
             worker,
             now,
@@ -99,6 +106,7 @@ impl Harness {
             trace: super::trace::Trace::default(),
             egress: Vec::new(),
             carried: Bytes::new(),
+            last_record: Bytes::new(),
             replies: std::collections::HashMap::new(),
             requests: 0,
             operations: super::operations::Operations::default(),
@@ -228,6 +236,7 @@ impl Harness {
             });
         }
         self.carried = body.slice_ref(section.carried);
+        self.last_record = body.clone();
         for ack in part.acks.drain(..) {
             ack.tell(AckOutcome::Durable);
         }
@@ -257,6 +266,40 @@ impl Harness {
     fn set_now(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
         self.worker.set_now(self.now);
+    }
+
+    /// What is stored, for another version of the code to look at.
+    fn stored<'a>(&'a self, undelivered: &'a BTreeMap<String, u64>) -> StoredData<'a> {
+        StoredData {
+            store: &*self.store,
+            last_record: &self.last_record,
+            undelivered,
+        }
+    }
+
+    /// See [`Harness::try_restart_as`].
+    pub(super) fn start_as(&mut self, mut registry: Registry) -> Result<(), HarnessError> {
+        self.commit()?;
+        let code = Catalog::of(&registry, 0);
+        let none = BTreeMap::new();
+        let next =
+            self.catalog
+                .succeed(&code, &self.stored(&none), Path::new("this harness"), &[])?;
+        registry.learn(&next);
+        self.catalog = next;
+        self.registry = Arc::new(registry);
+        self.start_again()
+    }
+
+    /// See [`Harness::dry_run_as`].
+    pub(super) fn rehearse(
+        &mut self,
+        registry: &Registry,
+    ) -> Result<MigrationReport, HarnessError> {
+        self.commit()?;
+        let none = BTreeMap::new();
+        let report = dry_run(registry, &self.catalog, &self.stored(&none), &mut |_| {});
+        Ok(report.map_err(EngineError::from)?)
     }
 
     /// See [`Harness::restart`].

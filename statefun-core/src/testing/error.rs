@@ -22,6 +22,9 @@ pub enum HarnessError {
     /// The parts of the application do not fit together, as they would not at the start of the real one.
     #[error(transparent)]
     Application(#[from] RegistryError),
+    /// Another version of the code does not read what is stored.
+    #[error(transparent)]
+    Catalog(#[from] crate::catalog::CatalogError),
     /// A module refuses the configuration.
     #[error("a module refuses the configuration: {0}")]
     RefusedConfiguration(String),

@@ -80,6 +80,7 @@ mod builder;
 mod drive;
 mod error;
 mod inspect;
+mod migrated;
 mod operations;
 mod send;
 #[cfg(test)]
@@ -93,11 +94,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use compact_str::CompactString;
 
+use crate::catalog::Catalog;
 use crate::clock::Timestamp;
 use crate::engine::registry::Registry;
 use crate::engine::request::Answer;
 use crate::engine::worker::Worker;
 use crate::id::MessageTypeId;
+use crate::migrate::MigrationReport;
 use crate::state::memory::MemoryStore;
 
 pub use crate::engine::registry::OnError;
@@ -105,12 +108,15 @@ pub use crate::engine::waiting::{WaitKind, WaitingAddress};
 pub use crate::engine::worker::QueuedMessage;
 pub use builder::HarnessBuilder;
 pub use error::HarnessError;
+pub use migrated::{MigrateError, migrated};
 pub use send::PendingReply;
 pub use trace::{Delivery, DeliveryOutcome, Sent, SentValue};
 
 /// An application in memory; see the [module's page](self).
 pub struct Harness {
     registry: Arc<Registry>,
+    /// What belongs to the rows, as `catalog.json` tells it elsewhere.
+    catalog: Catalog,
     store: Arc<MemoryStore>,
     worker: Worker,
     now: Timestamp,
@@ -120,6 +126,8 @@ pub struct Harness {
     egress: Vec<Written>,
     /// Messages that the last epoch carried.
     carried: Bytes,
+    /// The last epoch's record.
+    last_record: Bytes,
     replies: HashMap<CompactString, Answer>,
     requests: u64,
     operations: operations::Operations,
@@ -294,5 +302,96 @@ impl Harness {
     pub fn try_restart(&mut self) -> Result<&mut Self, HarnessError> {
         self.start_again()?;
         Ok(self)
+    }
+
+    /// Ends the process and starts another version of the code on the same data, as a deploy does: states and messages that
+    /// it does not read are refused, and rows of earlier versions are converted when they are read.
+    ///
+    /// Two functions of one type name are in a test then. In a test program of their own they disturb nobody who asks for
+    /// [`linked`](HarnessBuilder::linked) functions.
+    ///
+    /// ```
+    /// # use statefun_core::prelude::*;
+    /// # use statefun_core::testing::Harness;
+    /// mod v1 {
+    ///     # use statefun_core::prelude::*;
+    ///     #[stateful_function(typename = "example/till", accepts(i64))]
+    ///     pub(crate) struct Till {
+    ///         #[persisted]
+    ///         total: PersistedValue<Total>,
+    ///     }
+    ///
+    ///     #[persisted]
+    ///     pub(crate) struct Total { pub(crate) euros: i64 }
+    ///
+    ///     impl Handle<i64> for Till {
+    ///         fn handle(&mut self, euros: i64, _: &mut Context<'_, Self>) -> HandlerResult {
+    ///             self.total.euros += euros;
+    ///             Ok(())
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// #[stateful_function(typename = "example/till", accepts(i64))]
+    /// struct Till {
+    ///     #[persisted]
+    ///     total: PersistedValue<Total>,
+    /// }
+    ///
+    /// #[persisted(version = 2, migrate_from = v1::Total)]
+    /// struct Total { cents: i64 }
+    ///
+    /// impl From<v1::Total> for Total {
+    ///     fn from(old: v1::Total) -> Self {
+    ///         Self { cents: old.euros * 100 }
+    ///     }
+    /// }
+    ///
+    /// impl Handle<i64> for Till {
+    ///     fn handle(&mut self, cents: i64, _: &mut Context<'_, Self>) -> HandlerResult {
+    ///         self.total.cents += cents;
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let mut app = Harness::builder().function::<v1::Till>().build()?;
+    /// app.send(v1::Till::at("door"), 3).run_until_idle();
+    /// app.restart_as(Harness::builder().function::<Till>());
+    /// app.send(Till::at("door"), 50).run_until_idle();
+    /// assert_eq!(app.state(Till::at("door"), |till| till.total.cents), 350);
+    /// # Ok::<(), statefun_core::testing::HarnessError>(())
+    /// ```
+    ///
+    /// Of the builder, what makes up the application counts; time, seed and limits stay as they are.
+    ///
+    /// # Panics
+    /// When the application does not fit the data, or cannot be put together.
+    #[track_caller]
+    pub fn restart_as(&mut self, code: HarnessBuilder) -> &mut Self {
+        or_fail(code.registry().and_then(|registry| self.start_as(registry)));
+        self
+    }
+
+    /// As [`restart_as`](Self::restart_as), for tests of what it panics with; then the code of before goes on.
+    ///
+    /// # Errors
+    /// See there.
+    pub fn try_restart_as(&mut self, code: HarnessBuilder) -> Result<&mut Self, HarnessError> {
+        let registry = code.registry()?;
+        self.start_as(registry)?;
+        Ok(self)
+    }
+
+    /// What a dry run of another version of the code says of the data: the addresses that it would not read, and why. Nothing
+    /// changes.
+    ///
+    /// # Panics
+    /// When that code cannot be put together.
+    #[track_caller]
+    pub fn dry_run_as(&mut self, code: HarnessBuilder) -> MigrationReport {
+        or_fail(
+            code.registry()
+                .and_then(|registry| self.rehearse(&registry)),
+        )
     }
 }

@@ -268,6 +268,56 @@ fn an_added_field_just_works() {
 }
 
 #[test]
+fn rows_of_the_version_before_are_migrated_when_they_are_read_and_kept_until_they_change() {
+    let mut app = shop();
+    app.app = "shop-v2".to_owned();
+    let mut running = app.start();
+    for cart in [0, 2, 3] {
+        let shown = query(&mut running, &format!("c{cart}"));
+        assert_eq!((shown.total, shown.items), (total(cart), 5), "c{cart}");
+    }
+    let add = |running: &mut Running, cart: u64| {
+        let body = r#"{"item":"item-0","count":100}"#;
+        running.send("shop/carts", &format!("/cart/c{cart}/Add"), body);
+    };
+    add(&mut running, 0);
+    // The one that does not migrate waits alone.
+    add(&mut running, 1);
+    wait_for_total(&mut running, "shop/carts", "/cart/c0", total(0) + 100);
+    running.kill();
+    let mut running = app.start();
+    assert_eq!(query(&mut running, "c0").total, total(0) + 100);
+    assert_eq!(query(&mut running, "c2").total, total(2));
+    running.stop();
+
+    // Of version 1 there are still rows; only c0 was written again.
+    let says = [
+        "state `total` of `shop/cart`: 3 rows of version 1 are still stored: keep `TotalV1` and its migration",
+        "they are value of Total { count: u64 }",
+        "--drop-data shop/cart:total",
+    ];
+    assert_refused(&mut app, "shop-v2-without-v1", &says);
+    // And of version 2 there is one.
+    let says = [
+        "1 rows of version 2 are still stored: start the code that wrote them",
+        "they are value of Total { pieces: String }",
+    ];
+    assert_refused(&mut app, "shop", &says);
+
+    // Nothing was lost by the refusals.
+    app.app = "shop-v2".to_owned();
+    let mut running = app.start();
+    assert_eq!(query(&mut running, "c3").total, total(3));
+    add(&mut running, 2);
+    add(&mut running, 3);
+    wait_for_total(&mut running, "shop/carts", "/cart/c2", total(2) + 100);
+    wait_for_total(&mut running, "shop/carts", "/cart/c3", total(3) + 100);
+    running.stop();
+    let says = ["1 rows of version 1 are still stored"];
+    assert_refused(&mut app, "shop-v2-without-v1", &says);
+}
+
+#[test]
 fn a_catalog_that_cannot_be_read_is_refused() {
     let mut app = shop();
     let path = app.data().join("catalog.json");

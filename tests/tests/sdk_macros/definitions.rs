@@ -336,7 +336,12 @@ fn states_are_described_in_the_order_of_their_fields() {
     for (state, (name, kind, shape, key, expiration)) in states.into_iter().zip(expected) {
         assert_eq!(state.name, name);
         assert_eq!(
-            (state.kind, state.shape, state.key_shape, state.expiration),
+            (
+                state.kind,
+                state.shape.clone(),
+                state.key_shape.clone(),
+                state.expiration
+            ),
             (kind, shape, key, expiration),
             "{name}"
         );

@@ -573,3 +573,60 @@ fn generic_types_have_the_shapes_of_their_arguments() {
         matches!(&fields[0], Field { shape: Shape::Opaque(name), .. } if name.contains("NotShaped"))
     );
 }
+
+/// Versions of a state type, with every derive that tells a shape: `Message`, `Shaped` by hand, and that of the attribute.
+mod versions {
+    use super::*;
+    use statefun_core::testing::migrated;
+
+    #[persisted(version = 3)]
+    #[derive(Debug, PartialEq, Message)]
+    #[message(typename = "shapes/ThirdPart")]
+    pub(super) struct Third {
+        pub(super) number: u8,
+    }
+
+    #[persisted(version = 4, migrate_from = Third)]
+    #[derive(Debug, PartialEq, Shaped)]
+    pub(super) struct Fourth(u16);
+
+    impl From<Third> for Fourth {
+        fn from(old: Third) -> Self {
+            Self(old.number.into())
+        }
+    }
+
+    #[persisted(migrate_from = Fourth, version = 10)]
+    #[derive(Debug, PartialEq, Message)]
+    #[message(typename = "shapes/Tenth")]
+    pub(super) enum Tenth {
+        #[default]
+        None,
+        Some(String),
+    }
+
+    impl TryFrom<Fourth> for Tenth {
+        type Error = std::num::TryFromIntError;
+
+        fn try_from(old: Fourth) -> Result<Self, Self::Error> {
+            Ok(Self::Some(u8::try_from(old.0)?.to_string()))
+        }
+    }
+
+    #[test]
+    fn they_are_declared_with_any_derive() {
+        assert_eq!(
+            (Third::VERSION, Fourth::VERSION, Tenth::VERSION),
+            (3, 4, 10)
+        );
+        assert_eq!((u8::VERSION, Tree::VERSION), (1, 1));
+        let tenth = migrated::<Tenth, _>(&Third { number: 7 });
+        assert_eq!(tenth, Ok(Tenth::Some("7".to_owned())));
+        assert_eq!(migrated::<Fourth, _>(&Fourth(9)), Ok(Fourth(9)));
+        let refused = migrated::<Tenth, _>(&Fourth(999)).unwrap_err().to_string();
+        assert!(
+            refused.contains("version 4 (`Fourth`) to 10 (`Tenth`): out of range"),
+            "{refused}"
+        );
+    }
+}

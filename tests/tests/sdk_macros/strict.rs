@@ -59,6 +59,29 @@ pub enum Stage {
     Done(u8),
 }
 
+/// A state as it was.
+#[persisted]
+#[derive(Debug)]
+pub struct ScoreV1 {
+    /// In halves.
+    pub halves: u64,
+}
+
+/// A state with a version before it.
+#[persisted(version = 2, migrate_from = ScoreV1)]
+#[derive(Debug)]
+pub struct Score {
+    /// In wholes.
+    pub wholes: u64,
+}
+
+impl From<ScoreV1> for Score {
+    fn from(old: ScoreV1) -> Self {
+        let wholes = old.halves / 2;
+        Self { wholes }
+    }
+}
+
 /// An egress.
 pub const PONGS: EgressId<Ping> = EgressId::new("strict/pongs");
 
@@ -76,6 +99,9 @@ pub struct Pinger {
     /// Persisted.
     #[persisted(expire_after_write = "1h")]
     pub counter: PersistedValue<Counter>,
+    /// Persisted, in its second version.
+    #[persisted]
+    pub score: PersistedValue<Score>,
     /// Persisted, too.
     #[persisted]
     stages: PersistedTable<String, Stage>,

@@ -45,7 +45,7 @@ impl StateVisitor for Load<'_> {
         let site = StateSite {
             rows: self.site.clone(),
             key: [self.prefix, &info.id.to_be_bytes()].concat(),
-            schema: info.schema,
+            forms: info.forms.clone(),
             expiration: info.expiration,
             name: info.name.clone(),
             address: self.address.clone(),
@@ -59,7 +59,7 @@ impl StateVisitor for Load<'_> {
         let loaded = match parsed {
             Some(None) => Err("the row is too short".to_owned()),
             parsed => {
-                let row = parsed.flatten().map(RowBytes);
+                let row = parsed.flatten().map(|row| RowBytes(row, &info.forms));
                 // What has no further rows needs no site; most states are of this kind.
                 state.load(row, S::NEEDS_SITE.then(|| site.clone()))
             }

@@ -109,6 +109,7 @@ fn start(directory: &Path, clock: WallClock, sources: Vec<MakePoll>) -> Engine {
         ingresses: vec![("engine-tests/in".to_owned(), Box::new(Sources(sources)))],
         egresses: Vec::new(),
         drop_data: Vec::new(),
+        checkpoints: None,
         dead_letters: DeadLetterDesk::default(),
         clock: Arc::new(clock),
         runtime: runtime.handle().clone(),

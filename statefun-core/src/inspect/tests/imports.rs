@@ -214,3 +214,31 @@ fn lines_that_contradict_each_other_are_told() {
     );
     assert_eq!(shop.import(apart, false).unwrap().addresses, 1);
 }
+
+#[test]
+fn rows_of_earlier_versions_say_so_and_come_back() {
+    let line = concat!(
+        r#"{"function":"shop/cart","id":"x","states":{"extras":{"#,
+        r#""old":{"kind":"value","shape":{"uint":64},"version":2,"former":[[1,{"uint":32}]],"value":{"$version":[1,7]}}},"#,
+        r#""price":{"1":{"$version":[1,{"euros":3}]},"2":{"cents":450}}}}"#,
+        "\n",
+    );
+    let shop = Shop::of(line);
+    assert_eq!(shop.export(usize::MAX), line);
+    for (wrong, expected) in [
+        (
+            line.replace("[1,{\"euros\":3}]", "[3,{\"euros\":3}]"),
+            "line 1: `states.price.1`: the code has no version 3 of it, but 2, 1",
+        ),
+        (
+            line.replace("[1,{\"euros\":3}]", "[1,{\"cents\":3}]"),
+            "line 1: `states.price.1.euros`: the field is missing; PriceV1 needs it, a u32",
+        ),
+        (
+            line.replace("[1,{\"euros\":3}]", "1"),
+            "line 1: `states.price.1`: expected `[number, value]` under `$version`",
+        ),
+    ] {
+        assert_eq!(findings(Shop::new().import(&wrong, false)), [expected]);
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tempfile::TempDir;
 
@@ -29,6 +29,26 @@ pub(crate) struct Stock {
     note: Option<String>,
 }
 
+#[persisted]
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct PriceV1 {
+    euros: u32,
+}
+
+#[persisted(version = 2, migrate_from = PriceV1)]
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Price {
+    cents: u32,
+}
+
+impl From<PriceV1> for Price {
+    fn from(old: PriceV1) -> Self {
+        Self {
+            cents: old.euros * 100,
+        }
+    }
+}
+
 #[stateful_function(typename = "shop/cart", accepts(bool))]
 #[derive(Default)]
 pub(crate) struct Cart {
@@ -44,6 +64,8 @@ pub(crate) struct Cart {
     token: PersistedValue<Option<f64>>,
     #[persisted]
     extras: PersistedRegistry,
+    #[persisted]
+    price: PersistedTable<u8, Price>,
 }
 
 #[stateful_function(typename = "shop/counter", accepts(bool))]
@@ -93,6 +115,7 @@ impl StateReader for Snapshot {
 /// A store with the shop's state.
 pub(crate) struct Shop {
     pub(crate) store: Arc<FjallStore>,
+    catalog: Mutex<Catalog>,
     directory: TempDir,
 }
 
@@ -102,6 +125,7 @@ impl Shop {
         let store = FjallStore::open(&directory.path().join("state"), 1 << 20).unwrap();
         Self {
             store: Arc::new(store),
+            catalog: Mutex::new(Catalog::of(&registry(), 1)),
             directory,
         }
     }
@@ -124,6 +148,7 @@ impl Shop {
             &mut |_| {},
         )?;
         let imported = import.check(&*self.store, replace)?;
+        import.note_versions(&mut self.catalog.lock().unwrap());
         import.apply(&self.store, 5)?;
         Ok(imported)
     }
@@ -131,7 +156,7 @@ impl Shop {
     pub(crate) fn view(&self) -> StateView {
         let rows = Snapshot(self.store.snapshot().unwrap());
         let epoch = rows.0.applied_epoch().unwrap();
-        StateView::new(epoch, &Catalog::of(&registry(), 1), Box::new(rows))
+        StateView::new(epoch, &self.catalog.lock().unwrap(), Box::new(rows))
     }
 
     pub(crate) fn ask(&self, query: &Query) -> Result<(Vec<Item>, End), InspectError> {

@@ -39,7 +39,8 @@ const TAIL_BYTES: usize = 1 << 10;
 ///
 /// A restore from a checkpoint takes the application back behind output that it has released. That output is still in the file,
 /// and the start fails with the offset where it begins. Cutting it off (`truncate -s OFFSET FILE`, as the error says) makes
-/// file and application one again: the records are written again as they are made again. Without a restored position (the
+/// file and application one again: the records are written again as they are made again. On a machine that does not have the file, a new
+/// one begins, with what no file had at the checkpoint. Without a restored position (the
 /// data directory was removed) the same happens with a file that has content: move it away, or name another path.
 ///
 /// # A new file
@@ -193,7 +194,7 @@ impl Output {
         let resumed = position
             .as_ref()
             .is_some_and(|position| position.path == path);
-        let position = match position {
+        let mut position = match position {
             Some(position) if resumed => position,
             Some(position) => {
                 tracing::info!(
@@ -205,8 +206,22 @@ impl Output {
             None => Position::default(),
         };
         let failed = |doing: &str, error: io::Error| io_error(&context.id, &path, doing, &error);
+        let create = |disk: &dyn Disk| {
+            if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
+                disk.create_dir_all(dir)?;
+            }
+            disk.open(&path, OpenMode::Create)
+        };
         let file = if position.offset > 0 {
             match disk.open(&path, OpenMode::ReadWrite) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound && context.restored => {
+                    tracing::info!(
+                        egress = context.id, path = %path.display(), bytes_before = position.offset,
+                        "the file is not on this machine; the egress begins a new one"
+                    );
+                    position = Position::default();
+                    create(&*disk)
+                }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     return Err(context.fatal(format_args!(
                         "{} is missing, although {} bytes of it are written; put it back, or name another `path` in module.yaml to begin a new file",
@@ -216,10 +231,7 @@ impl Output {
                 opened => opened,
             }
         } else {
-            if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
-                disk.create_dir_all(dir).map_err(|error| failed("create the directory of", error))?;
-            }
-            disk.open(&path, OpenMode::Create)
+            create(&*disk)
         }
         .map_err(|error| failed("open", error))?;
         let length = file

@@ -4,8 +4,8 @@ use crate::clock::Timestamp;
 use crate::engine::rows::RowStore;
 use crate::module::description::{Expiration, StateKind};
 use crate::sdk::state::{
-    Flush, PersistedState, RowBytes, RowValue, StateSite, StateValue, Unwritten, decode_value,
-    encode_row, encode_value, expired, expiry_from,
+    Flush, PersistedState, RowBytes, RowContent, RowValue, StateSite, StateValue, Unwritten,
+    decode_value, encode_row, encode_value, expired, expiry_from,
 };
 use crate::state::StateError;
 
@@ -154,7 +154,7 @@ impl<T: StateValue> PersistedBuffer<T> {
                     let row = RowValue::parse(bytes)
                         .ok_or_else(|| site.decode_error("the row is too short"))?;
                     if !row.expired(self.now) {
-                        visit(&site.decode(row.payload)?);
+                        visit(&site.decode(row)?);
                     }
                 }
                 match chunk.last() {
@@ -231,12 +231,19 @@ impl<T: StateValue> PersistedState for PersistedBuffer<T> {
 
     fn load(&mut self, row: Option<RowBytes<'_>>, site: Option<StateSite>) -> Result<(), String> {
         self.site = site;
-        if let Some(RowBytes(row)) = row {
+        if let Some(RowBytes(row, _)) = row {
             (self.first, self.next) = decode_value(row.payload)?;
             self.deleted_from = self.first;
             self.expires_at_ms = row.expires_at_ms;
         }
         Ok(())
+    }
+
+    fn check_row(RowBytes(row, forms): RowBytes<'_>, rest: &[u8]) -> Result<RowContent, String> {
+        if rest.is_empty() {
+            return decode_value::<(u64, u64)>(row.payload).map(|_| RowContent::Other);
+        }
+        forms.decode::<T>(row).map(|_| RowContent::Value)
     }
 
     fn expire(&mut self, now: Timestamp) -> bool {

@@ -2,12 +2,87 @@
 //!
 //! Changes take effect in place and are undone when the invocation fails. No interior mutability belongs into a state
 //! type: a change that the runtime cannot see is not written.
+//!
+//! # Changing a state type
+//!
+//! | change | what it takes |
+//! |---|---|
+//! | a field is added that is an `Option` or has `#[serde(default)]` | nothing |
+//! | a number becomes wider, a value becomes an `Option`, an enum gets a further variant | nothing |
+//! | a type, module or function is renamed in Rust; the state has a `name`, the function its `typename` | nothing |
+//! | a field is removed, renamed, or of another type; the same fields mean something else | a migration |
+//! | the kind of a state, or the type of a table's keys | another state, beside the old one |
+//! | a state or function is removed that has rows | `--drop-data NAME` at the next start |
+//!
+//! A migration has two parts: the type as it was, under another name, and a conversion from the standard library.
+//!
+//! ```
+//! use statefun_core::prelude::*;
+//! use statefun_core::testing::{Harness, migrated};
+//!
+//! /// As it was, renamed. It keeps its `#[persisted]`, and is read only.
+//! #[persisted]
+//! struct CartV1 {
+//!     items: Vec<String>,
+//! }
+//!
+//! #[persisted(version = 2, migrate_from = CartV1)]
+//! #[derive(Debug, PartialEq)]
+//! struct Cart {
+//!     items: Vec<u64>,
+//! }
+//!
+//! // Where nothing can go wrong, `impl From<CartV1> for Cart` is enough.
+//! impl TryFrom<CartV1> for Cart {
+//!     type Error = std::num::ParseIntError; // anything that is `Display`
+//!
+//!     fn try_from(old: CartV1) -> Result<Self, Self::Error> {
+//!         let items = old.items.iter().map(|item| item.parse()).collect::<Result<_, _>>()?;
+//!         Ok(Self { items })
+//!     }
+//! }
+//!
+//! let old = CartV1 { items: vec!["7".to_owned()] };
+//! assert_eq!(migrated::<Cart, _>(&old), Ok(Cart { items: vec![7] }));
+//! ```
+//!
+//! Fields need no attribute for it, and all kinds of states do it alike: the value of a `PersistedValue`, each entry of a table,
+//! each element of a buffer, what is registered at a `PersistedRegistry`. The version belongs to the type that the state
+//! names. Where that is a list, a map or a struct with the changed type inside, its own shape has changed, so it is the one
+//! that needs versions: make it a struct of its own.
+//!
+//! Each row carries the number of the form that it was written in. One of the current form is decoded as ever. Another is
+//! read as the type of its version, converted through all versions in between, and written in the current form when it
+//! changes next; until then it stays as it is. So a change costs nothing at the start, however much there is, and old types
+//! have to stay in the code until no row needs them. What rows there may be is in `catalog.json`. A start that finds a type
+//! gone which rows need is refused, and names it: *20 rows of version 1 are still stored: keep `CartV1` and its migration*.
+//! So is one whose code is older than the rows.
+//!
+//! `CartV1` may get new optional fields too, if rows were written with them. Only its version's rows are read as it. Rows of
+//! a version that the code has no type of are read as the next version after it, if that reads them as they are.
+//!
+//! # A migration that fails
+//!
+//! A conversion that returns an error, or panics, fails for that row alone. Of a `PersistedValue` the address is parked with the
+//! next message to it, and the reason is shown by `statefun parked ls`; the message waits. Of an entry or an element the call
+//! that reads it returns the error. Nothing of the row is changed, and nobody else is stopped: mend the conversion, start
+//! again, and `statefun parked retry`.
+//!
+//! # Before a deploy
+//!
+//! - [`migrated`](crate::testing::migrated) tests a conversion on a value; [`Harness::restart_as`] starts new code on what the
+//!   old has stored.
+//! - `statefun state migrate --dry-run` reads the newest checkpoint with the application's code and tells how many
+//!   addresses would fail, and why; see [`migrate`](crate::migrate). Nothing is written.
+//!
+//! [`Harness::restart_as`]: crate::testing::Harness::restart_as
 
 mod buffer;
 mod key;
 mod registry;
 mod table;
 mod value;
+pub(crate) mod versions;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,15 +91,20 @@ use crate::clock::Timestamp;
 use crate::engine::rows::{SharedRows, framing};
 use crate::module::description::{Expiration, StateKind};
 use crate::sdk::caught::caught;
-use crate::shape::Shape;
+use crate::shape::{FIRST_VERSION, Shape};
 use crate::state::StateError;
 
 pub use buffer::PersistedBuffer;
 pub use key::TableKey;
 pub use registry::PersistedRegistry;
-pub(crate) use registry::{NAMES as REGISTERED_NAMES, STATES as REGISTERED_STATES};
+pub(crate) use registry::{
+    NAMES as REGISTERED_NAMES, STATES as REGISTERED_STATES, parse_registered, write_registered,
+};
 pub use table::PersistedTable;
 pub use value::PersistedValue;
+#[doc(hidden)]
+pub use versions::{FormerVersion, Forms, MigratesFrom, Unversioned, Versions};
+pub use versions::{Outcome, StateDefinition};
 
 /// A type that a state can hold: serde for its bytes, `Clone` for undoing, `Default` for being absent.
 #[diagnostic::on_unimplemented(
@@ -39,9 +119,13 @@ pub(crate) fn state_id(name: &str) -> u32 {
     xxhash_rust::xxh3::xxh3_64(name.as_bytes()) as u32
 }
 
-/// The number of a shape, which every row carries: the hash of its canonical JSON.
-pub(crate) fn schema_id(shape: &Shape) -> u32 {
-    let json = serde_json::to_vec(shape).unwrap_or_default();
+/// The number of a form, which every row carries: the hash of the shape's canonical JSON. From version 2 on the version is part
+/// of it, since a version may differ from the one before in nothing but its meaning.
+pub(crate) fn schema_id(shape: &Shape, version: u32) -> u32 {
+    let mut json = serde_json::to_vec(shape).unwrap_or_default();
+    if version > FIRST_VERSION {
+        json.extend_from_slice(&version.to_le_bytes());
+    }
     xxhash_rust::xxh3::xxh3_64(&json) as u32
 }
 
@@ -57,16 +141,18 @@ pub(crate) fn push_row_header(out: &mut Vec<u8>, schema: u32, expires_at_ms: u64
 /// The value of a state row, taken apart.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RowValue<'a> {
+    /// The form that it was written in.
+    pub(crate) schema: u32,
     pub(crate) expires_at_ms: u64,
     pub(crate) payload: &'a [u8],
 }
 
 impl<'a> RowValue<'a> {
     pub(crate) fn parse(bytes: &'a [u8]) -> Option<Self> {
-        // The schema id is for readers outside of the application.
-        let (_schema, rest) = bytes.split_first_chunk::<4>()?;
+        let (schema, rest) = bytes.split_first_chunk::<4>()?;
         let (expires, payload) = rest.split_first_chunk::<8>()?;
         Some(Self {
+            schema: u32::from_le_bytes(*schema),
             expires_at_ms: u64::from_le_bytes(*expires),
             payload,
         })
@@ -109,7 +195,7 @@ pub struct StateSite {
     pub(crate) rows: SharedRows,
     /// The key of the state's own row; entries and elements append to it.
     pub(crate) key: Vec<u8>,
-    pub(crate) schema: u32,
+    pub(crate) forms: std::rc::Rc<Forms>,
     pub(crate) expiration: Expiration,
     pub(crate) name: std::rc::Rc<str>,
     pub(crate) address: crate::id::Address,
@@ -145,8 +231,13 @@ impl StateSite {
         }
     }
 
-    pub(crate) fn decode<T: DeserializeOwned>(&self, payload: &[u8]) -> Result<T, StateError> {
-        decode_value(payload).map_err(|error| self.decode_error(error))
+    pub(crate) fn decode<T: DeserializeOwned + 'static>(
+        &self,
+        row: RowValue<'_>,
+    ) -> Result<T, StateError> {
+        self.forms
+            .decode(row)
+            .map_err(|error| self.decode_error(error))
     }
 }
 
@@ -277,6 +368,10 @@ pub trait PersistedState: Sized + 'static {
     /// Takes the row that the store holds. `site` is there when `NEEDS_SITE`.
     fn load(&mut self, row: Option<RowBytes<'_>>, site: Option<StateSite>) -> Result<(), String>;
 
+    /// Reads a row as an invocation would, without anything to show for it: one of the state's rows, whose key goes on with
+    /// `rest` behind the state's.
+    fn check_row(row: RowBytes<'_>, rest: &[u8]) -> Result<RowContent, String>;
+
     /// Before an invocation: becomes absent when it has expired. Returns whether that changed anything.
     fn expire(&mut self, now: Timestamp) -> bool;
 
@@ -307,7 +402,17 @@ pub trait PersistedState: Sized + 'static {
 /// The bytes of a state's own row.
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy)]
-pub struct RowBytes<'a>(pub(crate) RowValue<'a>);
+pub struct RowBytes<'a>(pub(crate) RowValue<'a>, pub(crate) &'a Forms);
+
+/// What a row of a state holds.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowContent {
+    /// A value of the state's type, in one of its versions.
+    Value,
+    /// What the kind of state keeps for itself, or what only a running application can read.
+    Other,
+}
 
 /// Visits the persisted fields of a function, in the order of their declaration.
 #[doc(hidden)]

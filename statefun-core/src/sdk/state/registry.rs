@@ -3,18 +3,22 @@
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::Timestamp;
 use crate::module::description::{Expiration, StateKind};
+use crate::sdk::state::versions::choose;
 use crate::sdk::state::{
-    Flush, PersistedState, PersistedValue, RowBytes, RowValue, StateSite, StateValue, TableKey,
-    Unwritten, may_be_unwritable, push_row_header, schema_id,
+    Flush, Forms, PersistedState, PersistedValue, RowBytes, RowContent, RowValue, StateSite,
+    StateValue, TableKey, Unwritten, may_be_unwritable, push_row_header, schema_id,
 };
-use crate::shape::Shaped;
+use crate::shape::{FIRST_VERSION, Shape, Shaped};
 use crate::state::StateError;
 
 /// States of one address that are registered at run time, by name: values, tables and buffers.
 ///
-/// A registered state is remembered with its shape; registering the same name with another shape is an error that names both.
+/// A registered state is remembered with its shape and version. Registering the same name with another shape is an error that
+/// names both, unless the type reads the rows of before: see [how to change a state type](crate::sdk::state#changing-a-state-type).
 ///
 /// ```
 /// # use statefun_core::prelude::*;
@@ -106,7 +110,7 @@ impl<S: PersistedState + std::fmt::Debug> Registered for Slot<S> {
             section: &mut section,
             prefix: &Vec::new(),
             state_id: 0,
-            schema: self.site.schema,
+            schema: self.site.forms.schema,
             rows: 0,
         };
         let flushed = self.state.flush(&mut flush);
@@ -197,6 +201,76 @@ impl PersistedRegistry {
     }
 }
 
+/// What the row of a registered name holds: the kind, and the forms that the state has had, with their versions.
+#[derive(Debug, Default)]
+struct Remembered {
+    kind: Option<StateKind>,
+    /// Oldest first.
+    forms: Vec<(u32, Shape)>,
+}
+
+/// As JSON: kind and shape, and behind them the version and the earlier forms, where there are such.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum NameRow {
+    Evolved(StateKind, Shape, u32, Vec<(u32, Shape)>),
+    First(StateKind, Shape),
+}
+
+/// What the row of a registered name says: the kind, and the versions and shapes that the state has had, oldest first.
+pub(crate) fn parse_registered(payload: &[u8]) -> Option<(StateKind, Vec<(u32, Shape)>)> {
+    let (kind, shape, version, mut forms) = match serde_json::from_slice(payload).ok()? {
+        NameRow::Evolved(kind, shape, version, earlier) => (kind, shape, version, earlier),
+        NameRow::First(kind, shape) => (kind, shape, FIRST_VERSION, Vec::new()),
+    };
+    forms.push((version, shape));
+    Some((kind, forms))
+}
+
+/// What the row of a registered name says, as it is written: the current form stands last among the forms.
+pub(crate) fn write_registered(
+    kind: StateKind,
+    mut forms: Vec<(u32, Shape)>,
+) -> Result<Vec<u8>, serde_json::Error> {
+    let (version, shape) = forms.pop().unwrap_or_default();
+    serde_json::to_vec(&NameRow::of(kind, version, shape, forms))
+}
+
+impl NameRow {
+    fn of(kind: StateKind, version: u32, shape: Shape, earlier: Vec<(u32, Shape)>) -> Self {
+        if earlier.is_empty() && version == FIRST_VERSION {
+            Self::First(kind, shape)
+        } else {
+            Self::Evolved(kind, shape, version, earlier)
+        }
+    }
+}
+
+impl Remembered {
+    fn parse(row: RowValue<'_>) -> Option<Self> {
+        let (kind, forms) = parse_registered(row.payload)?;
+        Some(Self {
+            kind: Some(kind),
+            forms,
+        })
+    }
+
+    /// What to remember from now on; none when it is that already.
+    fn extended(mut self, kind: StateKind, version: u32, shape: &Shape) -> Option<NameRow> {
+        let now = (version, shape.clone());
+        if self.forms.last() == Some(&now) {
+            return None;
+        }
+        self.forms.retain(|form| *form != now);
+        let (version, shape) = now;
+        Some(NameRow::of(kind, version, shape, self.forms))
+    }
+}
+
+fn kind_name(kind: StateKind) -> String {
+    format!("{kind:?}").to_lowercase()
+}
+
 fn register<S>(
     site: &StateSite,
     name: &str,
@@ -208,31 +282,45 @@ where
     S::Value: Shaped,
 {
     let shape = S::Value::shape();
-    let schema = schema_id(&shape);
+    let mut forms = Forms::of(shape.clone(), S::Value::versions());
+    let schema = forms.schema;
     let name_key = site.entry_key(|out| {
         out.push(NAMES);
         name.to_owned().encode_key(out);
     });
     let known = site.rows.borrow().get(&name_key)?;
-    let form = serde_json::to_vec(&(S::KIND, &shape)).map_err(|error| site.encode_error(error))?;
-    let mut name_row = None;
-    match known.as_deref().map(RowValue::parse) {
-        Some(Some(row)) if row.payload == form => {}
-        Some(Some(row)) => {
-            return Err(site.decode_error(format_args!(
-                "`{name}` was registered as {}, and is now asked for as {}",
-                String::from_utf8_lossy(row.payload),
-                String::from_utf8_lossy(&form)
-            )));
-        }
+    let is_new = known.is_none();
+    let remembered = match known.as_deref().map(RowValue::parse) {
+        Some(Some(row)) => Remembered::parse(row)
+            .ok_or_else(|| site.decode_error("a registered name is malformed"))?,
         Some(None) => return Err(site.decode_error("a registered name is malformed")),
-        None => {
+        None => Remembered::default(),
+    };
+    for (version, old) in &remembered.forms {
+        let unread = match choose(forms.list(), *version, old) {
+            _ if remembered.kind != Some(S::KIND) => String::new(),
+            Err(unread) => format!(": {unread}"),
+            Ok(_) => continue,
+        };
+        return Err(site.decode_error(format_args!(
+            "`{name}` was registered as {} {old} (version {version}), and is now asked for as {} {shape} (version {}){unread}",
+            kind_name(remembered.kind.unwrap_or(S::KIND)),
+            kind_name(S::KIND),
+            forms.version(),
+        )));
+    }
+    let recorded = remembered.forms.iter();
+    forms.learn(recorded.map(|(version, shape)| (schema_id(shape, *version), *version, shape)));
+    let name_row = remembered
+        .extended(S::KIND, forms.version(), &shape)
+        .map(|form| {
+            let payload = serde_json::to_vec(&form).map_err(|error| site.encode_error(error))?;
             let mut row = Vec::new();
             push_row_header(&mut row, schema, 0);
-            row.extend_from_slice(&form);
-            name_row = Some((name_key, row));
-        }
-    }
+            row.extend_from_slice(&payload);
+            Ok::<_, StateError>((name_key, row))
+        })
+        .transpose()?;
     let key = site.entry_key(|out| {
         out.push(STATES);
         name.to_owned().encode_key(out);
@@ -240,7 +328,7 @@ where
     let own = StateSite {
         rows: site.rows.clone(),
         key,
-        schema,
+        forms: forms.into(),
         expiration,
         name: name.into(),
         address: site.address.clone(),
@@ -252,7 +340,7 @@ where
     };
     let row = match row.as_deref().map(RowValue::parse) {
         Some(None) => return Err(own.decode_error("the row is too short")),
-        Some(Some(row)) => Some(RowBytes(row)),
+        Some(Some(row)) => Some(RowBytes(row, &own.forms)),
         None => None,
     };
     let mut state = S::absent();
@@ -260,7 +348,8 @@ where
         .load(row, Some(own.clone()))
         .map_err(|problem| own.decode_error(problem))?;
     state.expire(now);
-    let dirty = name_row.is_some();
+    // That the form has changed is written with the first value of the new one.
+    let dirty = is_new;
     Ok(Slot {
         state,
         site: own,
@@ -284,6 +373,11 @@ impl PersistedState for PersistedRegistry {
     fn load(&mut self, _row: Option<RowBytes<'_>>, site: Option<StateSite>) -> Result<(), String> {
         self.site = site;
         Ok(())
+    }
+
+    /// What is registered is known only while the application runs.
+    fn check_row(_row: RowBytes<'_>, _rest: &[u8]) -> Result<RowContent, String> {
+        Ok(RowContent::Other)
     }
 
     fn expire(&mut self, now: Timestamp) -> bool {

@@ -6,8 +6,8 @@ use std::ops::ControlFlow;
 use crate::clock::Timestamp;
 use crate::module::description::{Expiration, StateKind};
 use crate::sdk::state::{
-    Flush, PersistedState, RowBytes, RowValue, StateSite, StateValue, TableKey, Unwritten,
-    access_extends, encode_row, encode_value, expired, expiry_from,
+    Flush, PersistedState, RowBytes, RowContent, RowValue, StateSite, StateValue, TableKey,
+    Unwritten, access_extends, encode_row, encode_value, expired, expiry_from,
 };
 use crate::state::StateError;
 use crate::state::keys::prefix_end;
@@ -273,7 +273,7 @@ impl<K: TableKey, V: StateValue> PersistedTable<K, V> {
                             continue;
                         }
                         let entry = Entry {
-                            value: Some(site.decode(row.payload)?),
+                            value: Some(site.decode(row)?),
                             expires_at_ms: row.expires_at_ms,
                             dirty: false,
                             touched: false,
@@ -324,7 +324,7 @@ impl<K: TableKey, V: StateValue> PersistedTable<K, V> {
                 let row = RowValue::parse(&bytes)
                     .ok_or_else(|| site.decode_error("the row is too short"))?;
                 if !row.expired(self.now) {
-                    entry.value = Some(site.decode(row.payload)?);
+                    entry.value = Some(site.decode(row)?);
                     entry.expires_at_ms = row.expires_at_ms;
                 }
             }
@@ -398,6 +398,14 @@ impl<K: TableKey, V: StateValue> PersistedState for PersistedTable<K, V> {
     fn load(&mut self, _row: Option<RowBytes<'_>>, site: Option<StateSite>) -> Result<(), String> {
         self.site = site;
         Ok(())
+    }
+
+    fn check_row(RowBytes(row, forms): RowBytes<'_>, rest: &[u8]) -> Result<RowContent, String> {
+        let mut key = rest;
+        K::decode_key(&mut key)
+            .filter(|_| key.is_empty())
+            .ok_or("the key of an entry is malformed")?;
+        forms.decode::<V>(row).map(|_| RowContent::Value)
     }
 
     fn expire(&mut self, now: Timestamp) -> bool {

@@ -6,8 +6,8 @@ use std::ops::{Deref, DerefMut};
 use crate::clock::Timestamp;
 use crate::module::description::{Expiration, StateKind};
 use crate::sdk::state::{
-    Flush, PersistedState, ROW_HEADER_BYTES, RowBytes, StateSite, StateValue, Unwritten,
-    access_extends, decode_value, encode_value, expired, expiry_from,
+    Flush, PersistedState, ROW_HEADER_BYTES, RowBytes, RowContent, StateSite, StateValue,
+    Unwritten, access_extends, encode_value, expired, expiry_from,
 };
 
 /// One value per address, read and written like a field.
@@ -129,13 +129,17 @@ impl<T: StateValue> PersistedState for PersistedValue<T> {
     }
 
     fn load(&mut self, row: Option<RowBytes<'_>>, _site: Option<StateSite>) -> Result<(), String> {
-        if let Some(RowBytes(row)) = row {
-            self.value = decode_value(row.payload)?;
+        if let Some(RowBytes(row, forms)) = row {
+            self.value = forms.decode(row)?;
             self.expires_at_ms = row.expires_at_ms;
             self.row_bytes = (ROW_HEADER_BYTES + row.payload.len()) as u32;
             self.flags.get_mut().present = true;
         }
         Ok(())
+    }
+
+    fn check_row(RowBytes(row, forms): RowBytes<'_>, _rest: &[u8]) -> Result<RowContent, String> {
+        forms.decode::<T>(row).map(|_| RowContent::Value)
     }
 
     fn expire(&mut self, now: Timestamp) -> bool {

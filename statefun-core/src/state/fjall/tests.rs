@@ -303,3 +303,31 @@ fn what_is_applied_was_noted_before() {
         }
     }
 }
+
+#[test]
+fn a_snapshot_taken_while_rows_are_applied_is_of_one_epoch() {
+    const LAST: u64 = 60;
+    let directory = tempfile::tempdir().unwrap();
+    let store = FjallStore::open(directory.path(), 1 << 20).unwrap();
+    let keys: Vec<_> = (0..20).map(key).collect();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for epoch in 1..=LAST {
+                let value = epoch.to_be_bytes();
+                let mut rows = keys.iter().map(|key| (&key[..], Some(&value[..])));
+                store.apply(epoch, &mut rows).unwrap();
+            }
+        });
+        let mut seen = 0;
+        while seen < LAST {
+            let snapshot = store.snapshot().unwrap();
+            let epoch = snapshot.applied_epoch().unwrap();
+            assert!(seen <= epoch);
+            seen = epoch;
+            let mut cursor = snapshot.rows(&key(0), &[]).unwrap();
+            let rows = rest(&mut *cursor).unwrap();
+            assert_eq!(rows.len(), if epoch == 0 { 0 } else { keys.len() });
+            assert!(rows.iter().all(|(_, value)| *value == epoch.to_be_bytes()));
+        }
+    });
+}

@@ -48,6 +48,16 @@ impl Module for Shop {
                 binder.register::<base::Audit>();
                 binder.register::<base::Courier>();
             }
+            "shop-v2" => {
+                binder.register::<version_two::Cart>();
+                binder.register::<base::Audit>();
+                binder.register::<base::Courier>();
+            }
+            "shop-v2-without-v1" => {
+                binder.register::<version_two_alone::Cart>();
+                binder.register::<base::Audit>();
+                binder.register::<base::Courier>();
+            }
             "shop-audit-gone" => {
                 binder.register::<base::Cart>();
                 binder.register::<base::Courier>();
@@ -317,4 +327,66 @@ mod table_gone {
     use super::*;
 
     cart!(without table);
+}
+
+/// The total became a text, and rows of the first version are read.
+mod version_two {
+    use super::base::Note;
+    use super::*;
+
+    #[persisted]
+    pub(crate) struct TotalV1 {
+        count: u64,
+    }
+
+    #[persisted(version = 2, migrate_from = TotalV1)]
+    pub(crate) struct Total {
+        pieces: String,
+    }
+
+    impl TryFrom<TotalV1> for Total {
+        type Error = String;
+
+        /// The total of one of the carts is one that it refuses.
+        fn try_from(old: TotalV1) -> Result<Self, String> {
+            if old.count == 1 + 5 + 9 + 13 + 17 {
+                return Err(format!("{} is no total", old.count));
+            }
+            let pieces = old.count.to_string();
+            Ok(Self { pieces })
+        }
+    }
+
+    impl Totals for Total {
+        fn add(&mut self, count: u64) {
+            self.pieces = (self.total() + count).to_string();
+        }
+        fn total(&self) -> u64 {
+            self.pieces.parse().unwrap_or_default()
+        }
+    }
+
+    cart!(with table);
+}
+
+/// The same, and the migration was thought to be no longer needed.
+mod version_two_alone {
+    use super::base::Note;
+    use super::*;
+
+    #[persisted(version = 2)]
+    pub(crate) struct Total {
+        pieces: String,
+    }
+
+    impl Totals for Total {
+        fn add(&mut self, count: u64) {
+            self.pieces = (self.total() + count).to_string();
+        }
+        fn total(&self) -> u64 {
+            self.pieces.parse().unwrap_or_default()
+        }
+    }
+
+    cart!(with table);
 }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::{Part, Rows, RunError, RunPart, RunStream, RunWriter};
 
 mod damage;
+mod fetching;
 mod fixture;
 mod laws;
 mod speed;

@@ -67,6 +67,7 @@ pub(super) fn context(position: Option<Bytes>) -> EgressContext {
         id: "example/orders".to_owned(),
         position,
         lineage: 1,
+        restored: false,
         runtime: runtime().handle().clone(),
         stopping: tokio::sync::watch::channel(false).1,
     }

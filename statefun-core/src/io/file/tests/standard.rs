@@ -168,6 +168,7 @@ fn egress(output: Output) -> StdioEgress {
         id: "example/out".to_owned(),
         position: None,
         lineage: 1,
+        restored: false,
         runtime: runtime().handle().clone(),
         stopping: tokio::sync::watch::channel(false).1,
     };

@@ -115,6 +115,7 @@ fn egress(topics: &str) -> (PlaygroundEgress, Arc<HttpServers>, tokio::runtime::
             id: "io.statefun.playground/egress".to_owned(),
             position: None,
             lineage: 1,
+            restored: false,
             runtime: runtime.handle().clone(),
             stopping: receiver,
         })

@@ -60,6 +60,7 @@ pub(super) fn try_open(
         id: "example/hook".to_owned(),
         position: None,
         lineage: 0xabc,
+        restored: false,
         runtime: runtime.handle().clone(),
         stopping: receiver,
     })?;

@@ -1,0 +1,116 @@
+//! What a data directory knows of its checkpoints: where it comes from, and which starts of the process were its own.
+//! `checkpoints.json`, replaced as a whole.
+//!
+//! A copy of a data directory has the same lineage and goes its own way. A checkpoint is one to go on from only when one of
+//! this directory's starts has made it.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::error::CheckpointError;
+use crate::checkpoint::manifest::{Entry, hex64};
+use crate::disk::{Disk, OpenMode};
+
+const FILE: &str = "checkpoints.json";
+const TEMPORARY: &str = "checkpoints.json.tmp";
+/// Starts that are remembered.
+const STARTS: usize = 256;
+
+/// See the module's page.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Local {
+    /// The checkpoint that the directory was restored from.
+    pub(crate) origin: Option<Origin>,
+    starts: Vec<Start>,
+}
+
+/// A checkpoint that a data directory was restored from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Origin {
+    /// Where it was.
+    pub(crate) url: String,
+    /// Its id.
+    pub(crate) checkpoint: String,
+    /// Its descriptor.
+    pub(crate) object: String,
+    /// Its history, which the directory's own goes on from.
+    #[serde(with = "hex64")]
+    pub(crate) lineage: u64,
+    /// Its epoch.
+    pub(crate) epoch: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+struct Start(#[serde(with = "hex64")] u64);
+
+impl Local {
+    /// Of a directory that was just restored.
+    pub(crate) fn restored(origin: Origin) -> Self {
+        Self {
+            origin: Some(origin),
+            starts: Vec::new(),
+        }
+    }
+
+    /// Reads the file; what a directory without it knows is nothing.
+    pub(crate) fn read(disk: &dyn Disk, directory: &Path) -> Result<Self, CheckpointError> {
+        let path = directory.join(FILE);
+        let io = |source| CheckpointError::Io {
+            operation: "read",
+            path: path.clone(),
+            source,
+        };
+        if !disk.exists(&path).map_err(io)? {
+            return Ok(Self::default());
+        }
+        let file = disk.open(&path, OpenMode::Read).map_err(io)?;
+        let mut bytes = vec![0; file.len().map_err(io)? as usize];
+        file.read_exact_at(&mut bytes, 0).map_err(io)?;
+        serde_json::from_slice(&bytes).map_err(|error| CheckpointError::Damaged {
+            object: path.display().to_string(),
+            problem: error.to_string(),
+        })
+    }
+
+    /// Writes the file; it is durable when this returns.
+    pub(crate) fn write(&self, disk: &dyn Disk, directory: &Path) -> Result<(), CheckpointError> {
+        let (path, temporary) = (directory.join(FILE), directory.join(TEMPORARY));
+        let io = |source| CheckpointError::Io {
+            operation: "write",
+            path: path.clone(),
+            source,
+        };
+        let bytes = serde_json::to_vec_pretty(self).unwrap_or_default();
+        let file = disk.open(&temporary, OpenMode::Create).map_err(io)?;
+        file.set_len(0).map_err(io)?;
+        file.write_at(&bytes, 0).map_err(io)?;
+        file.sync_all().map_err(io)?;
+        disk.rename(&temporary, &path).map_err(io)?;
+        disk.sync_dir(directory).map_err(io)
+    }
+
+    /// Takes note of a start. It must be durable before that start writes anything elsewhere.
+    pub(crate) fn begin(&mut self, token: u64) {
+        self.starts.push(Start(token));
+        let older = self.starts.len().saturating_sub(STARTS);
+        self.starts.drain(..older);
+    }
+
+    /// Whether a start of this directory has that token.
+    pub(crate) fn made(&self, token: u64) -> bool {
+        self.starts.contains(&Start(token))
+    }
+
+    /// Whether the directory may go on from a checkpoint: it made it, or was restored from it.
+    pub(crate) fn goes_on_from(&self, entry: &Entry) -> bool {
+        self.made(entry.start)
+            || self
+                .origin
+                .as_ref()
+                .is_some_and(|origin| origin.object == entry.object)
+    }
+}

@@ -1,0 +1,199 @@
+//! Reading the rows of a checkpoint, from where its objects are.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+use crate::checkpoint::bucket::Bucket;
+use crate::checkpoint::error::CheckpointError;
+use crate::checkpoint::make::range_of;
+use crate::checkpoint::manifest::{Base, Delta, Descriptor, Part};
+use crate::checkpoint::run::{
+    Fetch, KeyFilter, Merge, Pending, Rows, RunError, RunPart, RunStream,
+};
+use crate::checkpoint::uploads::Waiting;
+
+/// Memory for what is read ahead, in bytes, and the bounds of a stream's share.
+const AHEAD_BYTES: usize = 192 << 20;
+const MOST_WINDOW_BYTES: usize = 4 << 20;
+const LEAST_WINDOW_BYTES: usize = 128 << 10;
+
+/// The bucket as what parts are read from.
+pub(crate) struct Remote {
+    pub(crate) bucket: Bucket,
+    pub(crate) runtime: Handle,
+}
+
+impl Fetch for Remote {
+    fn fetch(&self, name: &str, range: Range<u64>) -> Pending {
+        let (arrival, pending) = Pending::coming();
+        let (bucket, name) = (self.bucket.clone(), name.to_owned());
+        self.runtime.spawn(async move {
+            let read = bucket.get_range(&name, range).await;
+            arrival.give(read.map_err(Into::into));
+        });
+        pending
+    }
+}
+
+fn run_parts(parts: &[Part]) -> impl Iterator<Item = RunPart> {
+    parts.iter().map(|part| RunPart {
+        name: part.object.clone(),
+        summary: part.summary.clone(),
+    })
+}
+
+/// The rows of several deltas, of each the newest; deletes are among them.
+pub(crate) fn merged(
+    bucket: &Bucket,
+    waiting: &Waiting,
+    deltas: &[Delta],
+) -> Result<impl Rows, CheckpointError> {
+    let source: Arc<dyn Fetch> = Arc::new(Remote {
+        bucket: bucket.clone(),
+        runtime: waiting.runtime.clone(),
+    });
+    let mut merge = Merge::new();
+    for delta in deltas.iter().rev() {
+        merge = merge.with(RunStream::new(
+            source.clone(),
+            run_parts(&delta.parts),
+            &[],
+            &[],
+            LEAST_WINDOW_BYTES,
+        )?);
+    }
+    Ok(merge)
+}
+
+/// The rows of a checkpoint from `start` on and before `end` (no end when it is empty), in the order of their keys.
+pub(crate) fn rows(
+    source: &Arc<dyn Fetch>,
+    descriptor: &Descriptor,
+    (start, end): (&[u8], &[u8]),
+) -> Result<Merge<Box<dyn Rows + Send>>, RunError> {
+    // Two windows of each delta, and of a base.
+    let window = AHEAD_BYTES / 2 / (descriptor.deltas.len() + 1);
+    let window = window.clamp(LEAST_WINDOW_BYTES, MOST_WINDOW_BYTES);
+    let epochs: Arc<[u64]> = (0..descriptor.key_groups.count())
+        .map(|group| descriptor.base_of(group).map_or(0, |base| base.epoch))
+        .collect();
+    let mut merge: Merge<Box<dyn Rows + Send>> = Merge::new().without_deletes();
+    for delta in descriptor.deltas.iter().rev() {
+        let stream = RunStream::new(source.clone(), run_parts(&delta.parts), start, end, window)?;
+        let (epochs, epoch) = (epochs.clone(), delta.epoch);
+        let newer_than_base: KeyFilter = Box::new(move |key| {
+            let group = key
+                .get(1..3)
+                .and_then(|group| group.try_into().ok())
+                .map(u16::from_be_bytes);
+            group
+                .and_then(|group| epochs.get(usize::from(group)))
+                .is_none_or(|base| epoch > *base)
+        });
+        merge = merge.with_filtered(Box::new(stream), newer_than_base);
+    }
+    Ok(merge.with(Box::new(Bases::new(
+        source.clone(),
+        descriptor,
+        (start, end),
+        window,
+    ))))
+}
+
+/// The rows of all bases in the order of their keys: space by space, and in each the key groups in order.
+struct Bases {
+    source: Arc<dyn Fetch>,
+    bases: Vec<Base>,
+    spaces: Vec<u8>,
+    start: Vec<u8>,
+    end: Vec<u8>,
+    window_bytes: usize,
+    /// The next space, and the next base of it.
+    next: (usize, usize),
+    stream: Option<RunStream>,
+}
+
+impl Bases {
+    fn new(
+        source: Arc<dyn Fetch>,
+        descriptor: &Descriptor,
+        (start, end): (&[u8], &[u8]),
+        window_bytes: usize,
+    ) -> Self {
+        let mut bases = descriptor.bases.clone();
+        bases.sort_by_key(|base| base.first_group);
+        let mut spaces: Vec<u8> = bases
+            .iter()
+            .flat_map(|base| base.spaces.iter().copied())
+            .collect();
+        spaces.sort_unstable();
+        spaces.dedup();
+        Self {
+            source,
+            bases,
+            spaces,
+            start: start.to_vec(),
+            end: end.to_vec(),
+            window_bytes,
+            next: (0, 0),
+            stream: None,
+        }
+    }
+
+    /// Opens the next base that may have rows of the range; false when there is none.
+    fn open_next(&mut self) -> Result<bool, RunError> {
+        while let Some(space) = self.spaces.get(self.next.0).copied() {
+            let Some(base) = self.bases.get(self.next.1) else {
+                self.next = (self.next.0 + 1, 0);
+                continue;
+            };
+            self.next.1 += 1;
+            let (mut start, mut end) = range_of(space, (base.first_group, base.last_group));
+            if start < self.start {
+                start.clone_from(&self.start);
+            }
+            if !self.end.is_empty() && end > self.end {
+                end.clone_from(&self.end);
+            }
+            if start >= end || !base.spaces.contains(&space) {
+                continue;
+            }
+            let parts = run_parts(&base.parts);
+            self.stream = Some(RunStream::new(
+                self.source.clone(),
+                parts,
+                &start,
+                &end,
+                self.window_bytes,
+            )?);
+            return Ok(true);
+        }
+        Ok(false)
+    }
+}
+
+impl Rows for Bases {
+    fn advance(&mut self) -> Result<bool, RunError> {
+        loop {
+            if let Some(stream) = &mut self.stream
+                && stream.advance()?
+            {
+                return Ok(true);
+            }
+            if !self.open_next()? {
+                self.stream = None;
+                return Ok(false);
+            }
+        }
+    }
+
+    fn key(&self) -> &[u8] {
+        self.stream.as_ref().map_or(&[], Rows::key)
+    }
+
+    fn value(&self) -> Option<&[u8]> {
+        self.stream.as_ref()?.value()
+    }
+}
