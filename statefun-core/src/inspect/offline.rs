@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use super::StateView;
 use crate::catalog::{Catalog, CatalogError, DataDirectory};
+use crate::checkpoint::restore::UNFINISHED;
 use crate::clock::{Timestamp, WallClock};
 use crate::disk::DiskLock;
 use crate::engine::cut::EpochBody;
@@ -41,6 +42,9 @@ pub enum OfflineError {
         /// Who uses it, as far as it is known.
         holder: String,
     },
+    /// A restore was begun and did not end.
+    #[error("{} holds a restore that did not end: it has not all of its state", .0.display())]
+    Unfinished(PathBuf),
     /// It cannot be locked.
     #[error("cannot lock {}: {source}", path.display())]
     Lock {
@@ -90,18 +94,22 @@ pub fn open_directory(directory: &DataDirectory) -> Result<(StateView, Timestamp
             },
         })?;
     let catalog = Catalog::read(disk, &directory.root)?.ok_or_else(no_data)?;
-    let is_there = |source| CatalogError::Io {
-        operation: "look for",
-        path: directory.state(),
-        source,
+    let exists = |path: PathBuf| {
+        disk.exists(&path).map_err(|source| CatalogError::Io {
+            operation: "look for",
+            path,
+            source,
+        })
     };
-    let (applied, store): (u64, Box<dyn StateReader>) =
-        if disk.exists(&directory.state()).map_err(is_there)? {
-            let store = FjallStore::open(&directory.state(), STORE_CACHE_BYTES)?;
-            (store.applied_epoch()?, Box::new(store))
-        } else {
-            (0, Box::new(MemoryStore::default()))
-        };
+    if exists(directory.root.join(UNFINISHED))? {
+        return Err(OfflineError::Unfinished(directory.root.clone()));
+    }
+    let (applied, store): (u64, Box<dyn StateReader>) = if exists(directory.state())? {
+        let store = FjallStore::open(&directory.state(), STORE_CACHE_BYTES)?;
+        (store.applied_epoch()?, Box::new(store))
+    } else {
+        (0, Box::new(MemoryStore::default()))
+    };
     let clock = WallClock::default();
     let mut newer: BTreeMap<Vec<u8>, Option<Vec<u8>>> = BTreeMap::new();
     let options = OpenOptions {

@@ -193,3 +193,35 @@ fn an_answer_that_is_cut_off_is_an_error() {
         assert!(output.stderr.contains(expected), "{}", output.stderr);
     }
 }
+
+#[test]
+fn an_export_is_of_one_moment_while_the_application_goes_on() {
+    let files = shop();
+    let running = Running::start(&files);
+    let done = std::sync::atomic::AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for cart in ["a", "b"] {
+            let (running, done) = (&running, &done);
+            scope.spawn(move || {
+                for number in 0..60 {
+                    running.put("carts", cart, &format!("item {number}"), 1);
+                }
+                done.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            });
+        }
+        let mut last = 0;
+        while done.load(std::sync::atomic::Ordering::SeqCst) < 2 {
+            let mut all = 0;
+            for line in export(&files, &data_dir(&files)).lines() {
+                let line: Value = serde_json::from_str(line).unwrap();
+                let states = &line["states"];
+                let total = states["total"].as_u64().unwrap();
+                // Each message writes both.
+                assert_eq!(states["items"].as_object().unwrap().len() as u64, total);
+                all += total;
+            }
+            assert!(all >= last, "what was there is there");
+            last = all;
+        }
+    });
+}

@@ -178,3 +178,18 @@ fn the_application_itself_explains_its_import() {
     let help = called(files.path(), &["--help"]);
     assert!(help.stdout.contains("APP import FILE"), "{}", help.stdout);
 }
+
+#[test]
+fn a_restore_that_did_not_end_has_no_state_to_show() {
+    let files = shop();
+    let running = Running::start(&files);
+    running.put("counts", "n", "x", 1);
+    running.stop();
+    std::fs::write(data_dir(&files).join("restoring"), "").unwrap();
+    let output = files.statefun(&["state", "ls"]).ends(2);
+    assert!(
+        output.stderr.contains("a restore that did not end"),
+        "{}",
+        output.stderr
+    );
+}
