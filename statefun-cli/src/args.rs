@@ -324,15 +324,16 @@ pub(crate) enum ParkedCommand {
 
 /// Shows, exports, compares and imports what functions have stored.
 ///
-/// Asks the application that runs on the data directory, without holding it up, and sees all that it has acknowledged. Where none
-/// runs, the directory itself is read, and left as it was.
+/// Asks the application that runs on the data directory, without holding it up, and sees all that its functions have answered. Where
+/// none runs, the directory itself is read, and left as it was. With `--checkpoint`, a checkpoint is read where it is.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   statefun state ls                      what there is
   statefun state get shop/cart c-1       all states of one address
   statefun state export > state.jsonl    everything, an address a line
-  statefun state diff backup/data        what has changed since then
+  statefun state get shop/cart c-1 --checkpoint latest
+  statefun state diff checkpoint:latest  what has changed since then
   statefun state import state.jsonl      gives all of it to an application
 Exit codes: 0 fine, 1 wrong input (no such function or address, a wrong line),
 2 wrong call, or something that is needed failed.")]
@@ -342,6 +343,12 @@ pub(crate) struct State {
     /// Where the application keeps its data [default: .statefun/data, or as statefun.yaml says].
     #[arg(long, value_name = "DIR", global = true)]
     pub(crate) data_dir: Option<PathBuf>,
+    /// Read this checkpoint instead: an id, a name, or `latest`.
+    #[arg(long, value_name = "WHICH", global = true, conflicts_with = "data_dir")]
+    pub(crate) checkpoint: Option<String>,
+    /// Where the checkpoints are: `s3://bucket/prefix`, `gs://…`, `az://…`, a directory [default: as statefun.yaml says].
+    #[arg(long, value_name = "URL", global = true)]
+    pub(crate) url: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -424,17 +431,17 @@ Examples:
     /// and the first of the changes; with `--format json` all changes, a line each.
     #[command(after_help = "\
 Examples:
-  statefun state diff backup/data               from a copy to now
-  statefun state diff monday/data tuesday/data
+  statefun state diff checkpoint:latest         from there to now
+  statefun state diff checkpoint:monday checkpoint:tuesday
   statefun state diff backup/data --function shop/cart --format json
 Exit codes: 0 compared, different or not, 1 wrong input, 2 it failed.")]
     Diff {
-        /// The data directory that has the state before.
+        /// What has the state before: a data directory, or `checkpoint:` and an id, a name, or `latest`.
         #[arg(value_name = "BEFORE")]
-        before: PathBuf,
-        /// The data directory that has the state now [default: that of the application].
+        before: String,
+        /// What has the state after [default: the application].
         #[arg(value_name = "AFTER")]
-        after: Option<PathBuf>,
+        after: Option<String>,
         /// Only the states of this function.
         #[arg(long, value_name = "NAMESPACE/NAME")]
         function: Option<String>,

@@ -50,8 +50,8 @@ Options of run and import (each overrides its variable, which overrides statefun
   --data-dir DIR       where state and log lie            STATEFUN_DATA_DIR   [.statefun/data]
   --workers N          worker threads                     STATEFUN_WORKERS    [all cores]
   --module FILE        a module.yaml; may be repeated     [module.yaml and modules/*.yaml]
-  --restore WHICH      begin with a checkpoint of checkpoint.url: `latest`, an id, or a name;
-                       `auto` does so only when the data directory is empty and there is one
+  --restore WHICH      begin with a checkpoint: `latest`, an id, or a name; `auto` restores
+                       the latest, but only into an empty directory    STATEFUN_RESTORE
   --replace            let --restore delete what is in the data directory; import: let addresses
                        that have state lose it, and get that of their lines
   --drop-data NAME     delete the data of a function (ns/name) or state (ns/name:state) that
@@ -241,11 +241,15 @@ impl App {
             .build()
             .map_err(|error| Stop::Failed(format!("threads cannot be started: {error}")))?;
         let checkpoints = open_checkpoints(&settings)?;
-        if let Some(wanted) = &arguments.restore {
+        let wanted = arguments
+            .restore
+            .clone()
+            .or_else(|| std::env::var("STATEFUN_RESTORE").ok());
+        if let Some(wanted) = wanted.filter(|wanted| !wanted.is_empty()) {
             restore(
                 &settings,
                 checkpoints.as_ref(),
-                wanted,
+                &wanted,
                 arguments.replace,
                 runtime.handle(),
             )?;

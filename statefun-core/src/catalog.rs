@@ -19,13 +19,15 @@ use crate::engine::registry::Registry;
 use crate::id::KeyGroups;
 use crate::module::description::{StateKind, first_version, is_first_version};
 use crate::sdk::state::versions::Form;
-use crate::shape::Shape;
+use crate::shape::{FIRST_VERSION, Shape};
 use crate::state::StateReader;
 
 pub use changes::{CatalogError, Change};
 
-/// Version of the file's layout.
-const VERSION: u32 = 1;
+/// The latest version of the file's layout that is read: in the second, states have versions. A catalog without such states is
+/// still written in the first, which earlier programs read; of the second they would misread the rows.
+const VERSION: u32 = 2;
+const WITHOUT_VERSIONS: u32 = 1;
 const FILE: &str = "catalog.json";
 
 /// What `catalog.json` holds.
@@ -139,14 +141,30 @@ impl Catalog {
             .messages()
             .map(|message| ((message.type_name)().to_owned(), (message.shape)()))
             .collect();
-        Self {
+        let mut catalog = Self {
             version: VERSION,
             lineage,
             key_groups: registry.key_groups,
             functions,
             messages,
             egresses: registry.egress_ids().map(str::to_owned).collect(),
-        }
+        };
+        catalog.choose_layout();
+        catalog
+    }
+
+    /// The first layout that holds it.
+    fn choose_layout(&mut self) {
+        let has_versions = |state: &StateEntry| {
+            let former = state.former.iter().map(|former| former.version);
+            former.chain([state.version]).any(|it| it > FIRST_VERSION)
+        };
+        let mut functions = self.functions.values();
+        self.version = if functions.any(|function| function.states.values().any(has_versions)) {
+            VERSION
+        } else {
+            WITHOUT_VERSIONS
+        };
     }
 
     /// The egresses that `new` no longer has.
@@ -182,9 +200,9 @@ impl Catalog {
         };
         let catalog: Self =
             serde_json::from_slice(text).map_err(|error| malformed(error.to_string()))?;
-        if catalog.version != VERSION {
+        if !(WITHOUT_VERSIONS..=VERSION).contains(&catalog.version) {
             return Err(malformed(format!(
-                "it has version {}, and this program reads {VERSION}: use the version that wrote it",
+                "it has version {}, and this program reads {VERSION} at most: use the version that wrote it",
                 catalog.version
             )));
         }

@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::catalog::{Catalog, CatalogError, FunctionEntry, StateEntry, StoredData};
+use crate::clock::Timestamp;
+use crate::engine::cut::EpochBody;
 use crate::engine::envelope::{Envelope, EnvelopeError};
 use crate::engine::registry::Registry;
 use crate::engine::stored::{each_envelope, each_row};
@@ -63,7 +65,8 @@ pub fn dry_run(
         Err(CatalogError::State(error)) => return Err(error),
         Err(other) => vec![other.to_string()],
     };
-    let mut run = Run::new(registry, catalog);
+    let now = EpochBody::parse(data.last_record).map_or(Timestamp::default(), |body| body.time);
+    let mut run = Run::new(registry, catalog, now);
     let mut rows = 0;
     let mut of_group = 0;
     let of_key_groups = u32::from(catalog.key_groups.count());
@@ -111,10 +114,12 @@ struct Run<'a> {
     addresses: u64,
     has_failed: bool,
     malformed: u64,
+    /// The time of the data.
+    now: Timestamp,
 }
 
 impl<'a> Run<'a> {
-    fn new(registry: &Registry, catalog: &'a Catalog) -> Self {
+    fn new(registry: &Registry, catalog: &'a Catalog, now: Timestamp) -> Self {
         let mut functions = BTreeMap::new();
         for (name, entry) in catalog.functions() {
             functions.insert(entry.number, KnownFunction::of(name, entry));
@@ -140,6 +145,7 @@ impl<'a> Run<'a> {
             addresses: 0,
             has_failed: false,
             malformed: 0,
+            now,
         }
     }
 
@@ -165,7 +171,7 @@ impl<'a> Run<'a> {
             function.report.addresses += 1;
         }
         let state = function.state(number, || format!("state number {number:#010x}"));
-        if let Err(problem) = state.row(rest, value) {
+        if let Err(problem) = state.row(rest, value, self.now) {
             let is_new = state.failing.replace(self.addresses) != Some(self.addresses);
             state.report.fail(&parsed.id, problem, is_new);
             if !std::mem::replace(&mut self.has_failed, true) {
@@ -239,16 +245,20 @@ impl<'a> KnownFunction<'a> {
 
 impl KnownState<'_> {
     /// Reads a row and counts what it is.
-    fn row(&mut self, rest: &[u8], value: &[u8]) -> Result<(), String> {
+    fn row(&mut self, rest: &[u8], value: &[u8], now: Timestamp) -> Result<(), String> {
         self.report.rows += 1;
         let Some(definition) = &self.definition else {
             // The state is gone; the catalog refuses that.
             self.report.unchecked += 1;
             return Ok(());
         };
-        let Some(outcome) = definition.check_row(rest, value)? else {
-            self.report.unchecked += 1;
-            return Ok(());
+        let outcome = match definition.check_row(rest, value) {
+            Ok(Some(outcome)) => outcome,
+            Err(problem) if !has_expired(value, now) => return Err(problem),
+            Ok(None) | Err(_) => {
+                self.report.unchecked += 1;
+                return Ok(());
+            }
         };
         match outcome {
             Outcome::Current => self.report.current += 1,
@@ -270,6 +280,11 @@ impl KnownState<'_> {
         };
         *self.report.rows_by_version.entry(version).or_default() += 1;
     }
+}
+
+/// Nobody sees such a row any more.
+fn has_expired(value: &[u8], now: Timestamp) -> bool {
+    RowValue::parse(value).is_some_and(|row| row.expired(now))
 }
 
 /// Stored messages whose types do not read them any more.

@@ -1,10 +1,10 @@
-//! The steps of an epoch, so that a test which kills the process knows where it hit, and can aim.
+//! The steps of an epoch, and of a checkpoint, so that a test which kills the process knows where it hit, and can aim.
 //!
 //! Without the feature `simulation` nothing of this is compiled in. With it, and with `STATEFUN_TEST_PHASES=FILE`, every step
 //! is noted in the file: the last step's number, then how often each was reached, as little-endian `u64`. With
 //! `STATEFUN_TEST_KILL=STEP:N` besides, the process sends itself a SIGKILL when it reaches that step for the N-th time.
 
-/// The steps, in the order in which an epoch takes them.
+/// The steps, in the order in which an epoch takes them, and then a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Step {
@@ -28,11 +28,24 @@ pub enum Step {
     Applying,
     /// It has, and the log may be let go.
     Applied,
+    /// The blob store has the epoch, and nobody knows yet (`durability: blob`).
+    Completed,
+    /// An object of a checkpoint is about to be uploaded.
+    Uploading,
+    /// All objects of a checkpoint are there, and nothing names it.
+    Uploaded,
+    /// The manifest names it, and what it replaces is still there.
+    Published,
+    /// What it replaces was removed.
+    Collected,
 }
 
 impl Step {
+    /// How many of [`ALL`](Self::ALL) an epoch takes without checkpoints.
+    pub const OF_EPOCH: usize = 10;
+
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 15] = [
         Self::Recovered,
         Self::Cut,
         Self::Gathered,
@@ -43,6 +56,11 @@ impl Step {
         Self::Flushed,
         Self::Applying,
         Self::Applied,
+        Self::Completed,
+        Self::Uploading,
+        Self::Uploaded,
+        Self::Published,
+        Self::Collected,
     ];
 
     /// Its name, as `STATEFUN_TEST_KILL` has it.
@@ -58,6 +76,11 @@ impl Step {
             Self::Flushed => "flushed",
             Self::Applying => "applying",
             Self::Applied => "applied",
+            Self::Completed => "completed",
+            Self::Uploading => "uploading",
+            Self::Uploaded => "uploaded",
+            Self::Published => "published",
+            Self::Collected => "collected",
         }
     }
 }

@@ -44,7 +44,6 @@ struct StateType {
 }
 
 /// What a type says of its version, in the tokens of its author, for the derive that tells its shape.
-#[derive(Debug)]
 struct Declared {
     version: LitInt,
     migrate_from: Option<Type>,
@@ -99,17 +98,18 @@ fn parse(cx: &Ctxt, args: TokenStream, item: &Item) -> Option<StateType> {
     } = parse_args(cx, args);
     let is_generic =
         generics.type_params().next().is_some() || generics.const_params().next().is_some();
+    let borrowed = generics.lifetimes().next();
+    if let Some(lifetime) = borrowed {
+        cx.error(lifetime, problems::borrowed(OWNER));
+    }
+    // Without a derive that tells the shape, there is nobody to tell the version.
     let version = version.filter(|version| {
         let refused = is_generic && version.migrate_from.is_some();
         if refused {
             cx.error(generics, problems::generic_migration());
         }
-        !refused
+        !refused && borrowed.is_none()
     });
-    let borrowed = generics.lifetimes().next();
-    if let Some(lifetime) = borrowed {
-        cx.error(lifetime, problems::borrowed(OWNER));
-    }
     let derived = derived(attributes);
     let derives: Vec<&'static str> = TRAITS
         .into_iter()
@@ -134,7 +134,7 @@ fn parse(cx: &Ctxt, args: TokenStream, item: &Item) -> Option<StateType> {
     })
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Args {
     without: Vec<String>,
     krate: Option<TokenStream>,
@@ -142,17 +142,13 @@ struct Args {
 }
 
 fn parse_args(cx: &Ctxt, tokens: TokenStream) -> Args {
-    let Args {
-        mut without,
-        krate: mut given,
-        ..
-    } = Args::default();
+    let mut all = Args::default();
     let (mut version, mut migrate_from) = (None, None);
     let read = args::read(cx, tokens, KEYS, OWNER);
     let says_version = read.mentions(&VERSION);
     for arg in read.list {
         match arg.key.name {
-            "crate" => given = arg.path(cx),
+            "crate" => all.krate = arg.path(cx),
             "version" => {
                 // Read again by the derive, which needs the tokens.
                 version = arg
@@ -168,7 +164,7 @@ fn parse_args(cx: &Ctxt, tokens: TokenStream) -> Args {
             "without" => {
                 for path in arg.list::<Path>(cx, "traits") {
                     match TRAITS.into_iter().find(|name| path.is_ident(name)) {
-                        Some(name) => without.push(name.to_owned()),
+                        Some(name) => all.without.push(name.to_owned()),
                         None => cx.error(&path, problems::cannot_leave_out(&path)),
                     }
                 }
@@ -180,14 +176,11 @@ fn parse_args(cx: &Ctxt, tokens: TokenStream) -> Args {
         cx.error(literal, problems::nothing_before_the_first(former));
         version = None;
     }
-    Args {
-        without,
-        krate: given,
-        version: version.map(|(_, version)| Declared {
-            version,
-            migrate_from,
-        }),
-    }
+    all.version = version.map(|(_, version)| Declared {
+        version,
+        migrate_from,
+    });
+    all
 }
 
 /// The last segments of what `#[derive(…)]` below the attribute names.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use http::Method;
 use serde_json::json;
+use statefun_core::admin;
 use statefun_core::catalog::DataDirectory;
 use statefun_core::checkpoint::bucket::Bucket;
 use statefun_core::checkpoint::location::Location;
@@ -28,6 +29,8 @@ use crate::terminal::Terminal;
 
 /// How long a checkpoint may take: the first one is everything.
 const PATIENCE: Duration = Duration::from_hours(2);
+/// How long the application may take to say how it is.
+const STATUS_PATIENCE: Duration = Duration::from_secs(2);
 /// How often progress is shown.
 const SHOW_EVERY: Duration = Duration::from_millis(200);
 
@@ -68,7 +71,11 @@ pub(crate) fn run(args: &Checkpoint, terminal: &Terminal) -> Outcome {
             let manifest = runtime
                 .block_on(operate::manifest(bucket))
                 .map_err(failed)?;
-            list(&place, manifest.as_ref(), as_json, terminal)
+            let ended = list(&place, manifest.as_ref(), as_json, terminal)?;
+            if let Some(problem) = runtime.block_on(problem(&place.data_dir)) {
+                terminal.warning(problem);
+            }
+            Ok(ended)
         }
         CheckpointCommand::Verify { wanted } => {
             let mut shown = Instant::now();
@@ -153,23 +160,8 @@ impl Place {
         let file = root.join(SETTINGS_FILE);
         let settings =
             Settings::load(&file, |name| std::env::var(name).ok()).map_err(Failure::input)?;
-        let location = match &args.url {
-            Some(url) => Location::parse(url).map_err(Failure::input)?,
-            None => settings
-                .checkpoint
-                .url
-                .clone()
-                .map(|location| beside(&root, location))
-                .ok_or_else(|| {
-                    Failure::input("it is not said where the checkpoints are").help(
-                        "name it with `--url`, or give `checkpoint: {url: …}` in statefun.yaml",
-                    )
-                })?,
-        };
-        let bucket =
-            Bucket::open(&location, &settings.checkpoint.bucket()).map_err(Failure::input)?;
         Ok(Self {
-            bucket,
+            bucket: bucket(args.url.as_deref(), &settings, &root)?,
             data_dir: args
                 .data_dir
                 .clone()
@@ -177,6 +169,31 @@ impl Place {
             retain: settings.checkpoint.retain.get() as usize,
         })
     }
+}
+
+/// Where checkpoints are, as the URL says, or statefun.yaml.
+pub(crate) fn find_bucket(url: Option<&str>) -> Result<Bucket, Failure> {
+    let root = nearest_root().unwrap_or_default();
+    let file = root.join(SETTINGS_FILE);
+    let settings =
+        Settings::load(&file, |name| std::env::var(name).ok()).map_err(Failure::input)?;
+    bucket(url, &settings, &root)
+}
+
+fn bucket(url: Option<&str>, settings: &Settings, root: &Path) -> Result<Bucket, Failure> {
+    let location = match url {
+        Some(url) => Location::parse(url).map_err(Failure::input)?,
+        None => settings
+            .checkpoint
+            .url
+            .clone()
+            .map(|location| beside(root, location))
+            .ok_or_else(|| {
+                Failure::input("it is not said where the checkpoints are")
+                    .help("name it with `--url`, or give `checkpoint: {url: …}` in statefun.yaml")
+            })?,
+    };
+    Bucket::open(&location, &settings.checkpoint.bucket()).map_err(Failure::input)
 }
 
 /// A relative directory of statefun.yaml is beside it.
@@ -189,7 +206,7 @@ fn beside(root: &Path, location: Location) -> Location {
     parsed.unwrap_or(location)
 }
 
-fn failed(error: CheckpointError) -> Failure {
+pub(crate) fn failed(error: CheckpointError) -> Failure {
     match &error {
         CheckpointError::Bucket(_) => Failure::usage(error),
         _ => Failure::input(error),
@@ -226,7 +243,7 @@ fn list(place: &Place, manifest: Option<&Manifest>, as_json: bool, terminal: &Te
     let now = WallClock::default().now().as_ms();
     let unnamed = entries.iter().filter(|entry| entry.name.is_none()).count();
     let mut older = 0;
-    let rows: Vec<Vec<String>> = entries
+    let mut rows: Vec<Vec<String>> = entries
         .iter()
         .enumerate()
         .map(|(at, entry)| {
@@ -253,11 +270,31 @@ fn list(place: &Place, manifest: Option<&Manifest>, as_json: bool, terminal: &Te
                 kept,
             ]
         })
-        .rev()
         .collect();
+    rows.reverse();
     let heads = ["CHECKPOINT", "AGE", "EPOCH", "SIZE", "UPLOADED", "KEPT"];
     terminal.data(table(&heads, &rows, terminal))?;
     Ok(Status::Fine)
+}
+
+/// Why the application that runs on the data directory makes no checkpoints at present; none when it does, or none runs.
+async fn problem(data_dir: &Path) -> Option<String> {
+    let live = Live::find(Some(data_dir)).ok()?;
+    let answer = live
+        .ask_within(Method::GET, "/v1/status", STATUS_PATIENCE)
+        .await
+        .ok()?;
+    let status: admin::Status = read(&answer).ok()?;
+    let problem = status.checkpoints?.problem?;
+    let since = WallClock::default()
+        .now()
+        .as_ms()
+        .saturating_sub(problem.since_ms);
+    Some(format!(
+        "the application's checkpoints have failed for {}: {}",
+        age(since),
+        printable(&problem.error)
+    ))
 }
 
 /// In the largest unit that fits.

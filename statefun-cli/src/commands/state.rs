@@ -24,6 +24,11 @@ pub(crate) fn run(args: &State, terminal: &Terminal) -> Outcome {
         project,
     } = &args.command
     {
+        if args.checkpoint.is_some() {
+            return Err(Failure::usage("a checkpoint cannot be imported into").help(
+                "`statefun checkpoint restore` makes a data directory from it; import into that",
+            ));
+        }
         let options = import::Options {
             file,
             data_dir: args.data_dir.as_deref(),
@@ -33,43 +38,37 @@ pub(crate) fn run(args: &State, terminal: &Terminal) -> Outcome {
         };
         return import::run(&options, project);
     }
+    let url = args.url.as_deref();
     if let StateCommand::Diff {
         before,
-        after: Some(after),
-        ..
+        after,
+        function,
+        prefix,
+        limit,
+        format,
     } = &args.command
-        && args.data_dir.is_some()
     {
-        return Err(Failure::usage(format_args!(
-            "both directories are named: {} and {}",
-            before.display(),
-            after.display()
-        ))
-        .help("leave out `--data-dir`"));
-    }
-    let source = Source::find(args.data_dir.as_deref())?;
-    match &args.command {
-        StateCommand::Import { .. } => Ok(Status::Fine),
-        StateCommand::Diff {
-            before,
-            after,
-            function,
+        let after = match after {
+            Some(after) if args.data_dir.is_some() || args.checkpoint.is_some() => {
+                return Err(Failure::usage(format_args!(
+                    "both states are named: {before} and {after}"
+                ))
+                .help("leave out `--data-dir` and `--checkpoint`"));
+            }
+            Some(after) => Source::named(after, url)?,
+            None => Source::find(args.data_dir.as_deref(), args.checkpoint.as_deref(), url)?,
+        };
+        let options = diff::Options {
+            function: function.as_deref(),
             prefix,
-            limit,
-            format,
-        } => {
-            let after = match after {
-                Some(after) => Source::find(Some(after))?,
-                None => source,
-            };
-            let options = diff::Options {
-                function: function.as_deref(),
-                prefix,
-                limit: *limit,
-                format: *format,
-            };
-            diff::run(&Source::find(Some(before))?, &after, &options, terminal)
-        }
+            limit: *limit,
+            format: *format,
+        };
+        return diff::run(&Source::named(before, url)?, &after, &options, terminal);
+    }
+    let source = Source::find(args.data_dir.as_deref(), args.checkpoint.as_deref(), url)?;
+    match &args.command {
+        StateCommand::Import { .. } | StateCommand::Diff { .. } => Ok(Status::Fine),
         StateCommand::Ls {
             function: None,
             format,
@@ -156,7 +155,7 @@ fn functions(source: &Source, format: RowFormat, terminal: &Terminal) -> Outcome
             terminal,
         ))?;
     }
-    source.tell_end(&answered, terminal);
+    Source::tell_end(&answered, terminal);
     Ok(Status::Fine)
 }
 
@@ -187,7 +186,7 @@ fn addresses(source: &Source, query: &Query, format: RowFormat, terminal: &Termi
         terminal.data(table(&["FUNCTION AND ID", "ROWS", "SIZE"], &rows, terminal))?;
     }
     tell_truncated(query, &answered, terminal);
-    source.tell_end(&answered, terminal);
+    Source::tell_end(&answered, terminal);
     Ok(Status::Fine)
 }
 

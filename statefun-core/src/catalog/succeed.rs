@@ -117,6 +117,7 @@ impl Catalog {
                     state.forms.clear();
                 }
             }
+            result.choose_layout();
             return Ok(result);
         }
         Err(CatalogError::Changed {

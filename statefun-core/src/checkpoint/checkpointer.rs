@@ -30,6 +30,7 @@ use crate::engine::shared::{Phase, Shared};
 use crate::log::{EpochLog, LogReader, Retention};
 use crate::settings::Durability;
 use crate::state::StateStore;
+use crate::steps::{Step, reached};
 
 /// How long after a failure it is tried again, at first and at last.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -430,6 +431,7 @@ impl Checkpointer {
             superfluous,
         } = made;
         entry.name = name.map(str::to_owned);
+        reached(Step::Uploaded);
         let ledger = self
             .progress
             .ledger
@@ -471,6 +473,7 @@ impl Checkpointer {
             }
             return Err(error);
         }
+        reached(Step::Published);
         ledger.know(&entry, &descriptor);
         self.progress.previous = Some((entry.clone(), descriptor));
         self.progress.made += 1;
@@ -489,7 +492,8 @@ impl Checkpointer {
         if let Err(error) = self.waiting.on(removed) {
             tracing::debug!(%error, "objects of dropped checkpoints are still there");
         }
-        if self.progress.made % SWEEP_EVERY == 0 {
+        reached(Step::Collected);
+        if self.progress.made.is_multiple_of(SWEEP_EVERY) {
             self.sweep();
         }
         Ok(entry)

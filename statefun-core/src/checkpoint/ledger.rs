@@ -55,18 +55,11 @@ impl Ledger {
                     may(&ledger.manifest)?;
                     ledger
                 }
-                None => Self {
-                    bucket: bucket.clone(),
-                    manifest: Manifest {
-                        version: VERSION,
-                        writer: writer.clone(),
-                        sequence: 0,
-                        checkpoints: Vec::new(),
-                    },
-                    version: None,
-                    token: None,
-                    objects: BTreeMap::new(),
-                },
+                None => {
+                    // A store that overlooks conditions would let two writers go on.
+                    bucket.check_conditions().await?;
+                    Self::empty(bucket, writer)
+                }
             };
             let mut next = ledger.manifest.clone();
             next.writer = writer.clone();
@@ -75,6 +68,21 @@ impl Ledger {
                 ledger.token = Some(writer.token);
                 return Ok(ledger);
             }
+        }
+    }
+
+    fn empty(bucket: &Bucket, writer: &Writer) -> Self {
+        Self {
+            bucket: bucket.clone(),
+            manifest: Manifest {
+                version: VERSION,
+                writer: writer.clone(),
+                sequence: 0,
+                checkpoints: Vec::new(),
+            },
+            version: None,
+            token: None,
+            objects: BTreeMap::new(),
         }
     }
 

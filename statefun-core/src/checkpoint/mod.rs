@@ -28,6 +28,7 @@ pub(crate) mod status;
 mod tail;
 pub(crate) mod uploads;
 pub mod verify;
+pub mod view;
 
 pub use checkpointer::Checkpoints;
 pub use error::CheckpointError;

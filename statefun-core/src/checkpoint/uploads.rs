@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 
 use crate::checkpoint::bucket::{Bucket, BucketError};
 use crate::checkpoint::error::CheckpointError;
+use crate::steps::{Step, reached};
 
 /// Objects under way at a time.
 const AT_A_TIME: usize = 3;
@@ -71,6 +72,7 @@ impl<'a> Uploads<'a> {
         while self.under_way.len() >= AT_A_TIME {
             self.await_one()?;
         }
+        reached(Step::Uploading);
         self.bytes += bytes.len() as u64;
         let bucket = self.bucket.clone();
         let upload = async move { bucket.put(&name, bytes).await };

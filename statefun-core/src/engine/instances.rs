@@ -297,7 +297,12 @@ impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
         slot
     }
 
-    fn load(&mut self, slot: SlotId, rows: &[Option<Vec<u8>>]) -> Result<(), StateError> {
+    fn load(
+        &mut self,
+        slot: SlotId,
+        rows: &[Option<Vec<u8>>],
+        now: Timestamp,
+    ) -> Result<(), StateError> {
         let Some(entry) = self.slots.get_mut(slot as usize) else {
             return Ok(());
         };
@@ -321,6 +326,7 @@ impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
                 site: &self.rows,
                 address: &entry.address,
                 prefix: &self.prefix,
+                now,
                 error: None,
             };
             function.visit_states(&mut load);

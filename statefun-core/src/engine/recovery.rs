@@ -108,13 +108,9 @@ pub(crate) fn recover(setup: &mut EngineSetup) -> Result<Recovered, StartError> 
     }
     let mut last = Vec::new();
     let mut store = FjallStore::open(&directory.state(), STORE_CACHE_BYTES)?;
-    let mut checkpoints = None;
-    if setup.checkpoints.is_some() {
-        let changes = Arc::new(
-            ChangeLog::open(disk.clone(), &directory.changes()).map_err(CheckpointError::from)?,
-        );
+    let changes = change_log(setup)?;
+    if let Some(changes) = &changes {
         store = store.with_changes(changes.clone());
-        checkpoints = Some(changes);
     }
     let store = Arc::new(store);
     let mut options = OpenOptions::new(lineage);
@@ -162,7 +158,7 @@ pub(crate) fn recover(setup: &mut EngineSetup) -> Result<Recovered, StartError> 
     }
     let mut local = Local::read(&**disk, &directory.root)?;
     let restored_epoch = local.origin.as_ref().map(|origin| origin.epoch);
-    let checkpoints = match checkpoints {
+    let checkpoints = match changes {
         Some(changes) => {
             let writer = Writer::new(lineage, opened.attempt, setup.clock.now());
             local.begin(writer.token);
@@ -214,6 +210,22 @@ pub(crate) fn recover(setup: &mut EngineSetup) -> Result<Recovered, StartError> 
     recovered.summary.carried_messages = recovered.carried.len();
     recovered.summary.duration = watch.elapsed();
     Ok(recovered)
+}
+
+/// The files that tell what has changed since the last checkpoint. Where none are made nothing is noted; what was noted before would
+/// pass for all of it later, and is removed.
+fn change_log(setup: &EngineSetup) -> Result<Option<Arc<ChangeLog>>, CheckpointError> {
+    let (disk, path) = (&setup.directory.disk, setup.directory.changes());
+    let is_there = disk.exists(&path).unwrap_or(true);
+    if setup.checkpoints.is_none() && !is_there {
+        return Ok(None);
+    }
+    let changes = ChangeLog::open(disk.clone(), &path)?;
+    if setup.checkpoints.is_none() {
+        changes.remove(&changes.files())?;
+        return Ok(None);
+    }
+    Ok(Some(Arc::new(changes)))
 }
 
 /// A process that is killed soon after each start would give the store more with every start than it comes to merge, until

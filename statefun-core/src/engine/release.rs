@@ -174,6 +174,7 @@ impl Gate {
         if shared.set_hold(Hold::NoBlobStore, false) {
             tracing::info!(epoch, after = ?watch.elapsed(), "the blob store takes epochs again");
         }
+        reached(Step::Completed);
         self.kept.add(link.sequence, link.epoch);
         self.next.sequence += 1;
         Ok(())

@@ -491,7 +491,9 @@ impl Engine {
             let _ = sink.join();
         }
         one_more_epoch(&self.handle.shared);
-        if let Some(desk) = &self.checkpoints {
+        if let Some(desk) = &self.checkpoints
+            && self.handle.shared.phase() != Phase::Stopped
+        {
             last_checkpoint(desk, &self.handle.shared);
         }
         self.handle.shared.enter_phase(Phase::Stopped);

@@ -61,7 +61,8 @@ pub struct StateReport {
     pub migrated: u64,
     /// Rows that would not be read.
     pub failing: u64,
-    /// Rows that hold no value of the state's type: what a buffer keeps of itself, states of a registry, states that are gone.
+    /// Rows that are not for the state's type to read: what a buffer keeps of itself, states of a registry, states that are gone,
+    /// and what would not be read but has expired.
     pub unchecked: u64,
     /// Addresses of which some row would not be read.
     pub failing_addresses: u64,

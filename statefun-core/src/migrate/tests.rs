@@ -38,7 +38,7 @@ fn rows_that_nobody_knows_are_counted_and_progress_is_told() {
     };
     let mut told = Vec::new();
     let report = dry_run(&registry, &catalog, &data, &mut |progress| {
-        told.push(progress)
+        told.push(progress);
     })
     .unwrap();
     let rows: Vec<u64> = told

@@ -336,13 +336,13 @@ fn a_catalog_that_cannot_be_read_is_refused() {
     write(
         &path,
         newer
-            .replacen("\"version\": 1", "\"version\": 2", 1)
+            .replacen("\"version\": 1", "\"version\": 3", 1)
             .as_bytes(),
     );
     let (_, said) = app.refused(&[]);
     assert_says(
         &said,
-        &["it has version 2", "use the version that wrote it"],
+        &["it has version 3", "use the version that wrote it"],
     );
     write(&path, &good);
     assert_untouched(&mut app, 0);

@@ -159,7 +159,7 @@ mod notes {
 
         impl Handle<String> for Desk {
             fn handle(&mut self, text: String, ctx: &mut Context<'_, Self>) -> HandlerResult {
-                ctx.send_after(Duration::from_secs(60), Self::at("later"), Note { text });
+                ctx.send_after(Duration::from_mins(1), Self::at("later"), Note { text });
                 Ok(())
             }
         }

@@ -218,3 +218,70 @@ fn the_version_is_described() {
     assert_eq!(states(v1::Basket::definition()), [1, 1, 1]);
     assert_eq!(states(v3::Basket::definition()), [3, 3, 3]);
 }
+
+/// A state that expires.
+mod token {
+    use statefun_core::prelude::*;
+
+    pub(crate) mod v1 {
+        use super::*;
+
+        #[persisted]
+        pub(crate) struct Token {
+            pub(crate) text: String,
+        }
+
+        #[stateful_function(typename = "evolution/token", accepts(String))]
+        pub(crate) struct Session {
+            #[persisted(expire_after_write = "1h")]
+            token: PersistedValue<Token>,
+        }
+
+        impl Handle<String> for Session {
+            fn handle(&mut self, text: String, _: &mut Context<'_, Self>) -> HandlerResult {
+                self.token.set(Token { text });
+                Ok(())
+            }
+        }
+    }
+
+    #[persisted(version = 2, migrate_from = v1::Token)]
+    pub(crate) struct Token {
+        pub(crate) number: i64,
+    }
+
+    impl TryFrom<v1::Token> for Token {
+        type Error = std::num::ParseIntError;
+
+        fn try_from(old: v1::Token) -> Result<Self, Self::Error> {
+            let number = old.text.parse()?;
+            Ok(Self { number })
+        }
+    }
+
+    #[stateful_function(typename = "evolution/token", accepts(String), retry(max_attempts = 1))]
+    pub(crate) struct Session {
+        #[persisted(expire_after_write = "1h")]
+        pub(crate) token: PersistedValue<Token>,
+    }
+
+    impl Handle<String> for Session {
+        fn handle(&mut self, _: String, _: &mut Context<'_, Self>) -> HandlerResult {
+            self.token.number += 1;
+            Ok(())
+        }
+    }
+}
+
+#[test]
+fn what_has_expired_need_not_migrate() {
+    for (minutes, parked) in [(59, 1), (60, 0)] {
+        let mut app = code::<token::v1::Session>().build().unwrap();
+        let at = || token::v1::Session::at("a");
+        app.send(at(), "no number".to_owned()).run_until_idle();
+        app.restart_as(code::<token::Session>());
+        app.advance(Duration::from_mins(minutes));
+        app.send(at(), String::new()).run_until_idle();
+        assert_eq!(app.parked().len(), parked, "after {minutes} minutes");
+    }
+}

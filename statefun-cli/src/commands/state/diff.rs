@@ -7,11 +7,11 @@ use statefun_core::catalog::Catalog;
 use statefun_core::clock::{Timestamp, WallClock};
 use statefun_core::inspect::{
     ChangeKind, End, Event, FunctionDiff, InspectError, Json, Progress, RawBytes, RawLine,
-    StateChange, StateRows, StateView, diff,
+    StateChange, StateRows, diff,
 };
 use statefun_core::state::{Row, StateError};
 
-use super::source::{Place, Source, open_offline, scope};
+use super::source::{Source, View, live_place, scope};
 use crate::args::RowFormat;
 use crate::client::block_on;
 use crate::live::{Live, Reader};
@@ -32,7 +32,7 @@ pub(super) struct Options<'a> {
 /// A state whose rows can be read.
 enum Opened {
     Live(Box<Stream>),
-    Offline(Box<StateView>, Timestamp),
+    View(Box<View>),
 }
 
 pub(super) fn run(
@@ -41,21 +41,20 @@ pub(super) fn run(
     options: &Options<'_>,
     terminal: &Terminal,
 ) -> Outcome {
-    let is_same = |one: &Source, other: &Source| {
-        let path = |source: &Source| source.data_dir().canonicalize().ok();
-        path(one).is_some() && path(one) == path(other)
-    };
-    if is_same(before, after) {
+    let path = |source: &Source| source.data_dir()?.canonicalize().ok();
+    if let (Some(one), Some(other)) = (path(before), path(after))
+        && one == other
+    {
         return Err(Failure::input(format_args!(
             "both are {}: there is nothing to compare",
-            after.data_dir().display()
+            other.display()
         )));
     }
     let (mut old, mut new) = (open(before, options)?, open(after, options)?);
     let mut now = WallClock::default().now();
     for opened in [&old, &new] {
-        if let Opened::Offline(_, time) = opened {
-            now = now.max(*time);
+        if let Opened::View(view) = opened {
+            now = now.max(view.now);
         }
     }
     let (old_catalog, new_catalog) = (old.catalog().clone(), new.catalog().clone());
@@ -88,12 +87,12 @@ pub(super) fn run(
             options.limit.saturating_mul(10).max(10)
         ));
     }
-    for (name, source, opened) in [("before:", before, &old), ("after: ", after, &new)] {
-        let place = Place {
-            data_dir: source.data_dir(),
-            is_live: matches!(opened, Opened::Live(_)),
-        };
-        terminal.note(format_args!("{name} epoch {}, {place}", opened.epoch()));
+    for (name, opened) in [("before:", &old), ("after: ", &new)] {
+        terminal.note(format_args!(
+            "{name} epoch {}, {}",
+            opened.epoch(),
+            opened.place()
+        ));
     }
     Ok(Status::Fine)
 }
@@ -227,11 +226,12 @@ fn in_words(change: &StateChange) -> String {
 }
 
 fn open(source: &Source, options: &Options<'_>) -> Result<Opened, Failure> {
-    if let Some(stream) = Stream::open(source, options)? {
+    if let Source::Directory(live) = source
+        && let Some(stream) = Stream::open(live, options)?
+    {
         return Ok(Opened::Live(Box::new(stream)));
     }
-    let (view, now) = open_offline(source.data_dir())?;
-    Ok(Opened::Offline(Box::new(view), now))
+    Ok(Opened::View(Box::new(source.open()?)))
 }
 
 fn wrong(error: InspectError) -> Failure {
@@ -247,15 +247,15 @@ impl Opened {
     fn catalog(&self) -> &Catalog {
         match self {
             Self::Live(stream) => &stream.catalog,
-            Self::Offline(view, _) => view.catalog(),
+            Self::View(view) => view.view.catalog(),
         }
     }
 
     fn rows<'a>(&'a mut self, options: &Options<'_>) -> Result<Box<dyn StateRows + 'a>, Failure> {
         match self {
             Self::Live(stream) => Ok(Box::new(&mut **stream)),
-            Self::Offline(view, _) => {
-                let rows = view.state_rows(options.function, options.prefix);
+            Self::View(view) => {
+                let rows = view.view.state_rows(options.function, options.prefix);
                 Ok(Box::new(rows.map_err(wrong)?))
             }
         }
@@ -265,14 +265,21 @@ impl Opened {
     fn epoch(&self) -> u64 {
         match self {
             Self::Live(stream) => stream.end.epoch,
-            Self::Offline(view, _) => view.epoch(),
+            Self::View(view) => view.view.epoch(),
+        }
+    }
+
+    fn place(&self) -> &str {
+        match self {
+            Self::Live(stream) => &stream.place,
+            Self::View(view) => &view.place,
         }
     }
 
     fn failure(&mut self) -> Option<Failure> {
         match self {
             Self::Live(stream) => stream.failure.take(),
-            Self::Offline(..) => None,
+            Self::View(_) => None,
         }
     }
 }
@@ -280,6 +287,8 @@ impl Opened {
 /// The rows of an application that runs, as they come.
 struct Stream {
     catalog: Catalog,
+    /// Where they come from, for people.
+    place: String,
     sent: mpsc::Receiver<Sent>,
     end: End,
     failure: Option<Failure>,
@@ -294,8 +303,9 @@ enum Sent {
 
 impl Stream {
     /// None when no application runs there.
-    fn open(source: &Source, options: &Options<'_>) -> Result<Option<Self>, Failure> {
-        let live = Live::find(Some(source.data_dir()))?;
+    fn open(live: &Live, options: &Options<'_>) -> Result<Option<Self>, Failure> {
+        let place = live_place(live);
+        let live = Live::find(Some(live.data_dir()))?;
         let uri = format!("/v1/state/rows?{}", scope(options.function, options.prefix));
         let (sender, sent) = mpsc::sync_channel(AHEAD);
         std::thread::Builder::new()
@@ -310,6 +320,7 @@ impl Stream {
         match sent.recv() {
             Ok(Sent::Catalog(catalog)) => Ok(Some(Self {
                 catalog: *catalog,
+                place,
                 sent,
                 end: End::default(),
                 failure: None,

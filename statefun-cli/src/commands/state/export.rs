@@ -52,7 +52,7 @@ pub(super) fn run(
             "es"
         }
     ));
-    source.tell_end(&answered, terminal);
+    Source::tell_end(&answered, terminal);
     Ok(Status::Fine)
 }
 

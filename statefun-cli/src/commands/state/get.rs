@@ -42,7 +42,7 @@ pub(super) fn run(
         )));
     }
     if !as_json {
-        source.tell_end(&answered, terminal);
+        Source::tell_end(&answered, terminal);
     }
     Ok(Status::Fine)
 }

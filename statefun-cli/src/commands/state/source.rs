@@ -1,36 +1,59 @@
 //! Where state is read: from the application that runs, or from its data directory when none does.
 
-use std::fmt;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use statefun_core::catalog::DataDirectory;
-use statefun_core::clock::Timestamp;
+use statefun_core::checkpoint::bucket::Bucket;
+use statefun_core::checkpoint::view::CheckpointView;
+use statefun_core::clock::{Timestamp, WallClock};
 use statefun_core::disk::RealDisk;
 use statefun_core::inspect::{
     End, Event, InspectError, Measure, OfflineError, Progress, Query, StateView, open_directory,
     run,
 };
 
+use tokio::runtime::Runtime;
+
 use crate::client::{block_on, percent_encode};
+use crate::commands::checkpoint::{self, find_bucket};
 use crate::live::{Live, Reader};
 use crate::status::Failure;
 use crate::table::grouped;
 use crate::terminal::Terminal;
 
-/// A data directory, whether an application runs on it or not.
-#[derive(Debug)]
-pub(super) struct Source {
-    live: Live,
+/// A place that has state.
+pub(super) enum Source {
+    /// A data directory, whether an application runs on it or not.
+    Directory(Live),
+    /// A checkpoint, where it is.
+    Checkpoint(Kept),
+}
+
+/// A checkpoint.
+pub(super) struct Kept {
+    bucket: Bucket,
+    wanted: String,
+    /// What reading it goes through.
+    runtime: Runtime,
+}
+
+/// State that can be read here, and the time.
+pub(super) struct View {
+    pub(super) view: StateView,
+    pub(super) now: Timestamp,
+    /// Where it comes from, for people.
+    pub(super) place: String,
 }
 
 /// What is known when all of an answer is there.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Answered {
     pub(super) end: End,
-    pub(super) is_live: bool,
+    /// Where it comes from, for people.
+    place: String,
 }
 
 /// Shows progress, and passes lines on.
@@ -54,9 +77,37 @@ impl Reader for Passing<'_> {
 }
 
 impl Source {
-    pub(super) fn find(data_dir: Option<&Path>) -> Result<Self, Failure> {
-        let live = Live::find(data_dir)?;
-        Ok(Self { live })
+    /// The application's, or a checkpoint.
+    pub(super) fn find(
+        data_dir: Option<&Path>,
+        checkpoint: Option<&str>,
+        url: Option<&str>,
+    ) -> Result<Self, Failure> {
+        match checkpoint {
+            Some(wanted) => Self::checkpoint(wanted, url),
+            None => Ok(Self::Directory(Live::find(data_dir)?)),
+        }
+    }
+
+    /// A data directory, or `checkpoint:` and which.
+    pub(super) fn named(name: &str, url: Option<&str>) -> Result<Self, Failure> {
+        match name.strip_prefix("checkpoint:") {
+            Some(wanted) => Self::checkpoint(wanted, url),
+            None => Ok(Self::Directory(Live::find(Some(Path::new(name)))?)),
+        }
+    }
+
+    fn checkpoint(wanted: &str, url: Option<&str>) -> Result<Self, Failure> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::usage(format_args!("cannot use the network: {error}")))?;
+        Ok(Self::Checkpoint(Kept {
+            bucket: find_bucket(url)?,
+            wanted: wanted.to_owned(),
+            runtime,
+        }))
     }
 
     /// Asks, and gives each line of the answer to `each`. Returns when all of them are there.
@@ -67,15 +118,7 @@ impl Source {
         each: &mut dyn FnMut(&[u8]) -> Result<(), Failure>,
     ) -> Result<Answered, Failure> {
         let mut passing = Passing { terminal, each };
-        let live = block_on(self.live.lines(&uri(query), &mut passing))?;
-        let answered = match live {
-            Ok(Some(end)) => Ok(Answered { end, is_live: true }),
-            Ok(None) => self.read(query, &mut passing).map(|end| Answered {
-                end,
-                is_live: false,
-            }),
-            Err(failure) => Err(failure),
-        };
+        let answered = self.answer(query, &mut passing);
         terminal.progress("");
         let answered = answered?;
         if answered.end.malformed > 0 {
@@ -87,70 +130,107 @@ impl Source {
         Ok(answered)
     }
 
-    /// Reads the directory itself.
-    fn read(&self, query: &Query, passing: &mut Passing<'_>) -> Result<End, Failure> {
-        let (view, now) = open_offline(self.live.data_dir())?;
-        let mut failure = None;
-        let end = run(&view, query, now, &mut |event| {
-            let told = match event {
-                Event::Item(item) => serde_json::to_vec(&item)
-                    .map_err(|error| Failure::usage(format_args!("cannot write it: {error}")))
-                    .and_then(|line| passing.line(&line)),
-                Event::Progress(progress) => {
-                    passing.progress(progress);
-                    Ok(())
-                }
-            };
-            match told {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(error) => {
-                    failure = Some(error);
-                    ControlFlow::Break(())
-                }
+    fn answer(&self, query: &Query, passing: &mut Passing<'_>) -> Result<Answered, Failure> {
+        if let Self::Directory(live) = self {
+            let asked = block_on(live.lines(&uri(query), passing))?;
+            if let Some(end) = asked? {
+                let place = live_place(live);
+                return Ok(Answered { end, place });
             }
-        });
-        match (end, failure) {
-            (Ok(end), _) => Ok(end),
-            (Err(_), Some(failure)) => Err(failure),
-            (Err(error @ InspectError::UnknownFunction { .. }), _) => Err(Failure::input(error)),
-            (Err(error), _) => Err(Failure::usage(error)),
+        }
+        let opened = self.open()?;
+        let end = read(&opened, query, passing)?;
+        Ok(Answered {
+            end,
+            place: opened.place,
+        })
+    }
+
+    /// Opens what is read here.
+    pub(super) fn open(&self) -> Result<View, Failure> {
+        match self {
+            Self::Directory(live) => {
+                let (view, now) = open_offline(live.data_dir())?;
+                let data_dir = live.data_dir().display();
+                Ok(View {
+                    view,
+                    now,
+                    place: format!("from {data_dir}, on which no application runs"),
+                })
+            }
+            Self::Checkpoint(kept) => {
+                let handle = kept.runtime.handle();
+                let opened = CheckpointView::open(&kept.bucket, handle, &kept.wanted);
+                let opened = opened.map_err(checkpoint::failed)?;
+                let place = format!(
+                    "from checkpoint {} in {}",
+                    opened.entry().id,
+                    kept.bucket.url()
+                );
+                let catalog = opened.catalog().clone();
+                Ok(View {
+                    view: StateView::new(opened.epoch(), &catalog, Box::new(opened)),
+                    now: WallClock::default().now(),
+                    place,
+                })
+            }
         }
     }
 
-    /// Where it lies.
-    pub(super) fn data_dir(&self) -> &Path {
-        self.live.data_dir()
+    /// Its data directory, where it has one.
+    pub(super) fn data_dir(&self) -> Option<&Path> {
+        match self {
+            Self::Directory(live) => Some(live.data_dir()),
+            Self::Checkpoint(_) => None,
+        }
     }
 
     /// Says of when the answer is, and where it comes from.
-    pub(super) fn tell_end(&self, answered: &Answered, terminal: &Terminal) {
-        let place = Place {
-            data_dir: self.live.data_dir(),
-            is_live: answered.is_live,
-        };
-        terminal.note(format_args!("epoch {}, {place}", answered.end.epoch));
+    pub(super) fn tell_end(answered: &Answered, terminal: &Terminal) {
+        terminal.note(format_args!(
+            "epoch {}, {}",
+            answered.end.epoch, answered.place
+        ));
     }
 }
 
-/// Where something was read.
-pub(super) struct Place<'a> {
-    pub(super) data_dir: &'a Path,
-    pub(super) is_live: bool,
+/// Where an application's answers come from, for people.
+pub(super) fn live_place(live: &Live) -> String {
+    let data_dir = live.data_dir().display();
+    format!("from the application that runs on {data_dir}")
 }
 
-impl fmt::Display for Place<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let data_dir = self.data_dir.display();
-        if self.is_live {
-            write!(f, "from the application that runs on {data_dir}")
-        } else {
-            write!(f, "from {data_dir}, on which no application runs")
+/// Answers a query here.
+fn read(opened: &View, query: &Query, passing: &mut Passing<'_>) -> Result<End, Failure> {
+    let mut failure = None;
+    let end = run(&opened.view, query, opened.now, &mut |event| {
+        let told = match event {
+            Event::Item(item) => serde_json::to_vec(&item)
+                .map_err(|error| Failure::usage(format_args!("cannot write it: {error}")))
+                .and_then(|line| passing.line(&line)),
+            Event::Progress(progress) => {
+                passing.progress(progress);
+                Ok(())
+            }
+        };
+        match told {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                failure = Some(error);
+                ControlFlow::Break(())
+            }
         }
+    });
+    match (end, failure) {
+        (Ok(end), _) => Ok(end),
+        (Err(_), Some(failure)) => Err(failure),
+        (Err(error @ InspectError::UnknownFunction { .. }), _) => Err(Failure::input(error)),
+        (Err(error), _) => Err(Failure::usage(error)),
     }
 }
 
 /// The state of a directory on which no application runs.
-pub(super) fn open_offline(data_dir: &Path) -> Result<(StateView, Timestamp), Failure> {
+fn open_offline(data_dir: &Path) -> Result<(StateView, Timestamp), Failure> {
     let directory = DataDirectory {
         root: data_dir.to_path_buf(),
         disk: Arc::new(RealDisk),

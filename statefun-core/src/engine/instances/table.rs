@@ -65,7 +65,12 @@ pub trait FunctionTable {
     /// A slot for an address that has none; it is busy until it is loaded.
     fn insert(&mut self, address: &Address) -> SlotId;
     /// Fills an instance from its stored rows, in the order of [`row_states`](Self::row_states).
-    fn load(&mut self, slot: SlotId, rows: &[Option<Vec<u8>>]) -> Result<(), StateError>;
+    fn load(
+        &mut self,
+        slot: SlotId,
+        rows: &[Option<Vec<u8>>],
+        now: Timestamp,
+    ) -> Result<(), StateError>;
     /// The numbers of the states that have a row of their own.
     fn row_states(&self) -> &[u32];
     /// Whether messages to the instance must wait.

@@ -34,6 +34,7 @@ pub(super) struct Load<'a> {
     pub(super) site: &'a SharedRows,
     pub(super) address: &'a Address,
     pub(super) prefix: &'a [u8],
+    pub(super) now: Timestamp,
     pub(super) error: Option<StateError>,
 }
 
@@ -55,14 +56,16 @@ impl StateVisitor for Load<'_> {
         } else {
             None
         };
-        let parsed = row.map(RowValue::parse);
-        let loaded = match parsed {
+        // What has no further rows needs no site; most states are of this kind.
+        let mut load = |row| state.load(row, S::NEEDS_SITE.then(|| site.clone()));
+        let loaded = match row.map(RowValue::parse) {
+            None => load(None),
             Some(None) => Err("the row is too short".to_owned()),
-            parsed => {
-                let row = parsed.flatten().map(|row| RowBytes(row, &info.forms));
-                // What has no further rows needs no site; most states are of this kind.
-                state.load(row, S::NEEDS_SITE.then(|| site.clone()))
-            }
+            Some(Some(row)) => match load(Some(RowBytes(row, &info.forms))) {
+                // Nobody would have seen it.
+                Err(_) if row.expired(self.now) => load(None),
+                loaded => loaded,
+            },
         };
         if let Err(problem) = loaded
             && self.error.is_none()

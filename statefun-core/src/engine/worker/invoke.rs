@@ -45,10 +45,11 @@ impl Ahead {
 pub(super) fn insert_empty(
     table: &mut dyn FunctionTable,
     address: &Address,
+    now: Timestamp,
 ) -> Result<SlotId, WorkerError> {
     let slot = table.insert(address);
     let rows = vec![None; table.row_states().len()];
-    table.load(slot, &rows)?;
+    table.load(slot, &rows, now)?;
     table.set_busy(slot, false);
     Ok(slot)
 }
@@ -156,7 +157,7 @@ impl Worker {
         };
         let Some(slot) = table.find(&envelope.to) else {
             if self.store_is_empty {
-                let slot = insert_empty(&mut **table, &envelope.to)?;
+                let slot = insert_empty(&mut **table, &envelope.to, self.now)?;
                 return self.invoke_or_hold(function, slot, envelope);
             }
             let address = envelope.to.clone();

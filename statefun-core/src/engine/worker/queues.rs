@@ -76,7 +76,7 @@ impl Worker {
         let Some(table) = self.tables.get_mut(function) else {
             return Ok(());
         };
-        match table.load(slot, rows.get(1..).unwrap_or_default()) {
+        match table.load(slot, rows.get(1..).unwrap_or_default(), self.now) {
             Ok(()) => wait.loaded = true,
             Err(error) => {
                 // What cannot be read holds up its own address only.

@@ -60,7 +60,7 @@ impl Worker {
             return Ok(());
         };
         if self.store_is_empty {
-            insert_empty(&mut **table, address)?;
+            insert_empty(&mut **table, address, self.now)?;
         } else {
             self.begin_load(address, Wait::loading());
         }

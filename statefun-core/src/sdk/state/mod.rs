@@ -66,7 +66,7 @@
 //! A conversion that returns an error, or panics, fails for that row alone. Of a `PersistedValue` the address is parked with the
 //! next message to it, and the reason is shown by `statefun parked ls`; the message waits. Of an entry or an element the call
 //! that reads it returns the error. Nothing of the row is changed, and nobody else is stopped: mend the conversion, start
-//! again, and `statefun parked retry`.
+//! again, and `statefun parked retry`. What has expired need not migrate.
 //!
 //! # Before a deploy
 //!
