@@ -2,5 +2,6 @@
 
 mod app;
 mod importing;
+mod kept;
 mod live;
 mod offline;
