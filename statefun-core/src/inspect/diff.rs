@@ -10,6 +10,7 @@ use super::address::{
     RegistryRow, form_fields, is_ends, is_live, registered_form, registry_row, row_value, split,
     unknown_name,
 };
+use super::cursor::RangeCursor;
 use super::json::Json;
 use super::schema::{Forms, Schema};
 use super::walk::{Scope, percent};
@@ -31,26 +32,9 @@ pub trait StateRows {
     fn next_row(&mut self) -> Result<Option<Row>, StateError>;
 }
 
-/// The rows of a function's addresses whose ids begin with a text, or of all.
-struct ViewRows<'v> {
-    view: &'v StateView,
-    ranges: std::vec::IntoIter<(Vec<u8>, Vec<u8>)>,
-    cursor: Option<super::cursor::Cursor<'v>>,
-}
-
-impl StateRows for ViewRows<'_> {
+impl StateRows for RangeCursor<'_> {
     fn next_row(&mut self) -> Result<Option<Row>, StateError> {
-        loop {
-            if let Some(cursor) = &mut self.cursor
-                && let Some(row) = cursor.next()?
-            {
-                return Ok(Some(row));
-            }
-            let Some((start, end)) = self.ranges.next() else {
-                return Ok(None);
-            };
-            self.cursor = Some(super::cursor::Cursor::new(self.view.rows(), start, end));
-        }
+        self.next()
     }
 }
 
@@ -70,11 +54,7 @@ impl StateView {
             }
             None => Scope::Everything,
         };
-        Ok(ViewRows {
-            view: self,
-            ranges: scope.ranges(self.schema()).into_iter(),
-            cursor: None,
-        })
+        Ok(self.cursor(&scope))
     }
 
     /// What the rows hold.

@@ -84,6 +84,7 @@ use crate::clock::Timestamp;
 use crate::id::TypeName;
 use crate::module::suggest::nearest;
 use crate::state::{StateError, StateReader};
+use cursor::RangeCursor;
 use schema::Schema;
 use walk::Scope;
 
@@ -93,6 +94,7 @@ pub struct StateView {
     catalog: Catalog,
     schema: Schema,
     rows: Box<dyn StateReader>,
+    is_far: bool,
 }
 
 impl fmt::Debug for StateView {
@@ -112,7 +114,21 @@ impl StateView {
             catalog: catalog.clone(),
             schema: Schema::of(catalog),
             rows,
+            is_far: false,
         }
+    }
+
+    /// It is dear to begin a scan somewhere, as where each one is a request over a network: then more is read in one.
+    #[must_use]
+    pub fn far(self) -> Self {
+        Self {
+            is_far: true,
+            ..self
+        }
+    }
+
+    fn cursor(&self, scope: &Scope) -> RangeCursor<'_> {
+        RangeCursor::new(self.rows(), scope.ranges(&self.schema), self.is_far)
     }
 
     /// The last epoch whose changes are in it.

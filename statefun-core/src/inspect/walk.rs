@@ -2,7 +2,6 @@
 
 use std::ops::ControlFlow;
 
-use super::cursor::Cursor;
 use super::schema::Schema;
 use super::{End, InspectError, Progress, StateView};
 use crate::id::{Address, FunctionTypeId, KeyGroup, TypeName};
@@ -82,37 +81,35 @@ pub(crate) fn walk(
     };
     let (mut told_rows, mut told_bytes, mut bytes) = (0, 0, 0);
     let mut last: Option<(FunctionTypeId, String)> = None;
-    for (from, to) in scope.ranges(schema) {
-        let mut cursor = Cursor::new(view.rows(), from, to);
-        while let Some((key, value)) = cursor.next()? {
-            let Some(parsed) = parse_address_key(&key) else {
-                end.malformed += 1;
-                continue;
-            };
-            end.rows += 1;
-            bytes += (key.len() + value.len()) as u64;
-            let mut met = |met| {
-                if visit(met).is_break() {
-                    Err(InspectError::Stopped)
-                } else {
-                    Ok(())
-                }
-            };
-            let is_new = last
-                .as_ref()
-                .is_none_or(|(function, id)| *function != parsed.function || *id != parsed.id);
-            if is_new {
-                last = Some((parsed.function, parsed.id.clone()));
-                met(Met::Address(parsed.function, parsed.id))?;
+    let mut cursor = view.cursor(scope);
+    while let Some((key, value)) = cursor.next()? {
+        let Some(parsed) = parse_address_key(&key) else {
+            end.malformed += 1;
+            continue;
+        };
+        end.rows += 1;
+        bytes += (key.len() + value.len()) as u64;
+        let mut met = |met| {
+            if visit(met).is_break() {
+                Err(InspectError::Stopped)
+            } else {
+                Ok(())
             }
-            met(Met::Row(&key, parsed.rest, &value))?;
-            if end.rows - told_rows >= PROGRESS_ROWS || bytes - told_bytes >= PROGRESS_BYTES {
-                (told_rows, told_bytes) = (end.rows, bytes);
-                met(Met::Progress(Progress {
-                    rows: end.rows,
-                    percent: percent(parsed.group, schema),
-                }))?;
-            }
+        };
+        let is_new = last
+            .as_ref()
+            .is_none_or(|(function, id)| *function != parsed.function || *id != parsed.id);
+        if is_new {
+            last = Some((parsed.function, parsed.id.clone()));
+            met(Met::Address(parsed.function, parsed.id))?;
+        }
+        met(Met::Row(&key, parsed.rest, &value))?;
+        if end.rows - told_rows >= PROGRESS_ROWS || bytes - told_bytes >= PROGRESS_BYTES {
+            (told_rows, told_bytes) = (end.rows, bytes);
+            met(Met::Progress(Progress {
+                rows: end.rows,
+                percent: percent(parsed.group, schema),
+            }))?;
         }
     }
     Ok(end)

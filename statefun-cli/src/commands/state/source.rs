@@ -169,7 +169,7 @@ impl Source {
                 );
                 let catalog = opened.catalog().clone();
                 Ok(View {
-                    view: StateView::new(opened.epoch(), &catalog, Box::new(opened)),
+                    view: StateView::new(opened.epoch(), &catalog, Box::new(opened)).far(),
                     now: WallClock::default().now(),
                     place,
                 })
