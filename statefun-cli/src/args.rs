@@ -562,7 +562,7 @@ pub(crate) enum CheckpointCommand {
         #[arg(value_name = "WHICH")]
         wanted: Option<String>,
     },
-    /// Makes a data directory from a checkpoint. Whoever writes there goes on; `statefun run --restore` makes it stop.
+    /// Makes a data directory that is a copy of a checkpoint. The application goes on; `statefun run --restore` takes its place.
     Restore {
         /// An id, a name, or `latest`.
         #[arg(value_name = "WHICH")]

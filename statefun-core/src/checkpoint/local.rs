@@ -41,6 +41,9 @@ pub(crate) struct Origin {
     pub(crate) lineage: u64,
     /// Its epoch.
     pub(crate) epoch: u64,
+    /// Whether the directory is a copy: whoever wrote the checkpoint goes on, and is not to be made to stop by it.
+    #[serde(default)]
+    pub(crate) copy: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

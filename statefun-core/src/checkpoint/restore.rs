@@ -50,7 +50,8 @@ pub struct Restore<'a> {
     pub wanted: &'a str,
     /// Whether what is in the directory may be replaced.
     pub replace: bool,
-    /// Whether the process that writes there now is to stop. Without, the directory's first start makes it.
+    /// Whether the directory goes on in place of the process that writes there now, which is made to stop. Without, it is a copy, which
+    /// needs a place of its own for its checkpoints.
     pub take_over: bool,
     /// What waits for the blob store.
     pub runtime: &'a Handle,
@@ -188,6 +189,7 @@ impl Restore<'_> {
             object: entry.object.clone(),
             lineage: descriptor.lineage,
             epoch: descriptor.epoch,
+            copy: !self.take_over,
         };
         Local::restored(origin).write(&**disk, root)?;
         let origin_epoch = descriptor.epoch;

@@ -217,7 +217,11 @@ impl Engine {
             Some(checkpointer) if checkpointer.durability == Durability::Blob => {
                 Some(checkpointer.begin_chain()?)
             }
-            _ => None,
+            Some(checkpointer) => {
+                checkpointer.try_to_own()?;
+                None
+            }
+            None => None,
         };
 
         let mut engine = Self {
