@@ -1,6 +1,7 @@
-//! `statefun::main()`: what an application's binary does. `run` runs it, `describe` says what its code declares.
+//! `statefun::main()`: what an application's binary does. `run` runs it, `describe` says what its code declares, `import` gives
+//! its functions state.
 
-use std::io::{IsTerminal, Write};
+use std::io::{BufReader, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -19,10 +20,11 @@ use crate::clock::Stopwatch;
 use crate::disk::RealDisk;
 use crate::engine::shared::EngineError;
 use crate::engine::start::{Engine, StartError};
+use crate::inspect::{ImportError, ImportOptions, Imported};
 use crate::io::http::{HttpServers, Listening};
 use crate::module::render::{Format, HumanOptions, render, summary};
 use crate::module::{Application, BuildFeatures, check};
-use crate::runtime::{Launch, RunError};
+use crate::runtime::{ImportRunError, Launch, RunError};
 use crate::sdk::module::{Binder, GlobalConfiguration, Module};
 use crate::settings::{SETTINGS_FILE, Settings};
 
@@ -41,17 +43,21 @@ A Stateful Functions application.
 
 Usage: APP [run] [OPTIONS]     take records in, run functions, write results
        APP describe            print what the code declares, as JSON
+       APP import FILE         make the lines of FILE (or `-`) the state of functions, as
+                               `statefun state export` writes them; the application must not run
 
-Options of run (each overrides its variable, which overrides statefun.yaml):
+Options of run and import (each overrides its variable, which overrides statefun.yaml):
   --data-dir DIR       where state and log lie            STATEFUN_DATA_DIR   [.statefun/data]
   --workers N          worker threads                     STATEFUN_WORKERS    [all cores]
   --module FILE        a module.yaml; may be repeated     [module.yaml and modules/*.yaml]
   --restore WHICH      begin with a checkpoint: `latest`, an id, or a name; `auto` restores
                        the latest, but only into an empty directory    STATEFUN_RESTORE
-  --replace            let --restore delete what is in the data directory
+  --replace            let --restore delete what is in the data directory; import: let addresses
+                       that have state lose it, and get that of their lines
   --drop-data NAME     delete the data of a function (ns/name) or state (ns/name:state) that
                        the code no longer has, or what has not left of an egress that
                        module.yaml no longer has (egress:ns/name); may be repeated
+  --dry-run            import: check everything, write nothing
   -h, --help           this text
 ";
 
@@ -90,12 +96,20 @@ impl std::fmt::Debug for App {
 #[derive(Debug, Default)]
 struct Arguments {
     describe: bool,
+    import: Option<Import>,
     data_dir: Option<String>,
     workers: Option<String>,
     modules: Vec<PathBuf>,
     drop_data: Vec<String>,
     restore: Option<String>,
     replace: bool,
+}
+
+#[derive(Debug, Default)]
+struct Import {
+    /// None before it was met.
+    file: Option<PathBuf>,
+    options: ImportOptions,
 }
 
 enum Stop {
@@ -148,7 +162,11 @@ impl App {
 
     /// Runs it, as the command line says.
     pub fn main(self) -> Exit {
-        let arguments = std::env::args().skip(1).collect();
+        self.main_with(std::env::args().skip(1).collect())
+    }
+
+    /// Runs it, as these arguments say.
+    pub fn main_with(self, arguments: Vec<String>) -> Exit {
         match self.follow(arguments) {
             Ok(()) => ExitCode::from(FINE),
             Err(Stop::Help) => {
@@ -242,25 +260,16 @@ impl App {
             .settings(settings.engine())
             .key_groups(settings.key_groups)
             .drop_data(arguments.drop_data);
+        if let Some(import) = &arguments.import {
+            let imported = import.follow(launch, runtime.handle())?;
+            say(&said(&imported, import.options.dry_run, &settings.data_dir));
+            return Ok(());
+        }
         let servers = launch.servers();
         let reader_gone = launch.reader_gone();
         let engine = launch
             .start(runtime.handle())
-            .map_err(|error| match &error {
-                RunError::Start(
-                    StartError::Catalog(_)
-                    | StartError::InUse { .. }
-                    | StartError::Unfinished(_)
-                    | StartError::Engine(
-                        EngineError::Ingress(_)
-                        | EngineError::Egress(_)
-                        | EngineError::Checkpoint(_),
-                    ),
-                )
-                | RunError::Registry(_)
-                | RunError::Refused(_) => Stop::Input(told(&error)),
-                RunError::Start(_) => Stop::Failed(told(&error)),
-            })?;
+            .map_err(|error| not_run(&error))?;
         let live = LiveEngine::new(engine.handle().clone(), servers.clone());
         let admin = AdminServer::start(
             &socket_path(&settings.data_dir),
@@ -405,6 +414,7 @@ fn parse(arguments: Vec<String>) -> Result<Arguments, Stop> {
         match name.as_str() {
             "run" if first => {}
             "describe" if first => parsed.describe = true,
+            "import" if first => parsed.import = Some(Import::default()),
             "-h" | "--help" | "help" => return Err(Stop::Help),
             "--data-dir" => parsed.data_dir = Some(value()?),
             "--workers" => parsed.workers = Some(value()?),
@@ -412,14 +422,114 @@ fn parse(arguments: Vec<String>) -> Result<Arguments, Stop> {
             "--drop-data" => parsed.drop_data.push(value()?),
             "--restore" => parsed.restore = Some(value()?),
             "--replace" => parsed.replace = true,
-            _ => return Err(Stop::Usage(format!("`{argument}` is not understood"))),
+            other => {
+                let understood = parsed.import.as_mut().is_some_and(|import| match other {
+                    "--dry-run" => {
+                        import.options.dry_run = true;
+                        true
+                    }
+                    "-" => import.file.replace(argument.clone().into()).is_none(),
+                    file if !file.starts_with('-') => {
+                        import.file.replace(argument.clone().into()).is_none()
+                    }
+                    _ => false,
+                });
+                if !understood {
+                    return Err(Stop::Usage(format!("`{argument}` is not understood")));
+                }
+            }
         }
         first = false;
     }
-    if parsed.replace && parsed.restore.is_none() {
-        return Err(Stop::Usage("`--replace` goes with `--restore`".to_owned()));
+    match &mut parsed.import {
+        Some(Import { file: None, .. }) => {
+            return Err(Stop::Usage(
+                "`import` needs a file, or `-` for standard input".to_owned(),
+            ));
+        }
+        Some(import) => import.options.replace = parsed.replace,
+        None if parsed.replace && parsed.restore.is_none() => {
+            return Err(Stop::Usage("`--replace` goes with `--restore`".to_owned()));
+        }
+        None => {}
+    }
+    if parsed.import.is_some() && parsed.restore.is_some() {
+        return Err(Stop::Usage("`--restore` goes with `run`".to_owned()));
     }
     Ok(parsed)
+}
+
+/// What could not be started is wrong, or has failed.
+fn not_run(error: &RunError) -> Stop {
+    match error {
+        RunError::Start(
+            StartError::Catalog(_)
+            | StartError::InUse { .. }
+            | StartError::Unfinished(_)
+            | StartError::Engine(
+                EngineError::Ingress(_) | EngineError::Egress(_) | EngineError::Checkpoint(_),
+            ),
+        )
+        | RunError::Registry(_)
+        | RunError::Refused(_) => Stop::Input(told(error)),
+        RunError::Start(_) => Stop::Failed(told(error)),
+    }
+}
+
+impl Import {
+    fn follow(&self, launch: Launch, runtime: &tokio::runtime::Handle) -> Result<Imported, Stop> {
+        let file = self.file.as_deref().unwrap_or("-".as_ref());
+        let watched = std::io::stderr().is_terminal();
+        let mut progress = |lines: u64| {
+            if watched {
+                let _ = write!(std::io::stderr(), "\r\u{1b}[K{lines} lines read");
+            }
+        };
+        let imported = if file == std::path::Path::new("-") {
+            let mut input = std::io::stdin().lock();
+            launch.import(runtime, &mut input, self.options, &mut progress)
+        } else {
+            let input = std::fs::File::open(file)
+                .map_err(|error| Stop::Input(format!("cannot open {}: {error}", file.display())))?;
+            launch.import(
+                runtime,
+                &mut BufReader::new(input),
+                self.options,
+                &mut progress,
+            )
+        };
+        if watched {
+            let _ = write!(std::io::stderr(), "\r\u{1b}[K");
+        }
+        imported.map_err(|error| match &error {
+            ImportRunError::Run(error) => not_run(error),
+            ImportRunError::Import(ImportError::Findings { .. }) => Stop::Input(format!(
+                "nothing was imported: {} is wrong\n{error}",
+                file.display()
+            )),
+            ImportRunError::Import(_) | ImportRunError::Offline(_) => Stop::Failed(told(&error)),
+        })
+    }
+}
+
+/// What a person sees when the import is done.
+fn said(imported: &Imported, dry_run: bool, data_dir: &std::path::Path) -> String {
+    let (did, into) = if dry_run {
+        ("all lines are right: they would give", "would be")
+    } else {
+        ("imported:", "are")
+    };
+    let replaced = match imported.replaced {
+        0 => String::new(),
+        some => format!(", {some} of which had state before"),
+    };
+    format!(
+        "{did} {} address{} with {} rows{replaced}; they {into} in {}",
+        imported.addresses,
+        if imported.addresses == 1 { "" } else { "es" },
+        imported.rows,
+        data_dir.display()
+    )
 }
 
 /// `module.yaml` and all of `modules/*.yaml`, in the order of their names.

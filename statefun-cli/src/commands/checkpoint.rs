@@ -160,23 +160,8 @@ impl Place {
         let file = root.join(SETTINGS_FILE);
         let settings =
             Settings::load(&file, |name| std::env::var(name).ok()).map_err(Failure::input)?;
-        let location = match &args.url {
-            Some(url) => Location::parse(url).map_err(Failure::input)?,
-            None => settings
-                .checkpoint
-                .url
-                .clone()
-                .map(|location| beside(&root, location))
-                .ok_or_else(|| {
-                    Failure::input("it is not said where the checkpoints are").help(
-                        "name it with `--url`, or give `checkpoint: {url: …}` in statefun.yaml",
-                    )
-                })?,
-        };
-        let bucket =
-            Bucket::open(&location, &settings.checkpoint.bucket()).map_err(Failure::input)?;
         Ok(Self {
-            bucket,
+            bucket: bucket(args.url.as_deref(), &settings, &root)?,
             data_dir: args
                 .data_dir
                 .clone()
@@ -184,6 +169,31 @@ impl Place {
             retain: settings.checkpoint.retain.get() as usize,
         })
     }
+}
+
+/// Where checkpoints are, as the URL says, or statefun.yaml.
+pub(crate) fn find_bucket(url: Option<&str>) -> Result<Bucket, Failure> {
+    let root = nearest_root().unwrap_or_default();
+    let file = root.join(SETTINGS_FILE);
+    let settings =
+        Settings::load(&file, |name| std::env::var(name).ok()).map_err(Failure::input)?;
+    bucket(url, &settings, &root)
+}
+
+fn bucket(url: Option<&str>, settings: &Settings, root: &Path) -> Result<Bucket, Failure> {
+    let location = match url {
+        Some(url) => Location::parse(url).map_err(Failure::input)?,
+        None => settings
+            .checkpoint
+            .url
+            .clone()
+            .map(|location| beside(root, location))
+            .ok_or_else(|| {
+                Failure::input("it is not said where the checkpoints are")
+                    .help("name it with `--url`, or give `checkpoint: {url: …}` in statefun.yaml")
+            })?,
+    };
+    Bucket::open(&location, &settings.checkpoint.bucket()).map_err(Failure::input)
 }
 
 /// A relative directory of statefun.yaml is beside it.
@@ -196,7 +206,7 @@ fn beside(root: &Path, location: Location) -> Location {
     parsed.unwrap_or(location)
 }
 
-fn failed(error: CheckpointError) -> Failure {
+pub(crate) fn failed(error: CheckpointError) -> Failure {
     match &error {
         CheckpointError::Bucket(_) => Failure::usage(error),
         _ => Failure::input(error),

@@ -16,6 +16,13 @@ fn every_command_explains_itself() {
         &["parked", "--help"],
         &["parked", "ls", "--help"],
         &["parked", "drop", "--help"],
+        &["state", "--help"],
+        &["state", "ls", "--help"],
+        &["state", "get", "--help"],
+        &["state", "top", "--help"],
+        &["state", "export", "--help"],
+        &["state", "diff", "--help"],
+        &["state", "import", "--help"],
         &["completions", "--help"],
     ];
     for call in calls {
@@ -37,6 +44,12 @@ fn wrong_calls_are_usage_errors() {
         &["call", "x", "{}", "--wait", "5"],
         &["parked"],
         &["parked", "retry", "example/greeter"],
+        &["state"],
+        &["state", "get", "example/greeter"],
+        &["state", "top", "--by", "age"],
+        &["state", "diff", "a", "--prefix", "x"],
+        &["state", "diff", "a", "b", "--data-dir", "c"],
+        &["state", "import"],
         &["completions", "tcsh"],
         &["--color", "maybe", "graph"],
     ];

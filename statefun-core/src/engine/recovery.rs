@@ -49,6 +49,8 @@ pub(crate) struct Recovered {
     pub(crate) lock: Box<dyn DiskLock>,
     pub(crate) log: EpochLog,
     pub(crate) store: Arc<FjallStore>,
+    /// As it is on disk now.
+    pub(crate) catalog: Catalog,
     pub(crate) lineage: u64,
     pub(crate) time: Timestamp,
     pub(crate) sinks: Vec<SinkPosition>,
@@ -163,7 +165,7 @@ pub(crate) fn recover(setup: &mut EngineSetup) -> Result<Recovered, StartError> 
             local.write(&**disk, &directory.root)?;
             Some(CheckpointsFrom {
                 changes,
-                catalog: current,
+                catalog: current.clone(),
                 local,
                 writer,
                 directory: directory.root.clone(),
@@ -176,6 +178,7 @@ pub(crate) fn recover(setup: &mut EngineSetup) -> Result<Recovered, StartError> 
         restored_epoch,
         lock,
         store,
+        catalog: current,
         lineage,
         time: Timestamp::default(),
         sinks,
