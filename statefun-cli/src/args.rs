@@ -139,6 +139,7 @@ pub(crate) enum FindingFormat {
 Examples:
   statefun run --watch                   restarts as you save, with its state
   statefun run --release --workers 4
+  statefun run --restore latest          on an empty machine
   statefun run -- --drop-data shop/cart  what is behind `--` is passed on
 The exit code is the application's.")]
 pub(crate) struct Run {
@@ -157,7 +158,7 @@ pub(crate) struct Run {
     #[arg(long, value_name = "NUMBER")]
     pub(crate) workers: Option<usize>,
     /// Begin with a checkpoint: `latest`, an id, or a name. The data directory must be empty; `auto` restores the latest only if it is.
-    #[arg(long, value_name = "WHICH")]
+    #[arg(long, value_name = "WHICH", conflicts_with = "watch")]
     pub(crate) restore: Option<String>,
     /// Let `--restore` delete what is in the data directory.
     #[arg(long, requires = "restore")]

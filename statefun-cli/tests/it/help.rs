@@ -62,6 +62,7 @@ fn wrong_calls_are_usage_errors() {
         &["checkpoint", "restore"],
         &["checkpoint", "rm"],
         &["run", "--replace"],
+        &["run", "--watch", "--restore", "latest"],
         &["completions", "tcsh"],
         &["--color", "maybe", "graph"],
     ];
