@@ -179,8 +179,8 @@ pub enum CheckpointError {
     /// There is nothing to keep.
     #[error("nothing has happened yet that a checkpoint could keep")]
     Empty,
-    /// An upload ended by itself.
-    #[error("an upload failed: {0}")]
+    /// An upload or a download ended by itself.
+    #[error("a transfer ended by itself: {0}")]
     Upload(String),
     /// The process stops.
     #[error("the application is stopping")]
