@@ -245,6 +245,8 @@ impl App {
             .restore
             .clone()
             .or_else(|| std::env::var("STATEFUN_RESTORE").ok());
+        // What is imported goes into what is there, whatever a start would do first.
+        let wanted = wanted.filter(|_| arguments.import.is_none());
         if let Some(wanted) = wanted.filter(|wanted| !wanted.is_empty()) {
             restore(
                 &settings,

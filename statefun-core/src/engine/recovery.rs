@@ -15,10 +15,11 @@ use crate::checkpoint::checkpointer::CheckpointsFrom;
 use crate::checkpoint::local::Local;
 use crate::checkpoint::manifest::Writer;
 use crate::checkpoint::restore::UNFINISHED;
+use crate::checkpoint::tail::read_cut;
 use crate::clock::{Stopwatch, Timestamp};
 use crate::disk::DiskLock;
 use crate::engine::apply::catch_up;
-use crate::engine::cut::{EpochBody, SinkPosition};
+use crate::engine::cut::{EpochBody, EpochPart, SinkPosition, body_slices, encode_head};
 use crate::engine::envelope::{Envelope, EnvelopeError};
 use crate::engine::registry::Registry;
 use crate::engine::start::{EngineSetup, StartError};
@@ -226,6 +227,23 @@ fn change_log(setup: &EngineSetup) -> Result<Option<Arc<ChangeLog>>, CheckpointE
         return Ok(None);
     }
     Ok(Some(Arc::new(changes)))
+}
+
+impl Recovered {
+    /// Adds an epoch in which nothing happened: what is under way stays so. For rows that go into the store by themselves,
+    /// which belong to an epoch of their own then. Returns it.
+    pub(crate) fn add_epoch(&mut self, now: Timestamp) -> Result<u64, StartError> {
+        let last = self.summary.epoch;
+        let mut part = EpochPart::default();
+        if self.log.retention().first_epoch().is_some() {
+            part.carried = read_cut(&self.log.reader(), last)?.carried;
+        }
+        let (mut head, parts) = (Vec::new(), [part]);
+        encode_head(&mut head, self.time.max(now), &self.sinks, &parts);
+        self.log.append(last + 1, &body_slices(&head, &parts))?;
+        self.summary.epoch = last + 1;
+        Ok(last + 1)
+    }
 }
 
 /// A process that is killed soon after each start would give the store more with every start than it comes to merge, until
