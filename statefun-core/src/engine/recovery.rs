@@ -337,6 +337,7 @@ fn drop_rows(
 mod tests {
     use super::*;
     use crate::disk::{Disk as _, RealDisk};
+    use crate::engine::registry::Parts;
 
     #[test]
     fn an_added_epoch_carries_on_what_the_last_one_left() {
@@ -362,7 +363,7 @@ mod tests {
         let recovered = |opened: crate::log::Recovered, time: u64| Recovered {
             lock: disk.lock(&root.join("lock")).unwrap(),
             store: Arc::new(FjallStore::open(&root.join("state"), 1 << 20).unwrap()),
-            catalog: Catalog::of(&Registry::new(Default::default()).unwrap(), 7),
+            catalog: Catalog::of(&Registry::new(Parts::default()).unwrap(), 7),
             lineage: 7,
             time: Timestamp(time),
             sinks: sinks.clone(),
