@@ -335,6 +335,7 @@ Examples:
   statefun state get shop/cart c-1 --checkpoint latest
   statefun state diff checkpoint:latest  what has changed since then
   statefun state import state.jsonl      gives all of it to an application
+  statefun state migrate --dry-run       whether new code reads what is stored
 Exit codes: 0 fine, 1 wrong input (no such function or address, a wrong line),
 2 wrong call, or something that is needed failed.")]
 pub(crate) struct State {
@@ -482,6 +483,29 @@ Exit codes: 0 imported, 1 wrong lines or the application runs, 2 it failed.")]
         /// Build the application with optimizations.
         #[arg(long, short)]
         release: bool,
+        #[command(flatten)]
+        project: ProjectArgs,
+    },
+    /// Tells, before a deploy, whether the code reads all that is stored.
+    ///
+    /// Builds the application, and reads every row of the newest checkpoint as it would: as it is, or by a migration that a state type
+    /// declares (`#[persisted(version = 2, migrate_from = …)]`). Reports how many rows are of which version, which addresses would be parked
+    /// and why, and what a start would refuse. Where no checkpoints are made, the data directory is read; the application must not run then.
+    #[command(after_help = "\
+Examples:
+  statefun state migrate --dry-run
+  statefun state migrate --dry-run --checkpoint before-2.0 --format json
+Exit codes: 0 all of it is read, 1 some is not, 2 it failed.")]
+    Migrate {
+        /// Change nothing. Needed: states are migrated when they are read, there is nothing to be done before.
+        #[arg(long, required = true)]
+        dry_run: bool,
+        /// Build the application with optimizations.
+        #[arg(long, short)]
+        release: bool,
+        /// How the report is written.
+        #[arg(long, value_enum, default_value_t)]
+        format: RowFormat,
         #[command(flatten)]
         project: ProjectArgs,
     },

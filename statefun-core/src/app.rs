@@ -1,7 +1,11 @@
 //! `statefun::main()`: what an application's binary does. `run` runs it, `describe` says what its code declares, `import` gives
-//! its functions state.
+//! its functions state, `migrate` tells whether the code reads what is stored.
 
-use std::io::{BufReader, IsTerminal, Write};
+mod importing;
+mod migrating;
+mod restoring;
+
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,22 +15,17 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::admin::{AdminServer, LiveEngine, socket_path};
-use crate::catalog::DataDirectory;
-use crate::checkpoint::bucket::Bucket;
-use crate::checkpoint::manifest::Manifest;
-use crate::checkpoint::restore::{self, Restore};
-use crate::checkpoint::{CheckpointError, Checkpoints, operate};
-use crate::clock::Stopwatch;
-use crate::disk::RealDisk;
 use crate::engine::shared::EngineError;
 use crate::engine::start::{Engine, StartError};
-use crate::inspect::{ImportError, ImportOptions, Imported};
 use crate::io::http::{HttpServers, Listening};
 use crate::module::render::{Format, HumanOptions, render, summary};
 use crate::module::{Application, BuildFeatures, check};
-use crate::runtime::{ImportRunError, Launch, RunError};
+use crate::runtime::{Launch, RunError};
 use crate::sdk::module::{Binder, GlobalConfiguration, Module};
 use crate::settings::{SETTINGS_FILE, Settings};
+use importing::{Import, said};
+use migrating::Migrate;
+use restoring::{open_checkpoints, restore};
 
 /// What `main` returns: the process' exit code.
 pub type Exit = ExitCode;
@@ -45,6 +44,8 @@ Usage: APP [run] [OPTIONS]     take records in, run functions, write results
        APP describe            print what the code declares, as JSON
        APP import FILE         make the lines of FILE (or `-`) the state of functions, as
                                `statefun state export` writes them; the application must not run
+       APP migrate --dry-run   read all that the newest checkpoint has as this code would, and
+                               report what it does not read
 
 Options of run and import (each overrides its variable, which overrides statefun.yaml):
   --data-dir DIR       where state and log lie            STATEFUN_DATA_DIR   [.statefun/data]
@@ -57,7 +58,10 @@ Options of run and import (each overrides its variable, which overrides statefun
   --drop-data NAME     delete the data of a function (ns/name) or state (ns/name:state) that
                        the code no longer has, or what has not left of an egress that
                        module.yaml no longer has (egress:ns/name); may be repeated
-  --dry-run            import: check everything, write nothing
+  --dry-run            import: check everything, write nothing; migrate: needed, since states are
+                       migrated when they are read
+  --checkpoint WHICH   migrate: another one than the newest: an id, or a name
+  --json               migrate: the report as JSON
   -h, --help           this text
 ";
 
@@ -97,19 +101,13 @@ impl std::fmt::Debug for App {
 struct Arguments {
     describe: bool,
     import: Option<Import>,
+    migrate: Option<Migrate>,
     data_dir: Option<String>,
     workers: Option<String>,
     modules: Vec<PathBuf>,
     drop_data: Vec<String>,
     restore: Option<String>,
     replace: bool,
-}
-
-#[derive(Debug, Default)]
-struct Import {
-    /// None before it was met.
-    file: Option<PathBuf>,
-    options: ImportOptions,
 }
 
 enum Stop {
@@ -245,9 +243,8 @@ impl App {
             .restore
             .clone()
             .or_else(|| std::env::var("STATEFUN_RESTORE").ok());
-        // What is imported goes into what is there, whatever a start would do first.
-        let wanted = wanted.filter(|_| arguments.import.is_none());
-        if let Some(wanted) = wanted.filter(|wanted| !wanted.is_empty()) {
+        let runs = arguments.import.is_none() && arguments.migrate.is_none();
+        if let Some(wanted) = wanted.filter(|wanted| !wanted.is_empty() && runs) {
             restore(
                 &settings,
                 checkpoints.as_ref(),
@@ -257,11 +254,14 @@ impl App {
             )?;
         }
         let launch = launch
-            .checkpoints(checkpoints)
+            .checkpoints(checkpoints.clone())
             .wiring(wiring)
             .settings(settings.engine())
             .key_groups(settings.key_groups)
             .drop_data(arguments.drop_data);
+        if let Some(migrate) = &arguments.migrate {
+            return migrate.follow(launch, &settings, checkpoints.as_ref(), runtime.handle());
+        }
         if let Some(import) = &arguments.import {
             let imported = import.follow(launch, runtime.handle())?;
             say(&said(&imported, import.options.dry_run, &settings.data_dir));
@@ -327,77 +327,6 @@ impl App {
     }
 }
 
-/// Where checkpoints go, as the settings say.
-fn open_checkpoints(settings: &Settings) -> Result<Option<Checkpoints>, Stop> {
-    let Some(location) = &settings.checkpoint.url else {
-        return Ok(None);
-    };
-    let bucket = Bucket::open(location, &settings.checkpoint.bucket());
-    Ok(Some(Checkpoints {
-        bucket: bucket.map_err(|error| Stop::Input(told(&error)))?,
-        interval: settings.checkpoint.interval,
-        retain: settings.checkpoint.retain.get() as usize,
-        durability: settings.durability,
-    }))
-}
-
-/// Makes the data directory from a checkpoint.
-fn restore(
-    settings: &Settings,
-    checkpoints: Option<&Checkpoints>,
-    wanted: &str,
-    replace: bool,
-    runtime: &tokio::runtime::Handle,
-) -> Result<(), Stop> {
-    let input = |error: CheckpointError| Stop::Input(told(&error));
-    let Some(Checkpoints { bucket, .. }) = checkpoints else {
-        return Err(Stop::Input(
-            "`--restore` needs to know where the checkpoints are: give `checkpoint: {url: …}` in statefun.yaml, or STATEFUN_CHECKPOINT_URL".to_owned(),
-        ));
-    };
-    let directory = DataDirectory {
-        root: settings.data_dir.clone(),
-        disk: Arc::new(RealDisk),
-    };
-    let mut wanted = wanted;
-    if wanted == "auto" {
-        let has_some = |manifest: &Manifest| manifest.latest().is_some();
-        if restore::holds_state(&directory).map_err(input)?
-            || !runtime
-                .block_on(operate::manifest(bucket))
-                .map_err(input)?
-                .as_ref()
-                .is_some_and(has_some)
-        {
-            return Ok(());
-        }
-        wanted = "latest";
-    }
-    let (_going_on, stopping) = tokio::sync::watch::channel(false);
-    let restore = Restore {
-        bucket,
-        directory: &directory,
-        wanted,
-        replace,
-        take_over: true,
-        runtime,
-        stopping,
-    };
-    say(&format!("statefun: restoring from {}", bucket.url()));
-    let mut told = Stopwatch::start();
-    let restored = restore.run(|progress| {
-        if told.elapsed() >= TELL_EVERY {
-            told = Stopwatch::start();
-            say(&format!("  {progress}"));
-        }
-    });
-    say(&format!("  {}", restored.map_err(input)?));
-    Ok(())
-}
-
-/// How often the progress of a restore is told.
-const TELL_EVERY: Duration = Duration::from_secs(2);
-
 fn parse(arguments: Vec<String>) -> Result<Arguments, Stop> {
     let mut parsed = Arguments::default();
     let mut rest = arguments.into_iter();
@@ -417,6 +346,7 @@ fn parse(arguments: Vec<String>) -> Result<Arguments, Stop> {
             "run" if first => {}
             "describe" if first => parsed.describe = true,
             "import" if first => parsed.import = Some(Import::default()),
+            "migrate" if first => parsed.migrate = Some(Migrate::default()),
             "-h" | "--help" | "help" => return Err(Stop::Help),
             "--data-dir" => parsed.data_dir = Some(value()?),
             "--workers" => parsed.workers = Some(value()?),
@@ -424,6 +354,21 @@ fn parse(arguments: Vec<String>) -> Result<Arguments, Stop> {
             "--drop-data" => parsed.drop_data.push(value()?),
             "--restore" => parsed.restore = Some(value()?),
             "--replace" => parsed.replace = true,
+            "--checkpoint" if parsed.migrate.is_some() => {
+                let wanted = value()?;
+                if let Some(migrate) = &mut parsed.migrate {
+                    migrate.checkpoint = Some(wanted);
+                }
+            }
+            other if parsed.migrate.is_some() => {
+                if let Some(migrate) = &mut parsed.migrate {
+                    match other {
+                        "--dry-run" => migrate.dry_run = true,
+                        "--json" => migrate.as_json = true,
+                        _ => return Err(Stop::Usage(format!("`{argument}` is not understood"))),
+                    }
+                }
+            }
             other => {
                 let understood = parsed.import.as_mut().is_some_and(|import| match other {
                     "--dry-run" => {
@@ -455,7 +400,17 @@ fn parse(arguments: Vec<String>) -> Result<Arguments, Stop> {
         }
         None => {}
     }
-    if parsed.import.is_some() && parsed.restore.is_some() {
+    if parsed
+        .migrate
+        .as_ref()
+        .is_some_and(|migrate| !migrate.dry_run)
+    {
+        return Err(Stop::Usage(
+            "states are migrated when they are read; `migrate --dry-run` tells whether all of them will be".to_owned(),
+        ));
+    }
+    let runs = parsed.import.is_none() && parsed.migrate.is_none();
+    if !runs && parsed.restore.is_some() {
         return Err(Stop::Usage("`--restore` goes with `run`".to_owned()));
     }
     Ok(parsed)
@@ -476,62 +431,6 @@ fn not_run(error: &RunError) -> Stop {
         | RunError::Refused(_) => Stop::Input(told(error)),
         RunError::Start(_) => Stop::Failed(told(error)),
     }
-}
-
-impl Import {
-    fn follow(&self, launch: Launch, runtime: &tokio::runtime::Handle) -> Result<Imported, Stop> {
-        let file = self.file.as_deref().unwrap_or("-".as_ref());
-        let watched = std::io::stderr().is_terminal();
-        let mut progress = |lines: u64| {
-            if watched {
-                let _ = write!(std::io::stderr(), "\r\u{1b}[K{lines} lines read");
-            }
-        };
-        let imported = if file == std::path::Path::new("-") {
-            let mut input = std::io::stdin().lock();
-            launch.import(runtime, &mut input, self.options, &mut progress)
-        } else {
-            let input = std::fs::File::open(file)
-                .map_err(|error| Stop::Input(format!("cannot open {}: {error}", file.display())))?;
-            launch.import(
-                runtime,
-                &mut BufReader::new(input),
-                self.options,
-                &mut progress,
-            )
-        };
-        if watched {
-            let _ = write!(std::io::stderr(), "\r\u{1b}[K");
-        }
-        imported.map_err(|error| match &error {
-            ImportRunError::Run(error) => not_run(error),
-            ImportRunError::Import(ImportError::Findings { .. }) => Stop::Input(format!(
-                "nothing was imported: {} is wrong\n{error}",
-                file.display()
-            )),
-            ImportRunError::Import(_) | ImportRunError::Offline(_) => Stop::Failed(told(&error)),
-        })
-    }
-}
-
-/// What a person sees when the import is done.
-fn said(imported: &Imported, dry_run: bool, data_dir: &std::path::Path) -> String {
-    let (did, into) = if dry_run {
-        ("all lines are right: they would give", "would be")
-    } else {
-        ("imported:", "are")
-    };
-    let replaced = match imported.replaced {
-        0 => String::new(),
-        some => format!(", {some} of which had state before"),
-    };
-    format!(
-        "{did} {} address{} with {} rows{replaced}; they {into} in {}",
-        imported.addresses,
-        if imported.addresses == 1 { "" } else { "es" },
-        imported.rows,
-        data_dir.display()
-    )
 }
 
 /// `module.yaml` and all of `modules/*.yaml`, in the order of their names.

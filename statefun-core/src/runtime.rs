@@ -164,6 +164,11 @@ impl Launch {
         }
     }
 
+    /// What it consists of, for whoever looks at its data without running it.
+    pub(crate) fn registry(self, runtime: &tokio::runtime::Handle) -> Result<Registry, RunError> {
+        Ok(self.setup(runtime)?.registry)
+    }
+
     /// Starts it.
     pub fn start(self, runtime: &tokio::runtime::Handle) -> Result<Engine, RunError> {
         let servers = self.servers.clone();

@@ -1,9 +1,11 @@
 //! `statefun state`: what functions have stored.
 
+mod application;
 mod diff;
 mod export;
 mod get;
 mod import;
+mod migrate;
 mod source;
 
 use statefun_core::inspect::{AddressSize, FunctionSize, Measure, Query};
@@ -16,6 +18,22 @@ use crate::terminal::Terminal;
 use source::{Answered, Source, told};
 
 pub(crate) fn run(args: &State, terminal: &Terminal) -> Outcome {
+    if let StateCommand::Migrate {
+        release,
+        format,
+        project,
+        ..
+    } = &args.command
+    {
+        let options = migrate::Options {
+            checkpoint: args.checkpoint.as_deref(),
+            url: args.url.as_deref(),
+            data_dir: args.data_dir.as_deref(),
+            release: *release,
+            format: *format,
+        };
+        return migrate::run(&options, project);
+    }
     if let StateCommand::Import {
         file,
         replace,
@@ -68,7 +86,9 @@ pub(crate) fn run(args: &State, terminal: &Terminal) -> Outcome {
     }
     let source = Source::find(args.data_dir.as_deref(), args.checkpoint.as_deref(), url)?;
     match &args.command {
-        StateCommand::Import { .. } | StateCommand::Diff { .. } => Ok(Status::Fine),
+        StateCommand::Migrate { .. } | StateCommand::Import { .. } | StateCommand::Diff { .. } => {
+            Ok(Status::Fine)
+        }
         StateCommand::Ls {
             function: None,
             format,

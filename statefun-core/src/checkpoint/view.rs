@@ -11,6 +11,9 @@ use crate::checkpoint::manifest::{Descriptor, Entry};
 use crate::checkpoint::operate;
 use crate::checkpoint::read::{self, Remote};
 use crate::checkpoint::run::{Fetch, Merge, Rows, RunError};
+use crate::checkpoint::tail::unpacked;
+use crate::clock::Timestamp;
+use crate::engine::cut::{EpochPart, body_slices, encode_head};
 use crate::state::{Row, StateError, StateReader};
 
 /// A checkpoint that is read without being restored. Its methods block: they are not for threads of the asynchronous runtime.
@@ -18,6 +21,8 @@ pub struct CheckpointView {
     entry: Entry,
     descriptor: Descriptor,
     source: Arc<dyn Fetch>,
+    bucket: Bucket,
+    runtime: Handle,
     /// What the last scan has not read to its end; the next one most often goes on there.
     open: Mutex<Option<Open>>,
 }
@@ -51,6 +56,8 @@ impl CheckpointView {
                 bucket: bucket.clone(),
                 runtime: runtime.clone(),
             }),
+            bucket: bucket.clone(),
+            runtime: runtime.clone(),
             open: Mutex::default(),
         })
     }
@@ -68,6 +75,31 @@ impl CheckpointView {
     /// The catalog of its application.
     pub fn catalog(&self) -> &Catalog {
         &self.descriptor.catalog
+    }
+
+    /// The body of a record that has what was under way, as the last one of a log does.
+    ///
+    /// # Errors
+    /// When its object cannot be read.
+    pub fn last_record(&self) -> Result<Vec<u8>, CheckpointError> {
+        let carried = match &self.descriptor.tail.carried {
+            None => Vec::new(),
+            Some(object) => {
+                let bytes = self.runtime.block_on(self.bucket.get(&object.object))?;
+                let bytes = bytes.ok_or_else(|| CheckpointError::Missing {
+                    object: object.object.clone(),
+                    checkpoint: self.entry.id.clone(),
+                })?;
+                unpacked(&object.object, &bytes)?
+            }
+        };
+        let part = EpochPart {
+            carried,
+            ..EpochPart::default()
+        };
+        let (mut head, parts) = (Vec::new(), [part]);
+        encode_head(&mut head, Timestamp(self.descriptor.time_ms), &[], &parts);
+        Ok(body_slices(&head, &parts).concat())
     }
 
     fn rows(&self, start: &[u8], end: &[u8]) -> Result<Merge<Box<dyn Rows + Send>>, StateError> {

@@ -191,7 +191,8 @@ impl World {
             file.write_all(first).unwrap();
             std::thread::sleep(Duration::from_micros(random.below(3000)));
             file.write_all(rest).unwrap();
-            if random.below(60) == 0 {
+            // A file that is renamed before anybody has looked at it is no file of the ingress.
+            if random.below(60) == 0 && self.answers() > 20 {
                 // The way that rotated files are dated: the later, the newer.
                 rotations += 1;
                 std::fs::rename(&path, directory.join(format!("lines.jsonl-{rotations:08}")))

@@ -1,13 +1,9 @@
 //! `statefun state import`: the application's binary does it, since it knows the types of its states.
 
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
+use super::application::Call;
 use crate::args::ProjectArgs;
-use crate::cargo::BuildEnd;
-use crate::commands::run::code_of;
-use crate::project::Project;
 use crate::status::{Failure, Outcome, Status};
 
 /// What is imported, and how.
@@ -26,55 +22,25 @@ pub(super) fn run(options: &Options<'_>, project: &ProjectArgs) -> Outcome {
             options.file.display()
         )));
     }
-    let modules = project.modules.clone();
-    let project = Project::find(project)?;
-    let Some(package) = &project.package else {
-        return Err(Failure::usage(
-            "there is no Cargo.toml here or above: the application's code says what its states are",
-        )
-        .help(
-            "go into the application's directory, or name its Cargo.toml with `--manifest-path`",
-        ));
-    };
-    let BuildEnd::Built(built) = package.build(options.release)? else {
+    let Some(mut call) = Call::build("import", project, options.release)? else {
         return Ok(Status::WrongInput);
     };
-    // The application runs in its own directory.
-    let absolute = |path: &Path| -> Result<OsString, Failure> {
-        std::path::absolute(path)
-            .map(PathBuf::into_os_string)
-            .map_err(|error| {
-                Failure::usage(format_args!("cannot resolve {}: {error}", path.display()))
-            })
-    };
-    // A relative program would be looked for in the new working directory.
-    let mut command = Command::new(absolute(&built.executable)?);
-    command.current_dir(project.directory()).arg("import");
     if options.file == Path::new("-") {
-        command.arg("-");
+        call.arg("-");
     } else {
-        command.arg(absolute(options.file)?);
+        call.path(options.file)?;
     }
     if let Some(data_dir) = options.data_dir {
-        command.arg("--data-dir").arg(absolute(data_dir)?);
-    }
-    for module in &modules {
-        command.arg("--module").arg(absolute(module)?);
+        call.arg("--data-dir");
+        call.path(data_dir)?;
     }
     for (flag, given) in [
         ("--replace", options.replace),
         ("--dry-run", options.dry_run),
     ] {
         if given {
-            command.arg(flag);
+            call.arg(flag);
         }
     }
-    // Ctrl-C goes to both.
-    let status = command.status().map_err(|error| {
-        Failure::usage(format_args!(
-            "cannot start {}: {error}",
-            built.executable.display()
-        ))
-    })?;
-    Ok(Status::Application(code_of(status)))
+    call.run()
 }
