@@ -1,9 +1,8 @@
 //! `statefun checkpoint`: makes, lists, checks, restores and removes checkpoints.
 
-use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::Method;
 use serde_json::json;
@@ -15,7 +14,7 @@ use statefun_core::checkpoint::manifest::{Entry, Manifest};
 use statefun_core::checkpoint::restore::Restore;
 use statefun_core::checkpoint::verify::Verified;
 use statefun_core::checkpoint::{CheckpointError, operate};
-use statefun_core::clock::WallClock;
+use statefun_core::clock::{Stopwatch, WallClock};
 use statefun_core::disk::RealDisk;
 use statefun_core::settings::{SETTINGS_FILE, Settings};
 
@@ -78,18 +77,19 @@ pub(crate) fn run(args: &Checkpoint, terminal: &Terminal) -> Outcome {
             Ok(ended)
         }
         CheckpointCommand::Verify { wanted } => {
-            let mut shown = Instant::now();
+            let mut shown = Stopwatch::start();
             let tell = |found: &Verified| {
                 if shown.elapsed() > SHOW_EVERY {
-                    shown = Instant::now();
-                    progress(
-                        terminal,
-                        &format!("{} objects, {}", grouped(found.objects), size(found.bytes)),
-                    );
+                    shown = Stopwatch::start();
+                    terminal.progress(&format!(
+                        "{} objects, {}",
+                        grouped(found.objects),
+                        size(found.bytes)
+                    ));
                 }
             };
             let found = runtime.block_on(operate::verify(bucket, wanted.as_deref(), tell));
-            progress(terminal, "");
+            terminal.progress("");
             verified(&found.map_err(failed)?, as_json, terminal)
         }
         CheckpointCommand::Restore { wanted, replace } => {
@@ -107,8 +107,8 @@ pub(crate) fn run(args: &Checkpoint, terminal: &Terminal) -> Outcome {
                 runtime: runtime.handle(),
                 stopping,
             };
-            let restored = restore.run(|so_far| progress(terminal, &so_far.to_string()));
-            progress(terminal, "");
+            let restored = restore.run(|so_far| terminal.progress(&so_far.to_string()));
+            terminal.progress("");
             let restored = restored.map_err(failed)?;
             if as_json {
                 let done = json!({
@@ -215,12 +215,6 @@ pub(crate) fn failed(error: CheckpointError) -> Failure {
 
 fn called(entry: &Entry) -> String {
     printable(entry.name.as_deref().unwrap_or(&entry.id))
-}
-
-fn progress(terminal: &Terminal, text: &str) {
-    if std::io::stderr().is_terminal() {
-        terminal.note_text(&format!("\r\u{1b}[K{text}"));
-    }
 }
 
 fn list(place: &Place, manifest: Option<&Manifest>, as_json: bool, terminal: &Terminal) -> Outcome {

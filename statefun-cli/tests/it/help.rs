@@ -23,6 +23,13 @@ fn every_command_explains_itself() {
         &["state", "export", "--help"],
         &["state", "diff", "--help"],
         &["state", "import", "--help"],
+        &["state", "migrate", "--help"],
+        &["checkpoint", "--help"],
+        &["checkpoint", "create", "--help"],
+        &["checkpoint", "ls", "--help"],
+        &["checkpoint", "verify", "--help"],
+        &["checkpoint", "restore", "--help"],
+        &["checkpoint", "rm", "--help"],
         &["completions", "--help"],
     ];
     for call in calls {
@@ -50,6 +57,11 @@ fn wrong_calls_are_usage_errors() {
         &["state", "diff", "a", "--prefix", "x"],
         &["state", "diff", "a", "b", "--data-dir", "c"],
         &["state", "import"],
+        &["state", "migrate"],
+        &["checkpoint"],
+        &["checkpoint", "restore"],
+        &["checkpoint", "rm"],
+        &["run", "--replace"],
         &["completions", "tcsh"],
         &["--color", "maybe", "graph"],
     ];

@@ -575,7 +575,7 @@ impl Checkpointer {
                 Ok(0) => {}
                 Ok(objects) => tracing::info!(objects, "removed what interrupted uploads had left"),
                 Err(error) => {
-                    tracing::debug!(%error, "what interrupted uploads have left stays for now")
+                    tracing::debug!(%error, "what interrupted uploads have left stays for now");
                 }
             }
         }

@@ -50,16 +50,13 @@ impl Ledger {
         may: impl Fn(&Manifest) -> Result<(), CheckpointError>,
     ) -> Result<Self, CheckpointError> {
         loop {
-            let mut ledger = match Self::read(bucket).await? {
-                Some(ledger) => {
-                    may(&ledger.manifest)?;
-                    ledger
-                }
-                None => {
-                    // A store that overlooks conditions would let two writers go on.
-                    bucket.check_conditions().await?;
-                    Self::empty(bucket, writer)
-                }
+            let mut ledger = if let Some(ledger) = Self::read(bucket).await? {
+                may(&ledger.manifest)?;
+                ledger
+            } else {
+                // A store that overlooks conditions would let two writers go on.
+                bucket.check_conditions().await?;
+                Self::empty(bucket, writer)
             };
             let mut next = ledger.manifest.clone();
             next.writer = writer.clone();

@@ -512,7 +512,7 @@ fn every_damaged_or_missing_object_is_found_and_named() {
                 Err(error) => assert!(error.to_string().contains(&name), "{name} at {at}: {error}"),
                 // Headers and indexes that it can do without are not read.
                 Ok((_, found)) => {
-                    assert!(at != good.len() / 2 && found == expected, "{name} at {at}")
+                    assert!(at != good.len() / 2 && found == expected, "{name} at {at}");
                 }
             }
         }

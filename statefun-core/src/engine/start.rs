@@ -547,7 +547,7 @@ fn last_checkpoint(desk: &CheckpointDesk, shared: &Shared) {
             }
             Err(tokio::sync::oneshot::error::TryRecvError::Closed) => return,
             Err(tokio::sync::oneshot::error::TryRecvError::Empty) => {
-                crate::clock::pause(Duration::from_millis(2))
+                crate::clock::pause(Duration::from_millis(2));
             }
         }
     }
