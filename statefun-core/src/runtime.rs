@@ -214,16 +214,18 @@ impl Launch {
         if known.is_none() {
             import.check(&MemoryStore::default(), options.replace)?;
         }
-        let recovered = recover(&mut setup).map_err(RunError::from)?;
+        let mut recovered = recover(&mut setup).map_err(RunError::from)?;
         let imported = import.check(&*recovered.store, options.replace)?;
-        let mut catalog = recovered.catalog;
+        let mut catalog = recovered.catalog.clone();
         if import.note_versions(&mut catalog) {
             // Before there are such rows: a start must find that they can be read.
             catalog
                 .write(&*directory.disk, &directory.root)
                 .map_err(|error| RunError::Start(error.into()))?;
         }
-        import.apply(&recovered.store, recovered.summary.epoch)?;
+        // An epoch of its own, so that the next checkpoint is of another than the last one.
+        let epoch = recovered.add_epoch(now).map_err(RunError::from)?;
+        import.apply(&recovered.store, epoch)?;
         Ok(imported)
     }
 

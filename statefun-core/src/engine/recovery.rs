@@ -15,10 +15,11 @@ use crate::checkpoint::checkpointer::CheckpointsFrom;
 use crate::checkpoint::local::Local;
 use crate::checkpoint::manifest::Writer;
 use crate::checkpoint::restore::UNFINISHED;
+use crate::checkpoint::tail::read_cut;
 use crate::clock::{Stopwatch, Timestamp};
 use crate::disk::DiskLock;
 use crate::engine::apply::catch_up;
-use crate::engine::cut::{EpochBody, SinkPosition};
+use crate::engine::cut::{EpochBody, EpochPart, SinkPosition, body_slices, encode_head};
 use crate::engine::envelope::{Envelope, EnvelopeError};
 use crate::engine::registry::Registry;
 use crate::engine::start::{EngineSetup, StartError};
@@ -228,6 +229,23 @@ fn change_log(setup: &EngineSetup) -> Result<Option<Arc<ChangeLog>>, CheckpointE
     Ok(Some(Arc::new(changes)))
 }
 
+impl Recovered {
+    /// Adds an epoch in which nothing happened: what is under way stays so. For rows that go into the store by themselves,
+    /// which belong to an epoch of their own then. Returns it.
+    pub(crate) fn add_epoch(&mut self, now: Timestamp) -> Result<u64, StartError> {
+        let last = self.summary.epoch;
+        let mut part = EpochPart::default();
+        if self.log.retention().first_epoch().is_some() {
+            part.carried = read_cut(&self.log.reader(), last)?.carried;
+        }
+        let (mut head, parts) = (Vec::new(), [part]);
+        encode_head(&mut head, self.time.max(now), &self.sinks, &parts);
+        self.log.append(last + 1, &body_slices(&head, &parts))?;
+        self.summary.epoch = last + 1;
+        Ok(last + 1)
+    }
+}
+
 /// A process that is killed soon after each start would give the store more with every start than it comes to merge, until
 /// reading takes all its time: so merging comes first. A store that cannot merge says so elsewhere.
 fn await_merging(store: &dyn StateStore) {
@@ -313,4 +331,83 @@ fn drop_rows(
         "data of removed functions and states is deleted"
     );
     store.apply(applied, &mut keys.iter().map(|key| (&key[..], None)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{Disk as _, RealDisk};
+    use crate::engine::registry::Parts;
+
+    #[test]
+    fn an_added_epoch_carries_on_what_the_last_one_left() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        let disk = Arc::new(RealDisk);
+        let open = || {
+            let mut last = Vec::new();
+            let mut keep = |record: crate::log::RecordView<'_>| {
+                last = record.body.to_vec();
+                Ok::<(), std::convert::Infallible>(())
+            };
+            let options = OpenOptions::new(7);
+            let opened =
+                EpochLog::open(disk.clone(), root.join("log"), &options, &mut keep).unwrap();
+            (opened, last)
+        };
+        let sinks = vec![SinkPosition {
+            egress: "a/b".to_owned(),
+            through_epoch: 1,
+            position: Bytes::from_static(b"here"),
+        }];
+        let recovered = |opened: crate::log::Recovered, time: u64| Recovered {
+            lock: disk.lock(&root.join("lock")).unwrap(),
+            store: Arc::new(FjallStore::open(&root.join("state"), 1 << 20).unwrap()),
+            catalog: Catalog::of(&Registry::new(Parts::default()).unwrap(), 7),
+            lineage: 7,
+            time: Timestamp(time),
+            sinks: sinks.clone(),
+            carried: Vec::new(),
+            summary: Recovery {
+                epoch: opened.last_epoch,
+                attempt: opened.attempt,
+                replayed_epochs: 0,
+                carried_messages: 0,
+                duration: Duration::ZERO,
+            },
+            restored_epoch: None,
+            checkpoints: None,
+            log: opened.log,
+        };
+        // Of a new directory there is nothing to carry on.
+        let (opened, _) = open();
+        let mut first = recovered(opened, 5);
+        assert_eq!(first.add_epoch(Timestamp(9)).unwrap(), 1);
+        let mut head = Vec::new();
+        let part = |worker: u32, carried: &[u8]| EpochPart {
+            worker,
+            carried: carried.to_vec(),
+            rows: vec![1],
+            egress: vec![2],
+            ..EpochPart::default()
+        };
+        let parts = [part(0, b"one"), part(1, b"two")];
+        encode_head(&mut head, Timestamp(20), &sinks, &parts);
+        first.log.append(2, &body_slices(&head, &parts)).unwrap();
+        drop(first);
+        let (opened, _) = open();
+        let mut second = recovered(opened, 20);
+        assert_eq!(second.add_epoch(Timestamp(9)).unwrap(), 3);
+        drop(second);
+        let (_, last) = open();
+        let body = EpochBody::parse(&last).unwrap();
+        assert_eq!((body.time, &body.sinks), (Timestamp(20), &sinks));
+        let [section] = &body.sections[..] else {
+            panic!("{body:?}");
+        };
+        assert_eq!(
+            (section.rows, section.carried, section.egress),
+            (&b""[..], &b"onetwo"[..], &b""[..])
+        );
+    }
 }

@@ -62,6 +62,7 @@ pub(super) fn run(
         options,
         terminal,
         lines: 0,
+        progress: false,
         failure: None,
     };
     let compared = {
@@ -141,6 +142,8 @@ struct Shown<'a> {
     options: &'a Options<'a>,
     terminal: &'a Terminal,
     lines: u64,
+    /// Whether progress stands on the terminal.
+    progress: bool,
     failure: Option<Failure>,
 }
 
@@ -149,9 +152,14 @@ impl Shown<'_> {
         let told = match event {
             Event::Item(change) => {
                 self.lines += 1;
+                // They may go to the same terminal.
+                if std::mem::take(&mut self.progress) {
+                    self.terminal.progress("");
+                }
                 self.change(&change)
             }
             Event::Progress(progress) => {
+                self.progress = true;
                 self.terminal.progress(&format!(
                     "{} rows, {} %",
                     grouped(progress.rows),

@@ -59,15 +59,22 @@ pub(super) struct Answered {
 /// Shows progress, and passes lines on.
 struct Passing<'a> {
     terminal: &'a Terminal,
+    /// Whether progress stands on the terminal.
+    shown: bool,
     each: &'a mut dyn FnMut(&[u8]) -> Result<(), Failure>,
 }
 
 impl Reader for Passing<'_> {
     fn line(&mut self, line: &[u8]) -> Result<(), Failure> {
+        // They may go to the same terminal.
+        if std::mem::take(&mut self.shown) {
+            self.terminal.progress("");
+        }
         (self.each)(line)
     }
 
     fn progress(&mut self, progress: Progress) {
+        self.shown = true;
         self.terminal.progress(&format!(
             "{} rows, {} %",
             grouped(progress.rows),
@@ -117,7 +124,11 @@ impl Source {
         terminal: &Terminal,
         each: &mut dyn FnMut(&[u8]) -> Result<(), Failure>,
     ) -> Result<Answered, Failure> {
-        let mut passing = Passing { terminal, each };
+        let mut passing = Passing {
+            terminal,
+            shown: false,
+            each,
+        };
         let answered = self.answer(query, &mut passing);
         terminal.progress("");
         let answered = answered?;

@@ -159,7 +159,7 @@ pub(super) fn data_dir(files: &Files) -> PathBuf {
     files.path().join(".statefun/data")
 }
 
-fn process(directory: &Path, arguments: &[&str]) -> Command {
+pub(super) fn process(directory: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
         .args([

@@ -1,6 +1,6 @@
 //! Lines that become the state of an application.
 
-use super::app::{Running, called, data_dir, export, fill, shop};
+use super::app::{Running, called, data_dir, export, fill, process, shop};
 use crate::support::{Files, statefun_reading};
 
 /// A package whose program is this one, so that nothing has to be built.
@@ -123,6 +123,42 @@ fn a_dry_run_writes_nothing() {
         "{}",
         output.stderr
     );
+}
+
+#[test]
+fn nothing_is_restored_before_an_import() {
+    let files = shop()
+        .with("statefun.yaml", "checkpoint:\n  url: kept\n")
+        .with("state.jsonl", LINE);
+    let running = Running::start(&files);
+    running.put("counts", "m", "x", 1);
+    files.statefun(&["checkpoint", "create", "monday"]).ends(0);
+    running.put("counts", "m", "x", 2);
+    running.stop();
+    let mut import = process(files.path(), &["import", "state.jsonl", "--replace"]);
+    import.env("STATEFUN_RESTORE", "monday");
+    let output = import.output().unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let exported = export(&files, &data_dir(&files));
+    let mut lines: Vec<&str> = exported.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(
+        lines,
+        [
+            LINE.replace("\"n\"", "\"m\"").replace('7', "2"),
+            LINE.to_owned()
+        ]
+    );
+    // The next checkpoint has what was imported, too.
+    let running = Running::start(&files);
+    files.statefun(&["checkpoint", "create", "tuesday"]).ends(0);
+    running.stop();
+    let kept = ["state", "export", "--checkpoint", "tuesday"];
+    assert_eq!(files.statefun(&kept).ends(0).stdout, exported);
 }
 
 #[test]
