@@ -142,8 +142,13 @@ impl RunStream {
             .is_none_or(|open| open.wanted.range.is_empty())
         {
             self.check_part()?;
-            let Some(window) = self.windows.take()? else {
-                return Ok(false);
+            let window = loop {
+                match self.windows.take()? {
+                    None => return Ok(false),
+                    // Index and footer of the part before.
+                    Some(window) if window.begins.is_none() && self.open.is_some() => {}
+                    Some(window) => break window,
+                }
             };
             self.here = window.bytes;
             self.open = window.begins.map(|wanted| Open {

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use xxhash_rust::xxh3::Xxh3;
 
 use super::error::{Defect, RunError};
 use super::fetch::{Fetch, Pending};
@@ -59,6 +60,8 @@ pub(super) struct Windows {
     /// What the next window begins.
     begins: Option<Wanted>,
     request: Option<Request>,
+    /// Over what has come of the part that is being read, when it is read as a whole.
+    hasher: Option<Xxh3>,
 }
 
 impl Windows {
@@ -88,6 +91,7 @@ impl Windows {
             rest: None,
             begins: None,
             request: None,
+            hasher: None,
         };
         windows.ask();
         Ok(windows)
@@ -104,7 +108,11 @@ impl Windows {
             return;
         }
         if let Some((part, range)) = self.rest.take() {
-            let until = range.end.min(range.start.saturating_add(self.window_bytes));
+            let mut until = range.end.min(range.start.saturating_add(self.window_bytes));
+            // Index and footer are no window of their own: nobody would wait for it while another one is used.
+            if range.end - until <= part.summary.tail_bytes {
+                until = range.end;
+            }
             if until < range.end {
                 self.rest = Some((Arc::clone(&part), until..range.end));
             }
@@ -132,7 +140,12 @@ impl Windows {
     }
 
     fn want(&mut self, wanted: Wanted) {
-        self.rest = Some((Arc::clone(&wanted.part), wanted.range.clone()));
+        // Of a whole part index and footer come as well, since its checksum is over all of it.
+        let range = match wanted.blocks {
+            Some(_) => wanted.range.clone(),
+            None => 0..wanted.part.summary.bytes,
+        };
+        self.rest = Some((Arc::clone(&wanted.part), range));
         self.begins = Some(wanted);
     }
 
@@ -146,7 +159,24 @@ impl Windows {
         });
     }
 
-    /// Waits for the next window; none when there is no more.
+    /// Takes note of the bytes of a window that ends at `end`. When they are the last of a part that is read as a whole, all of it must be
+    /// what it was.
+    fn check(&mut self, part: &RunPart, bytes: &[u8], end: u64) -> Result<(), RunError> {
+        let Some(hasher) = &mut self.hasher else {
+            return Ok(());
+        };
+        hasher.update(bytes);
+        if end < part.summary.bytes {
+            return Ok(());
+        }
+        let (stated, computed) = (part.summary.checksum, hasher.digest());
+        if stated == computed {
+            return Ok(());
+        }
+        Err(Defect::checksum(0, "a part", stated, computed).of(&part.name))
+    }
+
+    /// Waits for the next window; none when there is no more. Behind the blocks of a whole part there come its index and footer.
     pub(super) fn take(&mut self) -> Result<Option<Window>, RunError> {
         loop {
             self.ask();
@@ -173,6 +203,10 @@ impl Windows {
                 continue;
             }
             let begins = self.begins.take();
+            if let Some(begins) = &begins {
+                self.hasher = begins.blocks.is_none().then(Xxh3::new);
+            }
+            self.check(&request.part, &bytes, end)?;
             self.ask();
             return Ok(Some(Window { begins, bytes }));
         }
