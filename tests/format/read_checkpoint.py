@@ -288,8 +288,9 @@ def table_key(cursor, shape):
     if isinstance(shape, dict) and "uint" in shape:
         return int.from_bytes(cursor.take(shape["uint"] // 8), "big")
     if isinstance(shape, dict) and "int" in shape:
+        # Two's complement with the highest bit flipped: as much more than it is.
         bits = shape["int"]
-        return (int.from_bytes(cursor.take(bits // 8), "big") ^ 1 << bits - 1) - (1 << bits - 1)
+        return int.from_bytes(cursor.take(bits // 8), "big") - (1 << bits - 1)
     return {"hex": cursor.rest().hex()}
 
 

@@ -10,7 +10,7 @@ use statefun_core::io::ingress::{
 };
 use statefun_core::prelude::*;
 use statefun_core::shape::Shaped;
-use statefun_tests::bench::mix;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Whether messages that go round go on: so something is under way at every cut.
 pub(crate) static SPINS: AtomicBool = AtomicBool::new(false);
@@ -106,7 +106,8 @@ impl Handle<Do> for Shelf {
                 let mut text = String::new();
                 let mut number = 0;
                 while text.len() < bytes {
-                    text.push_str(&format!("{:016x}", mix(seed, number)));
+                    let digits = xxh3_64_with_seed(&u64::to_le_bytes(number), seed);
+                    text.push_str(&format!("{digits:016x}"));
                     number += 1;
                 }
                 self.profile.name = text;

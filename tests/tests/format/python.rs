@@ -69,7 +69,8 @@ fn compare(world: &World, wanted: &str) -> Vec<Value> {
     let restored = restore(&world.runtime, &from, into.path(), wanted, false);
     let (rows, carried) = all_rows(into.path(), restored.lineage);
     let mut arguments = vec!["checkpoint", from.to_str().unwrap(), wanted];
-    if wanted == "latest" {
+    // Also when it is asked for by its id.
+    if manifest(world).latest() == Some(&restored.checkpoint) {
         arguments.push("--behind");
     }
     let lines = read(&arguments).unwrap();
@@ -190,6 +191,9 @@ fn a_reader_in_another_language_reads_the_same() {
     assert!(tail.iter().any(|line| line["space"] == "operation"));
     let summary = &tail.last().unwrap()["summary"];
     assert_eq!(summary["carried"], json!(1), "{summary}");
+    let carried = &summary["carriedMessages"][0];
+    assert_eq!(carried["body"]["what"], json!("Spin"));
+    assert_eq!(carried["from"], carried["to"]);
     let said: Vec<&Value> = summary["egress"]
         .as_array()
         .unwrap()

@@ -176,8 +176,8 @@ impl World {
         Self::settle(&engine);
         SPINS.store(true, Ordering::SeqCst);
         outside.order("spins", What::Spin);
-        let before = engine.handle().invocations();
-        while engine.handle().invocations() < before + 20 {
+        let before = engine.handle().durable_epoch();
+        while engine.handle().durable_epoch() < before + 4 {
             std::thread::sleep(Duration::from_millis(1));
         }
         self.checkpoint(&engine, Some("with a tail"));
@@ -224,7 +224,7 @@ impl World {
         fill(0, 64);
         Self::settle(&engine);
         self.checkpoint(&engine, None);
-        fill(1_000, 40);
+        fill(1_000, 20);
         Self::settle(&engine);
         self.checkpoint(&engine, None);
         self.outside.order("large-63", What::Forget);
