@@ -319,7 +319,52 @@ def state_row(rest, row, entry, out):
     elif kind == "buffer" and rest:
         out["subKey"] = rest.number("Q", ">")
     need(not rest, "bytes behind a key")
+    # Of the current form; there may be rows of earlier ones, which have shapes of their own.
+    shape = entry["shape"] if schema == schema_id(entry["shape"], entry.get("version", 1)) else None
+    if shape and not (kind == "buffer" and out["subKey"] is None):
+        need(fits(msgpack.unpackb(payload, raw=False, strict_map_key=False), shape), f"a value of the shape {shape}")
     out["value"] = readable_value(payload)
+
+
+def fits(value, shape, enclosing=()):
+    """Whether what was decoded is of a shape, as the page tells how each is written."""
+    if isinstance(shape, str):
+        kinds = {"bool": bool, "char": str, "string": str, "bytes": bytes}
+        return value is None or value == [] if shape == "unit" else isinstance(value, kinds[shape])
+    (kind, content), = shape.items()
+    if kind in ("int", "uint"):
+        if content == 128:
+            return isinstance(value, bytes) and len(value) == 16
+        low, high = (0, 1 << content) if kind == "uint" else (-(1 << content - 1), 1 << content - 1)
+        return type(value) is int and low <= value < high
+    if kind == "float":
+        return isinstance(value, float)
+    if kind == "option":
+        return value is None or fits(value, content, enclosing)
+    if kind == "seq":
+        return isinstance(value, list) and all(fits(item, content, enclosing) for item in value)
+    if kind == "map":
+        return isinstance(value, dict) and all(
+            fits(key, content[0], enclosing) and fits(item, content[1], enclosing) for key, item in value.items())
+    if kind == "tuple":
+        if len(content) == 1 and not isinstance(value, list):
+            return fits(value, content[0], enclosing)
+        return isinstance(value, list) and len(value) == len(content) and all(
+            fits(item, part, enclosing) for item, part in zip(value, content))
+    inside = (*enclosing, shape)
+    if kind == "struct":
+        return isinstance(value, dict) and all(
+            fits(value[field["name"]], field["shape"], inside) if field["name"] in value else field["optional"]
+            for field in content["fields"])
+    if kind == "enum":
+        variants = {variant["name"]: variant["shape"] for variant in content["variants"]}
+        if isinstance(value, str):
+            return variants.get(value) == "unit"
+        return isinstance(value, dict) and len(value) == 1 and all(
+            name in variants and fits(item, variants[name], inside) for name, item in value.items())
+    if kind == "recursive":
+        return any(fits(value, outer, enclosing) for outer in enclosing if next(iter(outer.values()))["name"] == content)
+    return kind == "opaque"
 
 
 def readable_value(payload):

@@ -1,5 +1,6 @@
 //! A small application with all kinds of rows: states of all kinds, timers, tokens, operations, waiting addresses, queues, dead letters.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -53,6 +54,15 @@ pub(crate) struct Said {
 
 const OUT: EgressId<Said> = EgressId::new("format/out");
 
+/// All forms of variants.
+#[derive(Debug, Clone, Serialize, Deserialize, Shaped)]
+enum Mood {
+    Calm,
+    Busy(u32),
+    Torn(u8, i8),
+    Odd { why: String },
+}
+
 #[persisted]
 #[derive(Debug)]
 pub(crate) struct Profile {
@@ -62,6 +72,9 @@ pub(crate) struct Profile {
     ratio: f64,
     tags: Vec<String>,
     nick: Option<String>,
+    moods: BTreeMap<String, Mood>,
+    nothing: (),
+    small: f32,
 }
 
 #[stateful_function(
@@ -94,6 +107,16 @@ impl Handle<Do> for Shelf {
                 self.profile.ratio = 0.25;
                 self.profile.tags.push(name.clone());
                 self.profile.nick = (name.len() > 3).then(|| name.chars().take(3).collect());
+                let why = name.clone();
+                let moods = [
+                    ("calm", Mood::Calm),
+                    ("busy", Mood::Busy(70_000)),
+                    ("torn", Mood::Torn(200, -100)),
+                    ("odd", Mood::Odd { why }),
+                ];
+                let moods = moods.map(|(name, mood)| (name.to_owned(), mood));
+                self.profile.moods.extend(moods);
+                self.profile.small = -1.5;
                 self.profile.name = name;
                 *self.seen += 1;
             }

@@ -20,7 +20,9 @@ use statefun_core::checkpoint::operate;
 use tokio::runtime::Runtime;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::world::{World, all_rows, bucket, copy_tree, epochs, go_on, restore, stored_rows};
+use crate::world::{
+    Rows, World, all_rows, bucket, copy_tree, epochs, go_on, hex, restore, stored_rows,
+};
 
 /// What is to be read from the files of a version.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,9 +60,8 @@ struct Logged {
     xxh3: String,
 }
 
-fn hex(rows: BTreeMap<Vec<u8>, Vec<u8>>) -> BTreeMap<String, String> {
-    let hex = |bytes: Vec<u8>| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    rows.into_iter()
+fn in_digits(rows: &Rows) -> BTreeMap<String, String> {
+    rows.iter()
         .map(|(key, value)| (hex(key), hex(value)))
         .collect()
 }
@@ -140,7 +141,7 @@ fn found(runtime: &Runtime, path: &Path) -> Expected {
     let catalog: serde_json::Value = serde_json::from_slice(&text).unwrap();
     let lineage = catalog["lineage"].as_u64().unwrap();
     go_on(&data);
-    let rows = hex(stored_rows(&data));
+    let rows = in_digits(&stored_rows(&data));
     let again = tempfile::tempdir().unwrap();
     copy_tree(&path.join("data"), again.path());
     let epochs = epochs(again.path(), lineage, 0);
@@ -174,7 +175,7 @@ fn read(runtime: &Runtime, path: &Path, wanted: &str) -> Checkpoint {
         replayed_epochs: restored.replayed_epochs,
         carries: !carried.is_empty(),
         says,
-        rows: hex(rows),
+        rows: in_digits(&rows),
     }
 }
 

@@ -11,7 +11,7 @@ use statefun_core::sdk::state::TableKey as _;
 use statefun_core::state::keys::parse_address_key;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::world::{World, all_rows, bucket, epochs, restore};
+use crate::world::{World, all_rows, bucket, epochs, hex, restore};
 
 fn here() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("format")
@@ -47,10 +47,6 @@ fn read(arguments: &[&str]) -> Result<Vec<Value>, String> {
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn manifest(world: &World) -> Manifest {
@@ -156,7 +152,11 @@ fn a_reader_in_another_language_reads_the_same() {
     let profile = value(&lines, "zero\0inside", "profile", &Value::Null);
     assert_eq!(
         *profile,
-        json!({"name": "grüße", "changes": 1, "balance": -300, "ratio": 0.25, "tags": ["grüße"], "nick": "grü"})
+        json!({
+            "name": "grüße", "changes": 1, "balance": -300, "ratio": 0.25, "tags": ["grüße"], "nick": "grü",
+            "moods": {"calm": "Calm", "busy": {"Busy": 70_000}, "torn": {"Torn": [200, -100]}, "odd": {"Odd": {"why": "grüße"}}},
+            "nothing": null, "small": -1.5,
+        })
     );
     value(&lines, "", "profile", &Value::Null);
     assert_eq!(

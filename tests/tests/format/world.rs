@@ -1,6 +1,7 @@
 //! The application of [`app`](crate::app) at work, and what the engine's own readers say of what it leaves behind.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -379,6 +380,13 @@ pub(crate) fn all_rows(directory: &Path, lineage: u64) -> (Rows, Vec<u8>) {
         carried = body.carried;
     }
     (rows, carried)
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
 }
 
 pub(crate) fn copy_tree(from: &Path, to: &Path) {
