@@ -8,6 +8,8 @@
 //! STATEFUN_BLESS=1 cargo test -p statefun-tests --test format
 //! ```
 //!
+//! The examples of `statefun-core/FORMAT.md` are bytes of these files, and have to be mended then.
+//!
 //! Times, lineages and tokens differ from one time to the next, rows and their number do not.
 
 use std::collections::BTreeMap;
@@ -219,4 +221,46 @@ fn what_version_1_wrote_is_read() {
         all.any(|said| said == text)
     };
     assert!(says("refused as well") && says("behind the last checkpoint"));
+}
+
+/// Hexadecimal digits that a line of an example begins with; a word may stand before them.
+fn digits(line: &str) -> Vec<u8> {
+    let words = line.split_whitespace();
+    let words = words.skip_while(|word| word.len() > 2);
+    let byte = |word: &str| {
+        let digits = word.len() == 2 && word.bytes().all(|digit| digit.is_ascii_hexdigit());
+        digits.then(|| u8::from_str_radix(word, 16).unwrap())
+    };
+    words.map_while(byte).collect()
+}
+
+#[test]
+fn the_page_shows_bytes_of_version_1() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../statefun-core/FORMAT.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let log = fixtures().join("data/log/00000000000000000001.log");
+    let mut there = vec![std::fs::read(log).unwrap()];
+    let manifest = manifest(&Runtime::new().unwrap(), fixtures());
+    let lineage = manifest.latest().unwrap().lineage;
+    let chain = format!("bucket/epochs/{lineage:016x}/00000000000000000001");
+    there.push(std::fs::read(fixtures().join(chain)).unwrap());
+    let mut seen = 0;
+    for line in page.split("```text").skip(1).flat_map(|text| {
+        let example = text.split("```").next().unwrap();
+        example.lines()
+    }) {
+        let bytes = digits(line);
+        if bytes.len() < 8 {
+            continue;
+        }
+        // Behind the lengths of a row in a block, there is what the log has as well.
+        let is_there = [0, 3, 4].into_iter().any(|skipped| {
+            let shown = &bytes[skipped..];
+            let mut windows = there.iter().flat_map(|file| file.windows(shown.len()));
+            windows.any(|window| window == shown)
+        });
+        assert!(is_there, "{line}");
+        seen += 1;
+    }
+    assert!(seen > 15, "{seen} lines with bytes");
 }
