@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Reads checkpoints and epoch logs of statefun. Written from statefun-core/FORMAT.md alone.
+"""Reads checkpoints and epoch logs of statefun, by nothing but what statefun-core/FORMAT.md tells.
 
     read_checkpoint.py checkpoint BUCKET [ID | NAME | latest] [--behind]
     read_checkpoint.py log DIRECTORY [CATALOG]
