@@ -1,22 +1,7 @@
 //! `durability: blob`: the epochs of a history as a chain of objects, of which each is created only if nobody else has created it.
 //!
-//! `epochs/LINEAGE/SEQUENCE` (16 hexadecimal and 20 decimal digits), from 1 on without gaps until they are removed. An object holds
-//! consecutive epochs, or marks a start of the process or the end of the chain. Little endian:
-//!
-//! | offset | bytes | field |
-//! |---:|---:|---|
-//! | 0 | 4 | `SFEP` |
-//! | 4 | 2 | format version: 1 |
-//! | 6 | 2 | kind: 1 epochs, 2 start, 3 seal |
-//! | 8 | 8 | lineage |
-//! | 16 | 8 | sequence |
-//! | 24 | 8 | attempt |
-//! | 32 | 8 | token of the start; of the one that has sealed it in a seal |
-//! | 40 | 8 | the epoch before the first one |
-//! | 48 | 8 | the last epoch, the same as before where there are none |
-//! | 56 | 8 | length of what follows the checksum, before compression |
-//! | 64 | 8 | checksum: XXH3 (64 bits, no seed) over the 64 bytes before it and what follows |
-//! | 72 | … | zstd: for each epoch the length of its record's body (u64) and the body, as in the epoch log |
+//! `epochs/LINEAGE/SEQUENCE`, from 1 on without gaps until they are removed. An object holds consecutive epochs, or marks a start
+//! of the process or the end of the chain. The layout is told in `statefun-core/FORMAT.md`, under "The chain of epochs".
 //!
 //! An epoch is complete when its object has been created. Whoever goes on from a chain puts a start behind it first, and
 //! starts and seals are never removed: so a process that was overtaken, however long it has slept, finds the next place taken,

@@ -1,6 +1,6 @@
 //! What stands in the bucket as JSON: the manifest, which is replaced, and a descriptor for each checkpoint, which is not.
 //!
-//! Both are meant to be read by people and by other programs; the room's page tells where they lie and what belongs to them.
+//! Both are meant to be read by people and by other programs; `statefun-core/FORMAT.md` tells where they lie and what belongs to them.
 //! A reader passes over fields that it does not know; a `version` that it does not know it refuses.
 
 use serde::{Deserialize, Serialize};

@@ -4,6 +4,8 @@
 //! - [`bucket`]: named objects there: read, written, created once, replaced when unchanged. Retries, time-outs, pace.
 //! - [`run`]: sorted rows in immutable parts.
 //!
+//! The formats are told in `statefun-core/FORMAT.md`, well enough to write a reader in another language.
+//!
 //! All that lies in a bucket is immutable, apart from the few names that are replaced under a condition. What objects
 //! hold is not known to [`bucket`].
 

@@ -21,31 +21,11 @@
 //!
 //! # The format, version 1
 //!
-//! The log is a directory. `lock` is locked while the log is open. Files that end with `.tmp` are unfinished, and
-//! `00000000000000000001.spare` is an old segment that waits to be used again; both are removed at the next start. All
-//! others that matter are segments, `00000000000000000001.log` and so on: 20 decimal digits, from 1, consecutive. Other
-//! files are ignored.
-//!
-//! A segment has no header. Records begin at multiples of 512 bytes, one after the other; what is between them, and
-//! behind the last, has no meaning. A segment is prepared with zeros, or with space set aside that reads as zeros, or is an older one under a new name; its length is a
-//! multiple of 512 and does not change once it holds a record. The chain of records goes on at the beginning of the
-//! next segment when one does not fit into the rest of this one; epochs leave 4,096 bytes there to the records of attempts,
-//! so that a process can start on a full disk. Numbers are little endian:
-//!
-//! | offset | bytes | field |
-//! |---:|---:|---|
-//! | 0 | 4 | `SFEL` |
-//! | 4 | 2 | format version: 1 |
-//! | 6 | 2 | kind: 1 attempt, 2 epoch |
-//! | 8 | 8 | length of the body in bytes |
-//! | 16 | 8 | number of the segment |
-//! | 24 | 8 | offset of the record in the segment, in bytes |
-//! | 32 | 8 | lineage |
-//! | 40 | 8 | attempt |
-//! | 48 | 8 | epoch; in an attempt record, the last one before it |
-//! | 56 | 8 | checksum of the record before, 0 for the first of all |
-//! | 64 | 8 | checksum: XXH3 (64 bits, no seed) over the 64 bytes before it and the body |
-//! | 72 | … | body; an attempt record has none |
+//! The layout of files and records is told in `statefun-core/FORMAT.md`, under "The epoch log": records with a header of 72 bytes,
+//! at multiples of 512 bytes, in segments that are numbered files. A segment is prepared with zeros, or with space set aside that reads
+//! as zeros, or is an older one under a new name; its length does not change once it holds a record. Epochs leave 4,096
+//! bytes at its end to the records of attempts, so that a process can start on a full disk. Unfinished files and spares are removed at
+//! the next start.
 //!
 //! Every version keeps the first four bytes, the version, the length, the place and the checksum where they are, so that a
 //! newer record can be told from damage.

@@ -1,4 +1,4 @@
-//! Framing: a record's header, and what is wrong with bytes that are not one. The layout is told in the room's page.
+//! Framing: a record's header, and what is wrong with bytes that are not one. The layout is told in `FORMAT.md`.
 
 use std::fmt;
 

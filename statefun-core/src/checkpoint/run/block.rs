@@ -1,4 +1,4 @@
-//! Blocks of rows: their header, and the rows in them. The layout is told in the room's page.
+//! Blocks of rows: their header, and the rows in them. The layout is told in `FORMAT.md`.
 
 use std::io::Read;
 use std::ops::Range;

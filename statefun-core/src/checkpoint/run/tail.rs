@@ -1,4 +1,4 @@
-//! What frames the blocks of a part: the header, and at the end index and footer. The layout is told in the room's page.
+//! What frames the blocks of a part: the header, and at the end index and footer. The layout is told in `FORMAT.md`.
 
 use xxhash_rust::xxh3::xxh3_64;
 

@@ -307,7 +307,7 @@ impl Worker {
         key
     }
 
-    /// A timer's row: `token length (u32) · token · sender's envelope`; a token's row: the timer's key.
+    /// A timer's row: `length of the key of its token's row (u32) · that key · the envelope`; a token's row: the timer's key.
     fn set_timer(&mut self, own: &Address, delayed: Delayed) -> Result<(), WorkerError> {
         let timer = (delayed.due, self.next_sequence());
         let group = own.key_group(self.groups);
