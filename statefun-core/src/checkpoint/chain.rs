@@ -134,19 +134,20 @@ impl Link {
             object: name.to_owned(),
             problem,
         };
-        let link = Self::peek(name, bytes)?;
         let (head, packed) = bytes.split_at_checked(HEADER_BYTES).unwrap_or_default();
         let number = |at: usize| {
             let bytes = head.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
             bytes.map_or(0, u64::from_le_bytes)
         };
+        // First, so that damage is not taken for another version.
         let computed = checksum(head.get(..64).unwrap_or_default(), packed);
-        if computed != number(64) {
+        if head.starts_with(&MAGIC) && computed != number(64) {
             return Err(damaged(format!(
                 "it states the checksum {:016x}, and its bytes give {computed:016x}",
                 number(64)
             )));
         }
+        let link = Self::peek(name, bytes)?;
         let length = usize::try_from(number(56)).map_err(|error| damaged(error.to_string()))?;
         let records =
             zstd::stream::decode_all(packed).map_err(|error| damaged(error.to_string()))?;
