@@ -203,6 +203,13 @@ impl Checkpointer {
             let watch = Stopwatch::start();
             let made = self.checkpoint(name.as_deref(), is_asked);
             since = Stopwatch::start();
+            let fatal = matches!(
+                made,
+                Err(CheckpointError::Fenced { .. }
+                    | CheckpointError::Foreign { .. }
+                    | CheckpointError::Behind { .. }
+                    | CheckpointError::Superseded { .. })
+            );
             match &made {
                 Ok(entry) => {
                     self.desk
@@ -210,7 +217,9 @@ impl Checkpointer {
                         .made(entry.as_ref(), watch.elapsed(), self.clock.now());
                     pause = None;
                 }
+                // What ends the application is told as that.
                 Err(CheckpointError::Stopped) => {}
+                Err(_) if fatal => {}
                 Err(error) => {
                     self.desk.status.failed(error, self.clock.now());
                     pause = Some(
@@ -221,12 +230,6 @@ impl Checkpointer {
                     );
                 }
             }
-            let fatal = matches!(
-                made,
-                Err(CheckpointError::Fenced { .. }
-                    | CheckpointError::Foreign { .. }
-                    | CheckpointError::Behind { .. })
-            );
             match (request, made) {
                 (Some(request), Ok(Some(entry))) => {
                     let _ = request.reply.send(Ok(entry));
@@ -255,7 +258,7 @@ impl Checkpointer {
     ) -> Result<Option<Entry>, CheckpointError> {
         // While the blob store fails, more and more files wait.
         while self.changes.merge()? {}
-        self.own()?;
+        self.own(None)?;
         self.let_store_follow();
         let now = self.clock.now();
         let previous = self.progress.previous.as_ref();
@@ -290,10 +293,16 @@ impl Checkpointer {
 
     /// Begins to complete epochs by the blob store: from now on no other process completes any of this history, and everything that the
     /// local log has is complete. Returns what the next object is like.
+    ///
+    /// The chain comes before the manifest. Of two processes that both begin, the one whose start is the later one in the chain gets
+    /// both: the other one sees that start before it takes the manifest over, or loses the manifest to it. And one that must not
+    /// begin has not ended another one by then.
     pub(crate) fn begin_chain(&mut self) -> Result<Link, CheckpointError> {
-        self.own()?;
         let durable = self.log.durable_epoch();
         let lineage = self.writer.lineage;
+        if let Some(ledger) = self.waiting.on(Ledger::read(&self.bucket))? {
+            self.may_take_over(ledger.manifest(), durable)?;
+        }
         let (start, found) = loop {
             let found = self.waiting.on(Found::read(&self.bucket, lineage))?;
             let newest = found.epochs.last();
@@ -323,6 +332,12 @@ impl Checkpointer {
                 break (start, found);
             }
         };
+        let next = Link {
+            kind: Kind::Epochs,
+            sequence: start.sequence + 1,
+            ..start
+        };
+        self.own(Some(&next))?;
         let chained = found.epochs.last().map_or(0, |newest| newest.epoch);
         self.kept = Arc::new(KeptEpochs::of(&found.epochs));
         let has = self
@@ -333,20 +348,22 @@ impl Checkpointer {
         if has.is_none_or(|has| durable > chained.max(has)) {
             self.checkpoint(None, true)?;
         }
-        Ok(Link {
-            kind: Kind::Epochs,
-            sequence: start.sequence + 1,
-            ..start
-        })
+        Ok(next)
     }
 
-    /// Makes sure that this process is the one that writes.
-    fn own(&mut self) -> Result<(), CheckpointError> {
+    /// Makes sure that this process is the one that writes; while the next place in its chain of epochs, if it has one, is free.
+    fn own(&mut self, next: Option<&Link>) -> Result<(), CheckpointError> {
         if self.progress.ledger.is_some() {
             return Ok(());
         }
         let durable = self.log.durable_epoch();
-        let may = |manifest: &Manifest| self.may_take_over(manifest, durable);
+        let may = async |manifest: &Manifest| {
+            self.may_take_over(manifest, durable)?;
+            match next {
+                Some(next) => chain::refuse_taken(&self.bucket, next).await,
+                None => Ok(()),
+            }
+        };
         let ledger = self
             .waiting
             .on(Ledger::take_over(&self.bucket, &self.writer, may))?;

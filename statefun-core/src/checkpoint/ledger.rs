@@ -43,18 +43,16 @@ impl Ledger {
         }))
     }
 
-    /// Takes the manifest over, when `may` lets it; makes one when there is none. From then on every other writer is refused.
+    /// Takes the manifest over, when `may` lets it; makes one when there is none. From then on every other writer is refused. `may` is asked
+    /// again when somebody else was quicker; nobody was between its last answer and this.
     pub(crate) async fn take_over(
         bucket: &Bucket,
         writer: &Writer,
-        may: impl Fn(&Manifest) -> Result<(), CheckpointError>,
+        may: impl AsyncFn(&Manifest) -> Result<(), CheckpointError>,
     ) -> Result<Self, CheckpointError> {
         loop {
             let mut ledger = match Self::read(bucket).await? {
-                Some(ledger) => {
-                    may(&ledger.manifest)?;
-                    ledger
-                }
+                Some(ledger) => ledger,
                 None => Self {
                     bucket: bucket.clone(),
                     manifest: Manifest {
@@ -68,6 +66,7 @@ impl Ledger {
                     objects: BTreeMap::new(),
                 },
             };
+            may(&ledger.manifest).await?;
             let mut next = ledger.manifest.clone();
             next.writer = writer.clone();
             next.sequence += 1;

@@ -220,7 +220,7 @@ impl Restore<'_> {
         let before = ledger.manifest().writer.lineage;
         let writer = Writer::new(lineage, 0, WallClock::default().now());
         let ledger = if self.take_over {
-            let taken = waiting.on(Ledger::take_over(self.bucket, &writer, |_| Ok(())))?;
+            let taken = waiting.on(Ledger::take_over(self.bucket, &writer, async |_| Ok(())))?;
             self.chain_of(waiting, before, Some(&writer))?;
             taken
         } else {
