@@ -10,3 +10,4 @@
 
 mod cycle;
 mod support;
+mod writers;
