@@ -4,6 +4,7 @@
 //! to merge afterwards. The catalog comes last: a directory without one is not a data directory yet, and a file named
 //! [`UNFINISHED`] says why.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -181,13 +182,14 @@ impl Restore<'_> {
         })?;
         let progress = rows.end();
         drop(store);
-        let epoch = self.write_log(&waiting, &descriptor, &epochs, lineage)?;
+        let (epoch, accepted) = self.write_log(&waiting, &descriptor, &epochs, lineage)?;
         let origin = Origin {
             url: self.bucket.url().to_owned(),
             checkpoint: entry.id.clone(),
             object: entry.object.clone(),
             lineage: descriptor.lineage,
             epoch: descriptor.epoch,
+            accepted,
         };
         Local::restored(origin).write(&**disk, root)?;
         let origin_epoch = descriptor.epoch;
@@ -292,14 +294,14 @@ impl Restore<'_> {
     }
 
     /// The log of the new history: it begins with what of the checkpoint is not in rows, and with the epochs behind it. Returns
-    /// the last epoch.
+    /// the last epoch, and how far each egress has accepted.
     fn write_log(
         &self,
         waiting: &Waiting,
         descriptor: &Descriptor,
         epochs: &[Link],
         lineage: u64,
-    ) -> Result<u64, CheckpointError> {
+    ) -> Result<(u64, BTreeMap<String, u64>), CheckpointError> {
         let mut options = OpenOptions::new(lineage);
         options.base_epoch = descriptor.epoch;
         options.applied_epoch = descriptor.epoch;
@@ -330,6 +332,7 @@ impl Restore<'_> {
             time: Timestamp(descriptor.time_ms),
             sinks,
             checkpoint_epoch: descriptor.epoch,
+            accepted: BTreeMap::new(),
         };
         for egress in &descriptor.tail.egress {
             let bytes = self.object(waiting, descriptor, &egress.object)?;
@@ -340,7 +343,7 @@ impl Restore<'_> {
                 Some(object) => self.object(waiting, descriptor, object)?,
                 None => Vec::new(),
             };
-            return first.carried(carried);
+            first.carried(carried)?;
         }
         let shift = first.log.last_epoch() - descriptor.epoch;
         for link in epochs {
@@ -352,7 +355,7 @@ impl Restore<'_> {
                 }
             }
         }
-        Ok(log.last_epoch())
+        Ok((first.log.last_epoch(), first.accepted))
     }
 
     /// The records of an object of the chain, and its name.

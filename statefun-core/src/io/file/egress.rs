@@ -146,6 +146,8 @@ struct Output {
     replayed: bool,
     /// A position was logged before.
     resumed: bool,
+    /// What was logged is from a checkpoint.
+    restored: bool,
     same: u64,
     repaired: u64,
 }
@@ -254,11 +256,26 @@ impl Output {
             directory_synced: false,
             replayed: false,
             resumed,
+            restored: context.restored,
             same: 0,
             repaired: 0,
         };
+        if context.restored && !output.holds(&position)? {
+            // A start since the restore has begun it. What is in it comes again.
+            output.written.end = 0;
+            output.resumed = false;
+            position = Position::default();
+        }
         output.check(&position)?;
         Ok(output)
+    }
+
+    /// Whether what was written up to a position is there.
+    fn holds(&self, position: &Position) -> Result<bool, EgressError> {
+        let tail_bytes = position.tail_bytes.min(position.offset);
+        Ok(self.length >= position.offset
+            && (position.offset == 0
+                || hash(&self.read(position.offset - tail_bytes, tail_bytes)?) == position.tail))
     }
 
     /// Whether the file is still the one that was written up to a position.
@@ -454,7 +471,7 @@ impl Output {
     /// The file has at `offset` what is not output of this application.
     fn foreign(&self, offset: u64) -> EgressError {
         let (path, excess) = (self.path.display(), self.length - offset);
-        let help = if self.resumed {
+        let help = if self.resumed || self.restored && self.same > 0 {
             format!(
                 "After a restore it is the output since its checkpoint: cut it off with `truncate -s {offset} {path}`, and it \
                  is made again. Else keep a copy of it, and cut it off as well, or name another `path` in module.yaml"
