@@ -131,8 +131,7 @@ impl Restore<'_> {
         disk.create_dir_all(root).map_err(io("create"))?;
         let _lock = disk.lock(&self.directory.lock()).map_err(io("lock"))?;
         let unfinished = root.join(UNFINISHED);
-        let is_unfinished = disk.exists(&unfinished).map_err(io("look into"))?;
-        if !is_unfinished && !self.replace && holds_state(self.directory)? {
+        if !self.replace && holds_state(self.directory)? {
             return Err(CheckpointError::Occupied {
                 directory: root.clone(),
                 mend: "say `--replace` to delete what is there",
@@ -413,8 +412,12 @@ struct Chosen {
     epochs: Vec<Link>,
 }
 
-/// Whether a directory holds the data of an application.
+/// Whether a directory holds the data of an application: one in which a restore has begun does not, until that has ended.
 pub fn holds_state(directory: &DataDirectory) -> Result<bool, CheckpointError> {
+    let unfinished = directory.disk.exists(&directory.root.join(UNFINISHED));
+    if unfinished.map_err(in_file("look into", &directory.root))? {
+        return Ok(false);
+    }
     Ok(Catalog::read(&*directory.disk, &directory.root)?.is_some())
 }
 
