@@ -117,6 +117,7 @@ pub(crate) fn recover(setup: &mut EngineSetup) -> Result<Recovered, StartError> 
     }
     let store = Arc::new(store);
     let mut options = OpenOptions::new(lineage);
+    options.fit(setup.settings.max_log_bytes);
     await_merging(&*store);
     options.applied_epoch = store.applied_epoch()?;
     let opened = open_log(setup, &options, &mut last)?;
