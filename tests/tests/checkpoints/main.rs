@@ -8,6 +8,10 @@
     reason = "a test that cannot go on has failed, and says what it saw"
 )]
 
+mod crash;
 mod cycle;
+mod damage;
+mod outage;
+mod restoring;
 mod support;
 mod writers;

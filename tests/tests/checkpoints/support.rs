@@ -177,7 +177,12 @@ impl Scene {
         let command = said
             .split('`')
             .find(|quoted| quoted.starts_with("truncate -s "));
-        let command = command.unwrap_or_else(|| panic!("no command is in\n{said}"));
+        let Some(command) = command else {
+            // At the checkpoint there was no output yet.
+            assert!(said.contains("from offset 0 on"), "{said}");
+            assert!(said.contains("Move it away"), "{said}");
+            return std::fs::remove_file(self.output()).unwrap();
+        };
         let run = Command::new("sh")
             .args(["-c", command])
             .current_dir(&self.machine)
@@ -209,6 +214,14 @@ impl Scene {
             copy(&old.join(name), &self.machine.join(name));
         }
         writer.directories.push(self.machine.clone());
+    }
+
+    /// The server with the checkpoints.
+    pub(crate) fn server(&mut self) -> &mut Server {
+        match &mut self.place {
+            Place::Server(server) => server,
+            Place::Directory => panic!("a directory has no server"),
+        }
     }
 
     pub(crate) fn output(&self) -> PathBuf {
