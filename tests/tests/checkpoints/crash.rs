@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use statefun_core::checkpoint::manifest::Descriptor;
 use statefun_core::steps::Step;
+use statefun_tests::kill::files::wait_for_records;
 use statefun_tests::kill::world::lock;
 use statefun_tests::servers::Store;
 
@@ -13,11 +14,11 @@ fn killed_at(steps: &[(Step, u64)], place: Place, durability: Durability) {
     let mut scene = Scene::new(place, durability);
     // Enough for what changes in a moment to be little of it.
     scene.write(1500);
-    let load = scene.load();
     let mut process = scene.run(&[]);
-    scene.wait_for_output(&process, 1500 * 4);
-    scene.wait_for_checkpoints(&mut process, 1);
-    process.kill();
+    wait_for_records(&scene.output(), scene.model().records(), &process);
+    let status = process.terminate();
+    assert!(status.success(), "{status}\n{}", process.last_words());
+    let load = scene.load();
     for round in 0..times(1) {
         for (step, most) in steps {
             let count = if round == 0 {

@@ -12,6 +12,8 @@ mod crash;
 mod cycle;
 mod damage;
 mod outage;
+mod receiver;
+mod released;
 mod restoring;
 mod support;
 mod writers;

@@ -101,6 +101,10 @@ impl Scene {
         Load::start(&self.world, self.seed, clients)
     }
 
+    pub(crate) fn seed(&self) -> u64 {
+        self.seed
+    }
+
     /// Writes so many operations at once.
     pub(crate) fn write(&mut self, operations: u64) {
         let until = lock(&self.world.taken).len() as u64 + operations;
@@ -309,6 +313,15 @@ impl Scene {
             .filter(|name| !name.starts_with("epochs/"))
             .collect();
         assert_eq!(there, wanted);
+    }
+
+    /// What must come out of all that was taken so far.
+    pub(crate) fn model(&self) -> Model {
+        let mut model = Model::default();
+        for (op, source) in lock(&self.world.taken).iter() {
+            model.add(*op, source);
+        }
+        model
     }
 
     /// The clients end, and everything comes to rest: state and output are those of the model. The process has ended then.
