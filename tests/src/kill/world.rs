@@ -245,7 +245,10 @@ impl World {
     }
 
     /// Has what comes next go into a new file. They are dated the usual way: the later, the newer.
-    fn rotate(&self) {
+    ///
+    /// # Panics
+    /// When that cannot be.
+    pub fn rotate(&self) {
         let mut writer = lock(&self.writer);
         writer.rotations += 1;
         for directory in &writer.directories {

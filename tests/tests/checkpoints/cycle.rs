@@ -62,3 +62,20 @@ fn in_a_directory_files_are_read_again() {
 fn in_a_directory_nothing_acknowledged_is_lost() {
     over_and_over(Place::Directory, Durability::Blob);
 }
+
+/// The file that was being read at the checkpoint has been rotated since, and all of them are copies on the new machine.
+#[test]
+fn rotated_files_are_read_again() {
+    let mut scene = Scene::new(Place::Directory, Durability::Local);
+    let load = scene.load();
+    let mut process = scene.run(&[]);
+    for _ in 0..times(2) {
+        scene.wait_for_checkpoints(&mut process, 2);
+        scene.world.rotate();
+        scene.write(5);
+        scene.world.rotate();
+        scene.lose_machine(process);
+        (process, _) = scene.restore();
+    }
+    scene.end(load, process);
+}

@@ -214,8 +214,16 @@ impl Scene {
         self.machine = self.root.path().join(format!("machine-{}", self.machines));
         std::fs::create_dir(&self.machine).unwrap();
         let mut writer = lock(&self.world.writer);
-        for name in ["module.yaml"].iter().chain(files) {
-            copy(&old.join(name), &self.machine.join(name));
+        for entry in std::fs::read_dir(&old).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            // Rotated files have the name and more.
+            if ["module.yaml"]
+                .iter()
+                .chain(files)
+                .any(|file| name.starts_with(file))
+            {
+                copy(&old.join(&name), &self.machine.join(&name));
+            }
         }
         writer.directories.push(self.machine.clone());
     }
