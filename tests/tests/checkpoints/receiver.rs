@@ -8,6 +8,8 @@ use statefun_tests::kill::files::parse;
 use statefun_tests::kill::model::Handled;
 use statefun_tests::kill::world::lock;
 
+use crate::support::spawn;
+
 /// What came in: the idempotency key, and the record.
 pub(crate) type Received = Arc<Mutex<Vec<(String, Handled)>>>;
 
@@ -17,10 +19,10 @@ pub(crate) fn start() -> (SocketAddr, Received) {
     let address = listener.local_addr().unwrap();
     let received = Received::default();
     let everything = received.clone();
-    std::thread::spawn(move || {
+    spawn(move || {
         for stream in listener.incoming().flatten() {
             let received = received.clone();
-            std::thread::spawn(move || {
+            spawn(move || {
                 let mut stream = BufReader::new(stream);
                 // Ends with the process that sends.
                 while let Some(one) = receive(&mut stream) {

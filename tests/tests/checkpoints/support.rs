@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use statefun_core::checkpoint::bucket::{Bucket, BucketOptions, Retries};
@@ -35,6 +36,12 @@ impl Place {
     pub(crate) fn server(store: Store) -> Self {
         Self::Server(Box::new(Server::start(store)))
     }
+}
+
+/// Runs something beside the test.
+pub(crate) fn spawn<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    let thread = std::thread::Builder::new().name("beside".to_owned());
+    thread.spawn(run).unwrap()
 }
 
 /// How often the long tests are tried.

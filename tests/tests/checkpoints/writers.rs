@@ -9,7 +9,7 @@ use statefun_tests::kill::process::{Process, wait_for};
 use statefun_tests::kill::world::{OPS, lock};
 use statefun_tests::servers::Store;
 
-use crate::support::{Durability, Place, Scene, refusal, times};
+use crate::support::{Durability, Place, Scene, refusal, spawn, times};
 
 /// What a process says that must not go on.
 const OVERTAKEN: [&str; 3] = [
@@ -146,7 +146,7 @@ fn nothing_of_a_process_that_has_slept_is_ever_complete() {
         let ghosts: Vec<_> = (0..8u64)
             .map(|number| {
                 let op = (2 << 40) + (round << 8) + number;
-                std::thread::spawn(move || {
+                spawn(move || {
                     let body = format!(r#"{{"op":{op},"source":"ghost","seq":{}}}"#, number + 1);
                     let path = ["/ops", "/ops?wait"][number as usize % 2];
                     let answer = Client::default().post(to, path, None, body.as_bytes());

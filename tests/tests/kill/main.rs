@@ -4,7 +4,6 @@
 //! `STATEFUN_KILLS=n` multiplies the kills, `STATEFUN_SEED=n` chooses what is drawn.
 
 #![expect(
-    clippy::unwrap_used,
     clippy::print_stdout,
     reason = "a test that cannot go on has failed, and says what it saw"
 )]
