@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::future::Future;
 use std::io;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
@@ -118,6 +119,73 @@ pub(crate) async fn over_socket(
         .await
         .map_err(ClientError::Connect)?;
     over(stream, request, patience).await
+}
+
+/// Sends a request to the socket of a running application, and gives each line of the answer to `each` as it comes, until
+/// that breaks. An answer that is no success is not given in lines, but returned. `patience` goes for each piece.
+pub(crate) async fn lines_over_socket(
+    path: &Path,
+    request: Request<Full<Bytes>>,
+    patience: Duration,
+    each: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
+) -> Result<Option<Answer>, ClientError> {
+    let broken = |error: hyper::Error| ClientError::Broken(error.to_string());
+    let late = |_| ClientError::Late(patience);
+    let stream = statefun_core::admin::connect(path)
+        .await
+        .map_err(ClientError::Connect)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(broken)?;
+    let _connection = AbortOnDrop(tokio::spawn(connection));
+    let response = tokio::time::timeout(patience, sender.send_request(request))
+        .await
+        .map_err(late)?
+        .map_err(broken)?;
+    let status = response.status();
+    let mut body = response.into_body();
+    if !status.is_success() {
+        let body = tokio::time::timeout(patience, body.collect()).await;
+        return Ok(Some(Answer {
+            status,
+            content_type: String::new(),
+            body: body.map_err(late)?.map_err(broken)?.to_bytes(),
+        }));
+    }
+    let mut begun: Vec<u8> = Vec::new();
+    while let Some(frame) = tokio::time::timeout(patience, body.frame())
+        .await
+        .map_err(late)?
+    {
+        let Ok(piece) = frame.map_err(broken)?.into_data() else {
+            continue;
+        };
+        let mut rest = &piece[..];
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            let (line, behind) = (&rest[..end], &rest[end + 1..]);
+            let told = if begun.is_empty() {
+                each(line)
+            } else {
+                begun.extend_from_slice(line);
+                each(&std::mem::take(&mut begun))
+            };
+            if told.is_break() {
+                return Ok(None);
+            }
+            rest = behind;
+        }
+        begun.extend_from_slice(rest);
+    }
+    Ok(None)
+}
+
+/// A connection that ends with what uses it.
+struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 async fn over(

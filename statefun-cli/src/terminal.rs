@@ -102,6 +102,18 @@ impl Terminal {
         let _ = self.err.lock().write_all(text.as_bytes());
     }
 
+    /// Whether a person sees standard error while a command runs.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.err.is_terminal()
+    }
+
+    /// Shows how far a command is, in place of what was shown before; nothing to end that.
+    pub(crate) fn progress(&self, text: &str) {
+        if self.is_watched() {
+            self.note_text(&format!("\r\u{1b}[K{text}"));
+        }
+    }
+
     /// Says that something may be wrong.
     pub(crate) fn warning(&self, text: impl fmt::Display) {
         self.note(format_args!("{}: {text}", self.paint("33;1", "warning")));

@@ -1,4 +1,9 @@
-//! `statefun::main()`: what an application's binary does. `run` runs it, `describe` says what its code declares.
+//! `statefun::main()`: what an application's binary does. `run` runs it, `describe` says what its code declares, `import` gives
+//! its functions state, `migrate` tells whether the code reads what is stored.
+
+mod importing;
+mod migrating;
+mod restoring;
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -10,13 +15,6 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::admin::{AdminServer, LiveEngine, socket_path};
-use crate::catalog::DataDirectory;
-use crate::checkpoint::bucket::Bucket;
-use crate::checkpoint::manifest::Manifest;
-use crate::checkpoint::restore::{self, Restore};
-use crate::checkpoint::{CheckpointError, Checkpoints, operate};
-use crate::clock::Stopwatch;
-use crate::disk::RealDisk;
 use crate::engine::shared::EngineError;
 use crate::engine::start::{Engine, StartError};
 use crate::io::http::{HttpServers, Listening};
@@ -25,6 +23,9 @@ use crate::module::{Application, BuildFeatures, check};
 use crate::runtime::{Launch, RunError};
 use crate::sdk::module::{Binder, GlobalConfiguration, Module};
 use crate::settings::{SETTINGS_FILE, Settings};
+use importing::{Import, said};
+use migrating::Migrate;
+use restoring::{open_checkpoints, restore};
 
 /// What `main` returns: the process' exit code.
 pub type Exit = ExitCode;
@@ -41,17 +42,26 @@ A Stateful Functions application.
 
 Usage: APP [run] [OPTIONS]     take records in, run functions, write results
        APP describe            print what the code declares, as JSON
+       APP import FILE         make the lines of FILE (or `-`) the state of functions, as
+                               `statefun state export` writes them; the application must not run
+       APP migrate --dry-run   read all that the newest checkpoint has as this code would, and
+                               report what it does not read
 
-Options of run (each overrides its variable, which overrides statefun.yaml):
+Options of run and import (each overrides its variable, which overrides statefun.yaml):
   --data-dir DIR       where state and log lie            STATEFUN_DATA_DIR   [.statefun/data]
   --workers N          worker threads                     STATEFUN_WORKERS    [all cores]
   --module FILE        a module.yaml; may be repeated     [module.yaml and modules/*.yaml]
-  --restore WHICH      begin with a checkpoint of checkpoint.url: `latest`, an id, or a name;
-                       `auto` does so only when the data directory is empty and there is one
-  --replace            let --restore delete what is in the data directory
+  --restore WHICH      begin with a checkpoint: `latest`, an id, or a name; `auto` restores
+                       the latest, but only into an empty directory    STATEFUN_RESTORE
+  --replace            let --restore delete what is in the data directory; import: let addresses
+                       that have state lose it, and get that of their lines
   --drop-data NAME     delete the data of a function (ns/name) or state (ns/name:state) that
                        the code no longer has, or what has not left of an egress that
                        module.yaml no longer has (egress:ns/name); may be repeated
+  --dry-run            import: check everything, write nothing; migrate: needed, since states are
+                       migrated when they are read
+  --checkpoint WHICH   migrate: another one than the newest: an id, or a name
+  --json               migrate: the report as JSON
   -h, --help           this text
 ";
 
@@ -90,6 +100,8 @@ impl std::fmt::Debug for App {
 #[derive(Debug, Default)]
 struct Arguments {
     describe: bool,
+    import: Option<Import>,
+    migrate: Option<Migrate>,
     data_dir: Option<String>,
     workers: Option<String>,
     modules: Vec<PathBuf>,
@@ -148,7 +160,11 @@ impl App {
 
     /// Runs it, as the command line says.
     pub fn main(self) -> Exit {
-        let arguments = std::env::args().skip(1).collect();
+        self.main_with(std::env::args().skip(1).collect())
+    }
+
+    /// Runs it, as these arguments say.
+    pub fn main_with(self, arguments: Vec<String>) -> Exit {
         match self.follow(arguments) {
             Ok(()) => ExitCode::from(FINE),
             Err(Stop::Help) => {
@@ -223,40 +239,39 @@ impl App {
             .build()
             .map_err(|error| Stop::Failed(format!("threads cannot be started: {error}")))?;
         let checkpoints = open_checkpoints(&settings)?;
-        if let Some(wanted) = &arguments.restore {
+        let wanted = arguments
+            .restore
+            .clone()
+            .or_else(|| std::env::var("STATEFUN_RESTORE").ok());
+        let runs = arguments.import.is_none() && arguments.migrate.is_none();
+        if let Some(wanted) = wanted.filter(|wanted| !wanted.is_empty() && runs) {
             restore(
                 &settings,
                 checkpoints.as_ref(),
-                wanted,
+                &wanted,
                 arguments.replace,
                 runtime.handle(),
             )?;
         }
         let launch = launch
-            .checkpoints(checkpoints)
+            .checkpoints(checkpoints.clone())
             .wiring(wiring)
             .settings(settings.engine())
             .key_groups(settings.key_groups)
             .drop_data(arguments.drop_data);
+        if let Some(migrate) = &arguments.migrate {
+            return migrate.follow(launch, &settings, checkpoints.as_ref(), runtime.handle());
+        }
+        if let Some(import) = &arguments.import {
+            let imported = import.follow(launch, runtime.handle())?;
+            say(&said(&imported, import.options.dry_run, &settings.data_dir));
+            return Ok(());
+        }
         let servers = launch.servers();
         let reader_gone = launch.reader_gone();
         let engine = launch
             .start(runtime.handle())
-            .map_err(|error| match &error {
-                RunError::Start(
-                    StartError::Catalog(_)
-                    | StartError::InUse { .. }
-                    | StartError::Unfinished(_)
-                    | StartError::Engine(
-                        EngineError::Ingress(_)
-                        | EngineError::Egress(_)
-                        | EngineError::Checkpoint(_),
-                    ),
-                )
-                | RunError::Registry(_)
-                | RunError::Refused(_) => Stop::Input(told(&error)),
-                RunError::Start(_) => Stop::Failed(told(&error)),
-            })?;
+            .map_err(|error| not_run(&error))?;
         let live = LiveEngine::new(engine.handle().clone(), servers.clone());
         let admin = AdminServer::start(
             &socket_path(&settings.data_dir),
@@ -312,77 +327,6 @@ impl App {
     }
 }
 
-/// Where checkpoints go, as the settings say.
-fn open_checkpoints(settings: &Settings) -> Result<Option<Checkpoints>, Stop> {
-    let Some(location) = &settings.checkpoint.url else {
-        return Ok(None);
-    };
-    let bucket = Bucket::open(location, &settings.checkpoint.bucket());
-    Ok(Some(Checkpoints {
-        bucket: bucket.map_err(|error| Stop::Input(told(&error)))?,
-        interval: settings.checkpoint.interval,
-        retain: settings.checkpoint.retain.get() as usize,
-        durability: settings.durability,
-    }))
-}
-
-/// Makes the data directory from a checkpoint.
-fn restore(
-    settings: &Settings,
-    checkpoints: Option<&Checkpoints>,
-    wanted: &str,
-    replace: bool,
-    runtime: &tokio::runtime::Handle,
-) -> Result<(), Stop> {
-    let input = |error: CheckpointError| Stop::Input(told(&error));
-    let Some(Checkpoints { bucket, .. }) = checkpoints else {
-        return Err(Stop::Input(
-            "`--restore` needs to know where the checkpoints are: give `checkpoint: {url: …}` in statefun.yaml, or STATEFUN_CHECKPOINT_URL".to_owned(),
-        ));
-    };
-    let directory = DataDirectory {
-        root: settings.data_dir.clone(),
-        disk: Arc::new(RealDisk),
-    };
-    let mut wanted = wanted;
-    if wanted == "auto" {
-        let has_some = |manifest: &Manifest| manifest.latest().is_some();
-        if restore::holds_state(&directory).map_err(input)?
-            || !runtime
-                .block_on(operate::manifest(bucket))
-                .map_err(input)?
-                .as_ref()
-                .is_some_and(has_some)
-        {
-            return Ok(());
-        }
-        wanted = "latest";
-    }
-    let (_going_on, stopping) = tokio::sync::watch::channel(false);
-    let restore = Restore {
-        bucket,
-        directory: &directory,
-        wanted,
-        replace,
-        take_over: true,
-        runtime,
-        stopping,
-    };
-    say(&format!("statefun: restoring from {}", bucket.url()));
-    let mut told = Stopwatch::start();
-    let restored = restore.run(|progress| {
-        if told.elapsed() >= TELL_EVERY {
-            told = Stopwatch::start();
-            say(&format!("  {progress}"));
-        }
-    });
-    say(&format!("  {}", restored.map_err(input)?));
-    Ok(())
-}
-
-/// How often the progress of a restore is told.
-const TELL_EVERY: Duration = Duration::from_secs(2);
-
 fn parse(arguments: Vec<String>) -> Result<Arguments, Stop> {
     let mut parsed = Arguments::default();
     let mut rest = arguments.into_iter();
@@ -401,6 +345,8 @@ fn parse(arguments: Vec<String>) -> Result<Arguments, Stop> {
         match name.as_str() {
             "run" if first => {}
             "describe" if first => parsed.describe = true,
+            "import" if first => parsed.import = Some(Import::default()),
+            "migrate" if first => parsed.migrate = Some(Migrate::default()),
             "-h" | "--help" | "help" => return Err(Stop::Help),
             "--data-dir" => parsed.data_dir = Some(value()?),
             "--workers" => parsed.workers = Some(value()?),
@@ -408,14 +354,83 @@ fn parse(arguments: Vec<String>) -> Result<Arguments, Stop> {
             "--drop-data" => parsed.drop_data.push(value()?),
             "--restore" => parsed.restore = Some(value()?),
             "--replace" => parsed.replace = true,
-            _ => return Err(Stop::Usage(format!("`{argument}` is not understood"))),
+            "--checkpoint" if parsed.migrate.is_some() => {
+                let wanted = value()?;
+                if let Some(migrate) = &mut parsed.migrate {
+                    migrate.checkpoint = Some(wanted);
+                }
+            }
+            other if parsed.migrate.is_some() => {
+                if let Some(migrate) = &mut parsed.migrate {
+                    match other {
+                        "--dry-run" => migrate.dry_run = true,
+                        "--json" => migrate.as_json = true,
+                        _ => return Err(Stop::Usage(format!("`{argument}` is not understood"))),
+                    }
+                }
+            }
+            other => {
+                let understood = parsed.import.as_mut().is_some_and(|import| match other {
+                    "--dry-run" => {
+                        import.options.dry_run = true;
+                        true
+                    }
+                    "-" => import.file.replace(argument.clone().into()).is_none(),
+                    file if !file.starts_with('-') => {
+                        import.file.replace(argument.clone().into()).is_none()
+                    }
+                    _ => false,
+                });
+                if !understood {
+                    return Err(Stop::Usage(format!("`{argument}` is not understood")));
+                }
+            }
         }
         first = false;
     }
-    if parsed.replace && parsed.restore.is_none() {
-        return Err(Stop::Usage("`--replace` goes with `--restore`".to_owned()));
+    match &mut parsed.import {
+        Some(Import { file: None, .. }) => {
+            return Err(Stop::Usage(
+                "`import` needs a file, or `-` for standard input".to_owned(),
+            ));
+        }
+        Some(import) => import.options.replace = parsed.replace,
+        None if parsed.replace && parsed.restore.is_none() => {
+            return Err(Stop::Usage("`--replace` goes with `--restore`".to_owned()));
+        }
+        None => {}
+    }
+    if parsed
+        .migrate
+        .as_ref()
+        .is_some_and(|migrate| !migrate.dry_run)
+    {
+        return Err(Stop::Usage(
+            "states are migrated when they are read; `migrate --dry-run` tells whether all of them will be".to_owned(),
+        ));
+    }
+    let runs = parsed.import.is_none() && parsed.migrate.is_none();
+    if !runs && parsed.restore.is_some() {
+        return Err(Stop::Usage("`--restore` goes with `run`".to_owned()));
     }
     Ok(parsed)
+}
+
+/// What could not be started is wrong, or has failed.
+fn not_run(error: &RunError) -> Stop {
+    match error {
+        RunError::Start(
+            StartError::Catalog(_)
+            | StartError::InUse { .. }
+            | StartError::Unfinished(_)
+            | StartError::Engine(
+                EngineError::Ingress(_) | EngineError::Egress(_) | EngineError::Checkpoint(_),
+            ),
+        )
+        | RunError::Registry(_)
+        | RunError::Refused(_) => Stop::Input(told(error)),
+        RunError::Start(_) => Stop::Failed(told(error)),
+    }
 }
 
 /// `module.yaml` and all of `modules/*.yaml`, in the order of their names.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::disk::{Disk, OpenMode};
+use crate::disk::{Disk, whole};
 use crate::engine::registry::Registry;
 use crate::id::KeyGroups;
 use crate::module::description::{StateKind, first_version, is_first_version};
@@ -175,21 +175,12 @@ impl Catalog {
     /// Reads the catalog of a data directory; none when the directory is new.
     pub fn read(disk: &dyn Disk, directory: &Path) -> Result<Option<Self>, CatalogError> {
         let path = directory.join(FILE);
-        let io = |operation| {
-            let path = path.clone();
-            move |source| CatalogError::Io {
-                operation,
-                path,
-                source,
-            }
-        };
-        if !disk.exists(&path).map_err(io("look for"))? {
-            return Ok(None);
-        }
-        let file = disk.open(&path, OpenMode::Read).map_err(io("open"))?;
-        let mut bytes = vec![0; file.len().map_err(io("read"))? as usize];
-        file.read_exact_at(&mut bytes, 0).map_err(io("read"))?;
-        Self::parse(&bytes, &path).map(Some)
+        let read = whole::read(disk, &path).map_err(|source| CatalogError::Io {
+            operation: "read",
+            path: path.clone(),
+            source,
+        })?;
+        read.map(|bytes| Self::parse(&bytes, &path)).transpose()
     }
 
     /// Reads a catalog from its text, wherever that comes from; `path` is what errors call it.
@@ -211,27 +202,16 @@ impl Catalog {
 
     /// Writes the catalog; it is durable when this returns.
     pub fn write(&self, disk: &dyn Disk, directory: &Path) -> Result<(), CatalogError> {
-        let (path, temporary) = (directory.join(FILE), directory.join("catalog.json.tmp"));
-        let io = |operation| {
-            let path = path.clone();
-            move |source| CatalogError::Io {
-                operation,
-                path,
-                source,
-            }
-        };
+        let path = directory.join(FILE);
         let bytes = serde_json::to_vec_pretty(self).map_err(|error| CatalogError::Malformed {
             path: path.clone(),
             problem: error.to_string(),
         })?;
-        let file = disk
-            .open(&temporary, OpenMode::Create)
-            .map_err(io("create"))?;
-        file.set_len(0).map_err(io("write"))?;
-        file.write_at(&bytes, 0).map_err(io("write"))?;
-        file.sync_all().map_err(io("write"))?;
-        disk.rename(&temporary, &path).map_err(io("replace"))?;
-        disk.sync_dir(directory).map_err(io("replace"))
+        whole::replace(disk, directory, FILE, &bytes).map_err(|source| CatalogError::Io {
+            operation: "write",
+            path,
+            source,
+        })
     }
 
     /// The numbers of the functions, and of the states with their functions, that `dropped` names.

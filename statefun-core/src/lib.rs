@@ -21,6 +21,7 @@ pub mod clock;
 pub mod disk;
 pub mod engine;
 pub mod id;
+pub mod inspect;
 pub mod io;
 #[doc(hidden)]
 pub mod log;

@@ -1,18 +1,22 @@
 //! From an application to a running engine: the only file that names concrete connectors and stores.
 
-use std::path::PathBuf;
+use std::io::BufRead;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use thiserror::Error;
 
-use crate::catalog::DataDirectory;
+use crate::catalog::{Catalog, DataDirectory};
 use crate::checkpoint::Checkpoints;
+use crate::clock::WallClock;
 use crate::disk::{Disk, RealDisk};
 use crate::engine::dead_letters::DeadLetterDesk;
+use crate::engine::recovery::recover;
 use crate::engine::registry::{IngressWiring, OnError, Parts, Registry, RegistryError};
 use crate::engine::start::{Engine, EngineSettings, EngineSetup, StartError};
 use crate::id::{KeyGroups, TypeName};
+use crate::inspect::{Import, ImportError, ImportOptions, Imported, OfflineError, open_directory};
 use crate::io::egress::Egress;
 use crate::io::file::{FileEgress, FileIngress};
 use crate::io::http::{HttpIngress, HttpServers, Webhook};
@@ -25,6 +29,7 @@ use crate::module::{Application, BuildFeatures};
 use crate::sdk::function::FunctionDefinition;
 use crate::sdk::module::{Binder, GlobalConfiguration, Module};
 use crate::sdk::router::RouterDefinition;
+use crate::state::memory::MemoryStore;
 
 /// Why an application could not be started.
 #[derive(Debug, Error)]
@@ -38,6 +43,20 @@ pub enum RunError {
     /// The engine could not start.
     #[error(transparent)]
     Start(#[from] StartError),
+}
+
+/// Why nothing was imported into a data directory.
+#[derive(Debug, Error)]
+pub enum ImportRunError {
+    /// The application does not fit together, or not the directory; or the directory is in use or damaged.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The directory cannot be read.
+    #[error(transparent)]
+    Offline(#[from] OfflineError),
+    /// The lines are wrong, or something that is needed failed.
+    #[error(transparent)]
+    Import(#[from] ImportError),
 }
 
 /// An application about to be started: what is linked in and what modules bind.
@@ -145,8 +164,73 @@ impl Launch {
         }
     }
 
+    /// What it consists of, for whoever looks at its data without running it.
+    pub(crate) fn registry(self, runtime: &tokio::runtime::Handle) -> Result<Registry, RunError> {
+        Ok(self.setup(runtime)?.registry)
+    }
+
     /// Starts it.
     pub fn start(self, runtime: &tokio::runtime::Handle) -> Result<Engine, RunError> {
+        let servers = self.servers.clone();
+        let engine = Engine::start(self.setup(runtime)?)?;
+        servers.start();
+        Ok(engine)
+    }
+
+    /// Imports lines of JSON, as [`inspect`](crate::inspect) describes them, as the state of its functions into the data
+    /// directory, which is made when there is none; nothing runs. All of them become state, or none does. `progress` is
+    /// told now and then how many lines were read.
+    ///
+    /// # Errors
+    /// When lines are wrong; when the directory is in use, or the application does not fit it.
+    pub fn import(
+        self,
+        runtime: &tokio::runtime::Handle,
+        input: &mut dyn BufRead,
+        options: ImportOptions,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Imported, ImportRunError> {
+        let mut setup = self.setup(runtime)?;
+        let directory = setup.directory.clone();
+        let disk = directory.disk.clone();
+        let known = Catalog::read(&*disk, &directory.root)
+            .map_err(|error| RunError::Start(error.into()))?;
+        if let Some(known) = &known {
+            setup.registry.key_groups = known.key_groups;
+        }
+        // Wrong lines are found before anything is made.
+        let scratch = existing(&*disk, &directory.root);
+        let now = WallClock::default().now();
+        let import = Import::read(input, &setup.registry, now, disk, scratch, progress)?;
+        if options.dry_run {
+            return Ok(match open_directory(&directory) {
+                Ok((view, _)) => import.check(view.rows(), options.replace)?,
+                Err(OfflineError::NoData(_)) => {
+                    import.check(&MemoryStore::default(), options.replace)?
+                }
+                Err(error) => return Err(error.into()),
+            });
+        }
+        if known.is_none() {
+            import.check(&MemoryStore::default(), options.replace)?;
+        }
+        let mut recovered = recover(&mut setup).map_err(RunError::from)?;
+        let imported = import.check(&*recovered.store, options.replace)?;
+        let mut catalog = recovered.catalog.clone();
+        if import.note_versions(&mut catalog) {
+            // Before there are such rows: a start must find that they can be read.
+            catalog
+                .write(&*directory.disk, &directory.root)
+                .map_err(|error| RunError::Start(error.into()))?;
+        }
+        // An epoch of its own, so that the next checkpoint is of another than the last one.
+        let epoch = recovered.add_epoch(now).map_err(RunError::from)?;
+        import.apply(&recovered.store, epoch)?;
+        Ok(imported)
+    }
+
+    /// All that an engine of it is made of.
+    fn setup(self, runtime: &tokio::runtime::Handle) -> Result<EngineSetup, RunError> {
         self.check_modules()?;
         let Binder {
             functions,
@@ -197,7 +281,7 @@ impl Launch {
             ingresses: wirings,
             key_groups: self.key_groups,
         })?;
-        let engine = Engine::start(EngineSetup {
+        Ok(EngineSetup {
             registry,
             directory: DataDirectory {
                 root: self.data_directory,
@@ -211,10 +295,17 @@ impl Launch {
             dead_letters,
             clock: Arc::default(),
             runtime: runtime.clone(),
-        })?;
-        self.servers.start();
-        Ok(engine)
+        })
     }
+}
+
+/// The directory, or the nearest one above it that there is.
+fn existing(disk: &dyn Disk, directory: &Path) -> PathBuf {
+    let found = directory
+        .ancestors()
+        .filter(|above| !above.as_os_str().is_empty())
+        .find(|above| disk.exists(above).unwrap_or(false));
+    found.map_or_else(|| PathBuf::from("."), Path::to_path_buf)
 }
 
 /// What the code of an application declares.

@@ -1,12 +1,12 @@
 //! `statefun checkpoint`: makes, lists, checks, restores and removes checkpoints.
 
-use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::Method;
 use serde_json::json;
+use statefun_core::admin;
 use statefun_core::catalog::DataDirectory;
 use statefun_core::checkpoint::bucket::Bucket;
 use statefun_core::checkpoint::location::Location;
@@ -14,7 +14,7 @@ use statefun_core::checkpoint::manifest::{Entry, Manifest};
 use statefun_core::checkpoint::restore::Restore;
 use statefun_core::checkpoint::verify::Verified;
 use statefun_core::checkpoint::{CheckpointError, operate};
-use statefun_core::clock::WallClock;
+use statefun_core::clock::{Stopwatch, WallClock};
 use statefun_core::disk::RealDisk;
 use statefun_core::settings::{SETTINGS_FILE, Settings};
 
@@ -28,6 +28,8 @@ use crate::terminal::Terminal;
 
 /// How long a checkpoint may take: the first one is everything.
 const PATIENCE: Duration = Duration::from_hours(2);
+/// How long the application may take to say how it is.
+const STATUS_PATIENCE: Duration = Duration::from_secs(2);
 /// How often progress is shown.
 const SHOW_EVERY: Duration = Duration::from_millis(200);
 
@@ -68,21 +70,26 @@ pub(crate) fn run(args: &Checkpoint, terminal: &Terminal) -> Outcome {
             let manifest = runtime
                 .block_on(operate::manifest(bucket))
                 .map_err(failed)?;
-            list(&place, manifest.as_ref(), as_json, terminal)
+            let ended = list(&place, manifest.as_ref(), as_json, terminal)?;
+            if let Some(problem) = runtime.block_on(problem(&place.data_dir)) {
+                terminal.warning(problem);
+            }
+            Ok(ended)
         }
         CheckpointCommand::Verify { wanted } => {
-            let mut shown = Instant::now();
+            let mut shown = Stopwatch::start();
             let tell = |found: &Verified| {
                 if shown.elapsed() > SHOW_EVERY {
-                    shown = Instant::now();
-                    progress(
-                        terminal,
-                        &format!("{} objects, {}", grouped(found.objects), size(found.bytes)),
-                    );
+                    shown = Stopwatch::start();
+                    terminal.progress(&format!(
+                        "{} objects, {}",
+                        grouped(found.objects),
+                        size(found.bytes)
+                    ));
                 }
             };
             let found = runtime.block_on(operate::verify(bucket, wanted.as_deref(), tell));
-            progress(terminal, "");
+            terminal.progress("");
             verified(&found.map_err(failed)?, as_json, terminal)
         }
         CheckpointCommand::Restore { wanted, replace } => {
@@ -100,8 +107,8 @@ pub(crate) fn run(args: &Checkpoint, terminal: &Terminal) -> Outcome {
                 runtime: runtime.handle(),
                 stopping,
             };
-            let restored = restore.run(|so_far| progress(terminal, &so_far.to_string()));
-            progress(terminal, "");
+            let restored = restore.run(|so_far| terminal.progress(&so_far.to_string()));
+            terminal.progress("");
             let restored = restored.map_err(failed)?;
             if as_json {
                 let done = json!({
@@ -153,23 +160,8 @@ impl Place {
         let file = root.join(SETTINGS_FILE);
         let settings =
             Settings::load(&file, |name| std::env::var(name).ok()).map_err(Failure::input)?;
-        let location = match &args.url {
-            Some(url) => Location::parse(url).map_err(Failure::input)?,
-            None => settings
-                .checkpoint
-                .url
-                .clone()
-                .map(|location| beside(&root, location))
-                .ok_or_else(|| {
-                    Failure::input("it is not said where the checkpoints are").help(
-                        "name it with `--url`, or give `checkpoint: {url: …}` in statefun.yaml",
-                    )
-                })?,
-        };
-        let bucket =
-            Bucket::open(&location, &settings.checkpoint.bucket()).map_err(Failure::input)?;
         Ok(Self {
-            bucket,
+            bucket: bucket(args.url.as_deref(), &settings, &root)?,
             data_dir: args
                 .data_dir
                 .clone()
@@ -177,6 +169,31 @@ impl Place {
             retain: settings.checkpoint.retain.get() as usize,
         })
     }
+}
+
+/// Where checkpoints are, as the URL says, or statefun.yaml.
+pub(crate) fn find_bucket(url: Option<&str>) -> Result<Bucket, Failure> {
+    let root = nearest_root().unwrap_or_default();
+    let file = root.join(SETTINGS_FILE);
+    let settings =
+        Settings::load(&file, |name| std::env::var(name).ok()).map_err(Failure::input)?;
+    bucket(url, &settings, &root)
+}
+
+fn bucket(url: Option<&str>, settings: &Settings, root: &Path) -> Result<Bucket, Failure> {
+    let location = match url {
+        Some(url) => Location::parse(url).map_err(Failure::input)?,
+        None => settings
+            .checkpoint
+            .url
+            .clone()
+            .map(|location| beside(root, location))
+            .ok_or_else(|| {
+                Failure::input("it is not said where the checkpoints are")
+                    .help("name it with `--url`, or give `checkpoint: {url: …}` in statefun.yaml")
+            })?,
+    };
+    Bucket::open(&location, &settings.checkpoint.bucket()).map_err(Failure::input)
 }
 
 /// A relative directory of statefun.yaml is beside it.
@@ -189,7 +206,7 @@ fn beside(root: &Path, location: Location) -> Location {
     parsed.unwrap_or(location)
 }
 
-fn failed(error: CheckpointError) -> Failure {
+pub(crate) fn failed(error: CheckpointError) -> Failure {
     match &error {
         CheckpointError::Bucket(_) => Failure::usage(error),
         _ => Failure::input(error),
@@ -198,12 +215,6 @@ fn failed(error: CheckpointError) -> Failure {
 
 fn called(entry: &Entry) -> String {
     printable(entry.name.as_deref().unwrap_or(&entry.id))
-}
-
-fn progress(terminal: &Terminal, text: &str) {
-    if std::io::stderr().is_terminal() {
-        terminal.note_text(&format!("\r\u{1b}[K{text}"));
-    }
 }
 
 fn list(place: &Place, manifest: Option<&Manifest>, as_json: bool, terminal: &Terminal) -> Outcome {
@@ -258,6 +269,26 @@ fn list(place: &Place, manifest: Option<&Manifest>, as_json: bool, terminal: &Te
     let heads = ["CHECKPOINT", "AGE", "EPOCH", "SIZE", "UPLOADED", "KEPT"];
     terminal.data(table(&heads, &rows, terminal))?;
     Ok(Status::Fine)
+}
+
+/// Why the application that runs on the data directory makes no checkpoints at present; none when it does, or none runs.
+async fn problem(data_dir: &Path) -> Option<String> {
+    let live = Live::find(Some(data_dir)).ok()?;
+    let answer = live
+        .ask_within(Method::GET, "/v1/status", STATUS_PATIENCE)
+        .await
+        .ok()?;
+    let status: admin::Status = read(&answer).ok()?;
+    let problem = status.checkpoints?.problem?;
+    let since = WallClock::default()
+        .now()
+        .as_ms()
+        .saturating_sub(problem.since_ms);
+    Some(format!(
+        "the application's checkpoints have failed for {}: {}",
+        age(since),
+        printable(&problem.error)
+    ))
 }
 
 /// In the largest unit that fits.

@@ -7,6 +7,7 @@ mod new;
 mod parked;
 mod run;
 mod send;
+mod state;
 mod validate;
 
 use crate::args::Command;
@@ -24,6 +25,7 @@ pub(crate) fn run(command: Command, terminal: &Terminal) -> Outcome {
         Command::Send(args) => send::send(&args, terminal),
         Command::Call(args) => send::call(&args, terminal),
         Command::Parked(args) => parked::run(&args, terminal),
+        Command::State(args) => state::run(&args, terminal),
         Command::Checkpoint(args) => checkpoint::run(&args, terminal),
     }
 }

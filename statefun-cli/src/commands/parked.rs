@@ -12,6 +12,7 @@ use crate::args::{AddressArgs, ListFormat, Parked, ParkedCommand};
 use crate::client::{Answer, block_on, percent_encode};
 use crate::live::{Live, read};
 use crate::status::{Failure, Outcome, Status};
+use crate::table::{printable, shortened, width};
 use crate::terminal::Terminal;
 
 pub(crate) fn run(args: &Parked, terminal: &Terminal) -> Outcome {
@@ -265,28 +266,9 @@ fn ago(duration: Duration) -> String {
     format!("{number} {unit} ago")
 }
 
-/// Ids, problems and values hold anything; a terminal must not obey them.
-fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect()
-}
-
 fn indented(text: &str, columns: usize) -> String {
     let lines: Vec<String> = text.lines().map(printable).collect();
     lines.join(&format!("\n{:columns$}", ""))
-}
-
-fn width(text: &str) -> usize {
-    text.chars().count()
-}
-
-fn shortened(text: &str, columns: usize) -> String {
-    if width(text) <= columns {
-        return text.to_owned();
-    }
-    let kept: String = text.chars().take(columns.saturating_sub(1)).collect();
-    format!("{kept}…")
 }
 
 #[cfg(test)]
@@ -311,12 +293,5 @@ mod tests {
     fn a_terminal_obeys_no_id() {
         assert_eq!(printable("a\u{1b}[2Jb\nc"), "a\u{fffd}[2Jb\u{fffd}c");
         assert_eq!(indented("a\n\u{7}b", 2), "a\n  \u{fffd}b");
-    }
-
-    #[test]
-    fn what_is_too_long_says_so() {
-        assert_eq!(shortened("abc", 3), "abc");
-        assert_eq!(shortened("äbcd", 3), "äb…");
-        assert_eq!(shortened("abc", 0), "…");
     }
 }

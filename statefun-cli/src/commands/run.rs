@@ -17,7 +17,8 @@ use crate::project::Project;
 use crate::status::{Failure, Outcome, Status};
 use crate::terminal::Terminal;
 
-use process::{Application, Signals, code_of};
+pub(crate) use process::code_of;
+use process::{Application, Signals};
 
 pub(crate) fn run(args: &Run, terminal: &Terminal) -> Outcome {
     let project = Project::find(&args.project)?;

@@ -10,6 +10,7 @@ mod run;
 mod send;
 #[cfg(feature = "tls")]
 mod send_tls;
+mod state;
 mod support;
 mod templates;
 mod validate;

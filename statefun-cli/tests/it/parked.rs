@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use statefun_core::admin::{
     AdminServer, Command, CommandError, CommandResult, ListeningPlace, Live, QueuedMessage,
-    Results, Status, WaitKind, WaitingAddress, socket_path,
+    Results, SettledState, Status, WaitKind, WaitingAddress, socket_path,
 };
 use statefun_core::clock::{Timestamp, WallClock};
 use statefun_core::id::{Address, TypeName};
+use statefun_core::state::StateError;
 use tokio::runtime::Runtime;
 
 use crate::support::{Files, statefun_reading};
@@ -64,6 +65,10 @@ impl Live for Fake {
             Command::Skip(address) => find(&address).map(|_| CommandResult::Done { messages: 1 }),
         };
         Box::pin(async move { vec![result] })
+    }
+
+    fn state(&self) -> SettledState {
+        Box::pin(async { Err(StateError::Store("it has none".to_owned())) })
     }
 }
 

@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::Full;
 use serde::Serialize;
 
 use super::live::Live;
+use super::state::{self, ReplyBody};
 use super::wire::{ParkedDone, ParkedList, ParkedShown, Problem};
 use crate::checkpoint::CheckpointError;
 use crate::engine::worker::{Command, CommandError, CommandResult};
@@ -15,7 +15,7 @@ use crate::io::http::percent_decode;
 use crate::module::suggest::nearest;
 
 /// What every request is answered with.
-pub type Reply = Response<Full<Bytes>>;
+pub type Reply = Response<ReplyBody>;
 
 /// Addresses that are listed when nothing is said.
 const LIST_LIMIT: usize = 100;
@@ -27,7 +27,7 @@ const SHOW_LIMIT: usize = 10;
 const SHOW_MOST: usize = 10_000;
 
 /// Why a request is not followed.
-struct Refusal {
+pub(super) struct Refusal {
     status: StatusCode,
     error: String,
     /// The method that would do.
@@ -67,18 +67,16 @@ pub async fn answer<B>(live: &dyn Live, request: &Request<B>) -> Reply {
         ("/v1/parked/retry", &Method::POST) => order(live, &query, Command::Retry).await,
         ("/v1/parked/skip", &Method::POST) => order(live, &query, Command::Skip).await,
         ("/v1/parked/drop", &Method::POST) => order(live, &query, Command::Drop).await,
+        (path, method) if path == "/v1/state" || path.starts_with("/v1/state/") => {
+            state::answer(live, path, method, &query).await
+        }
         ("/v1/checkpoint", &Method::POST) => checkpoint(live, &query).await,
         ("/v1/checkpoint", _) => Err(wrong_method("POST")),
         ("/v1/status" | "/v1/parked" | "/v1/parked/show", _) => Err(wrong_method("GET")),
         ("/v1/parked/retry" | "/v1/parked/skip" | "/v1/parked/drop", _) => {
             Err(wrong_method("POST"))
         }
-        (path, _) => Err(refuse(
-            StatusCode::NOT_FOUND,
-            format_args!(
-                "there is no `{path}`: the command line and the application may be of different versions"
-            ),
-        )),
+        (path, _) => Err(not_there(path)),
     };
     answered.unwrap_or_else(Reply::from)
 }
@@ -219,7 +217,16 @@ fn mistaken() -> Refusal {
     )
 }
 
-fn wrong_method(allowed: &'static str) -> Refusal {
+pub(super) fn not_there(path: &str) -> Refusal {
+    refuse(
+        StatusCode::NOT_FOUND,
+        format_args!(
+            "there is no `{path}`: the command line and the application may be of different versions"
+        ),
+    )
+}
+
+pub(super) fn wrong_method(allowed: &'static str) -> Refusal {
     let refusal = refuse(
         StatusCode::METHOD_NOT_ALLOWED,
         format_args!("this is a {allowed} request"),
@@ -230,7 +237,7 @@ fn wrong_method(allowed: &'static str) -> Refusal {
     }
 }
 
-fn refuse(status: StatusCode, error: impl std::fmt::Display) -> Refusal {
+pub(super) fn refuse(status: StatusCode, error: impl std::fmt::Display) -> Refusal {
     Refusal {
         status,
         error: error.to_string(),
@@ -242,7 +249,7 @@ fn json(status: StatusCode, value: &impl Serialize) -> Reply {
     // Structs of numbers, texts and lists always serialize.
     let mut body = serde_json::to_vec(value).unwrap_or_default();
     body.push(b'\n');
-    let mut reply = Response::new(Full::new(Bytes::from(body)));
+    let mut reply = Response::new(ReplyBody::whole(Bytes::from(body)));
     *reply.status_mut() = status;
     reply
         .headers_mut()
@@ -251,7 +258,7 @@ fn json(status: StatusCode, value: &impl Serialize) -> Reply {
 }
 
 /// The names and values of a query.
-struct Query(Vec<(String, String)>);
+pub(super) struct Query(Vec<(String, String)>);
 
 impl Query {
     fn parse(text: &str) -> Result<Self, String> {
@@ -271,7 +278,7 @@ impl Query {
         Ok(Self(pairs))
     }
 
-    fn get(&self, name: &str) -> Option<&str> {
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0
             .iter()
             .find(|(known, _)| known == name)
@@ -279,7 +286,7 @@ impl Query {
     }
 
     /// A name that is not known may be meant to narrow down what is dropped.
-    fn only(&self, names: &[&str]) -> Result<(), Refusal> {
+    pub(super) fn only(&self, names: &[&str]) -> Result<(), Refusal> {
         match self
             .0
             .iter()
@@ -293,7 +300,7 @@ impl Query {
         }
     }
 
-    fn number(&self, name: &str, default: usize, most: usize) -> Result<usize, Refusal> {
+    pub(super) fn number(&self, name: &str, default: usize, most: usize) -> Result<usize, Refusal> {
         match self.get(name) {
             None => Ok(default),
             Some(text) => match text.parse() {

@@ -6,14 +6,22 @@ use std::sync::Arc;
 use super::wire::{Epochs, ListeningPlace, Status};
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::manifest::Entry;
+use crate::clock::Timestamp;
 use crate::engine::handle::EngineHandle;
 use crate::engine::worker::{Command, CommandError, CommandResult};
 use crate::id::Address;
+use crate::inspect::StateView;
 use crate::io::http::HttpServers;
+use crate::state::StateError;
 
 /// The results of a command, from each worker that it concerned. None when the application stopped meanwhile.
 pub type Results = Pin<Box<dyn Future<Output = Vec<Result<CommandResult, CommandError>>> + Send>>;
 
+/// Opens the state as it is then, with the application's time. It blocks on the disk, and so does reading the view.
+pub type OpenState = Box<dyn FnOnce() -> Result<(StateView, Timestamp), StateError> + Send>;
+
+/// The state, once all that was acknowledged before it was asked for is in it.
+pub type SettledState = Pin<Box<dyn Future<Output = Result<OpenState, StateError>> + Send>>;
 /// A checkpoint that is being made.
 pub type Making = Pin<Box<dyn Future<Output = Option<Result<Entry, CheckpointError>>> + Send>>;
 
@@ -27,6 +35,9 @@ pub trait Live: Send + Sync + 'static {
 
     /// Gives a command to the workers that it concerns.
     fn command(&self, command: Command) -> Results;
+
+    /// Its persisted state.
+    fn state(&self) -> SettledState;
 
     /// Makes a checkpoint of what is durable now. None when the application makes none.
     fn make_checkpoint(&self, _name: Option<String>) -> Making {
@@ -92,5 +103,14 @@ impl Live for LiveEngine {
     fn command(&self, command: Command) -> Results {
         let engine = self.engine.clone();
         Box::pin(async move { engine.command(command).await })
+    }
+
+    fn state(&self) -> SettledState {
+        let engine = self.engine.clone();
+        Box::pin(async move {
+            engine.settle_state().await?;
+            let open: OpenState = Box::new(move || engine.state_view());
+            Ok(open)
+        })
     }
 }

@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::*;
 use crate::clock::Timestamp;
 use crate::id::{Address, TypeName};
+use crate::state::StateError;
 
 /// Two workers, on which addresses wait.
 #[derive(Default)]
@@ -111,6 +112,10 @@ impl Live for Fake {
             }
         };
         Box::pin(async move { results })
+    }
+
+    fn state(&self) -> SettledState {
+        Box::pin(async { Err(StateError::Store("it is busy".to_owned())) })
     }
 }
 

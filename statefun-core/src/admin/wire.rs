@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint::CheckpointStatus;
 use crate::engine::waiting::WaitingAddress;
 use crate::engine::worker::QueuedMessage;
+use crate::inspect::{End, Progress};
 
 /// What a running application says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -89,4 +90,25 @@ pub struct ParkedDone {
 pub struct Problem {
     /// What is wrong, and what to do.
     pub error: String,
+}
+
+/// A line of an answer in lines that says how it goes. Without [`End`](Self::End) in the last one, the answer is not complete.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StateMark {
+    /// How far it is.
+    Progress(Progress),
+    /// That was all.
+    End(End),
+    /// It came to no end.
+    Failed(Problem),
+}
+
+impl StateMark {
+    /// The mark that a line is, if it is one; all other lines are data.
+    pub fn read(line: &[u8]) -> Option<Self> {
+        let marks: [&[u8]; 3] = [b"{\"progress\":", b"{\"end\":", b"{\"failed\":"];
+        let is_mark = marks.iter().any(|mark| line.starts_with(mark));
+        is_mark.then(|| serde_json::from_slice(line).ok()).flatten()
+    }
 }

@@ -30,6 +30,37 @@ impl Catalog {
             .map(|(name, shape)| (name.as_str(), shape))
     }
 
+    /// Records that there may be rows of an earlier version of a state that the code has. True when that was not known.
+    pub(crate) fn note_former(
+        &mut self,
+        function: FunctionTypeId,
+        state: u32,
+        version: u32,
+    ) -> bool {
+        let entries = self.functions.values_mut();
+        let mut states = entries
+            .filter(|entry| entry.number == function.0)
+            .flat_map(|entry| entry.states.values_mut());
+        let Some(state) = states.find(|entry| entry.number == state) else {
+            return false;
+        };
+        let Some(form) = state.forms.iter().find(|form| form.version == version) else {
+            return false;
+        };
+        let schema = schema_id(&form.shape, version);
+        if state.shape_of(schema).is_some() {
+            return false;
+        }
+        state.former.push(FormerShape {
+            schema,
+            version,
+            shape: form.shape.clone(),
+            read_as: Some(form.name.clone()),
+        });
+        state.former.sort_by_key(|former| former.version);
+        true
+    }
+
     /// The form with that schema id, of whichever state: for rows whose state nobody asks for.
     pub fn shape(&self, schema: u32) -> Option<&Shape> {
         let states = self

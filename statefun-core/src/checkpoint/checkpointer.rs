@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::catalog::Catalog;
 use crate::checkpoint::bucket::Bucket;
@@ -35,6 +35,8 @@ use crate::steps::{Step, reached};
 /// How long after a failure it is tried again, at first and at last.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How long a start waits for the blob store.
+const START_PATIENCE: Duration = Duration::from_secs(2);
 /// How long the state store may take to get what is durable before a checkpoint is made of what it has.
 const STORE_PATIENCE: Duration = Duration::from_secs(10);
 /// How often it is looked whether it has.
@@ -182,7 +184,8 @@ impl Checkpointer {
 
     pub(crate) fn run(mut self) {
         yield_to_workers();
-        let mut pause: Option<Duration> = None;
+        // What there was before the start is soon in a checkpoint.
+        let mut pause = Some(Duration::ZERO);
         let mut since = Stopwatch::start();
         loop {
             let due = pause.unwrap_or(self.interval);
@@ -207,6 +210,7 @@ impl Checkpointer {
                 made,
                 Err(CheckpointError::Fenced { .. }
                     | CheckpointError::Foreign { .. }
+                    | CheckpointError::Copy { .. }
                     | CheckpointError::Behind { .. }
                     | CheckpointError::Superseded { .. })
             );
@@ -217,17 +221,16 @@ impl Checkpointer {
                         .made(entry.as_ref(), watch.elapsed(), self.clock.now());
                     pause = None;
                 }
+                Err(CheckpointError::Stopped | CheckpointError::NameTaken(_)) => {
+                    self.desk.status.ends();
+                }
                 // What ends the application is told as that.
-                Err(CheckpointError::Stopped) => {}
                 Err(_) if fatal => {}
                 Err(error) => {
                     self.desk.status.failed(error, self.clock.now());
-                    pause = Some(
-                        pause
-                            .map_or(FIRST_PAUSE, |pause| pause * 2)
-                            .min(LONGEST_PAUSE)
-                            .min(self.interval.max(FIRST_PAUSE)),
-                    );
+                    let longer = pause.map_or(FIRST_PAUSE, |pause| (pause * 2).max(FIRST_PAUSE));
+                    let longest = LONGEST_PAUSE.min(self.interval.max(FIRST_PAUSE));
+                    pause = Some(longer.min(longest));
                 }
             }
             match (request, made) {
@@ -259,6 +262,9 @@ impl Checkpointer {
         // While the blob store fails, more and more files wait.
         while self.changes.merge()? {}
         self.own(None)?;
+        if let Some(ledger) = &self.progress.ledger {
+            refuse_taken(ledger.manifest(), name)?;
+        }
         self.let_store_follow();
         let now = self.clock.now();
         let previous = self.progress.previous.as_ref();
@@ -387,8 +393,32 @@ impl Checkpointer {
             },
         };
         self.progress.ledger = Some(ledger);
-        self.sweep();
         Ok(())
+    }
+
+    /// As [`own`](Self::own), but a blob store that fails or is slow costs no more than a moment: it is tried again later.
+    ///
+    /// # Errors
+    /// When the data directory has no right to what is there.
+    pub(crate) fn try_to_own(&mut self) -> Result<(), CheckpointError> {
+        let (give_up, stopping) = watch::channel(false);
+        let timer = self.waiting.runtime.spawn(async move {
+            tokio::time::sleep(START_PATIENCE).await;
+            let _ = give_up.send(true);
+        });
+        let runtime = self.waiting.runtime.clone();
+        let waiting = std::mem::replace(&mut self.waiting, Waiting { runtime, stopping });
+        let owned = self.own(None);
+        self.waiting = waiting;
+        timer.abort();
+        match owned {
+            Err(error @ CheckpointError::Bucket(_)) => {
+                self.desk.status.failed(&error, self.clock.now());
+                Ok(())
+            }
+            Err(CheckpointError::Stopped) => Ok(()),
+            owned => owned,
+        }
     }
 
     /// Whether what is there belongs to the history of this data directory.
@@ -410,13 +440,19 @@ impl Checkpointer {
             });
         }
         let writer = manifest.writer.lineage;
-        let is_origin = self
-            .local
-            .origin
-            .as_ref()
-            .is_some_and(|origin| origin.lineage == writer);
-        if writer == mine || is_origin || manifest.checkpoints.is_empty() {
+        if writer == mine || manifest.checkpoints.is_empty() {
             return Ok(());
+        }
+        match &self.local.origin {
+            Some(origin) if origin.lineage == writer && origin.copy => {
+                return Err(CheckpointError::Copy {
+                    url: url(),
+                    checkpoint: origin.checkpoint.clone(),
+                    directory: self.directory.clone(),
+                });
+            }
+            Some(origin) if origin.lineage == writer => return Ok(()),
+            _ => {}
         }
         Err(CheckpointError::Foreign {
             url: url(),
@@ -510,7 +546,7 @@ impl Checkpointer {
             tracing::debug!(%error, "objects of dropped checkpoints are still there");
         }
         reached(Step::Collected);
-        if self.progress.made.is_multiple_of(SWEEP_EVERY) {
+        if self.progress.made % SWEEP_EVERY == 1 {
             self.sweep();
         }
         Ok(entry)
@@ -556,7 +592,7 @@ impl Checkpointer {
                 Ok(0) => {}
                 Ok(objects) => tracing::info!(objects, "removed what interrupted uploads had left"),
                 Err(error) => {
-                    tracing::debug!(%error, "what interrupted uploads have left stays for now")
+                    tracing::debug!(%error, "what interrupted uploads have left stays for now");
                 }
             }
         }

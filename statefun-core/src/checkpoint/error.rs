@@ -113,6 +113,20 @@ pub enum CheckpointError {
         /// The data directory.
         directory: PathBuf,
     },
+    /// The data directory is a copy, and another process goes on from the same history.
+    #[error(
+        "{} is a copy of checkpoint {checkpoint} at {url}, whose application goes on there: give the copy another `checkpoint.url`, or none; \
+         to go on in that application's place, start with `--restore {checkpoint}` on an empty data directory",
+        directory.display()
+    )]
+    Copy {
+        /// Where.
+        url: String,
+        /// What it is a copy of.
+        checkpoint: String,
+        /// The data directory.
+        directory: PathBuf,
+    },
     /// The blob store knows more of this history than the data directory.
     #[error(
         "{url} holds epoch {stored} of this data directory's history, and {} ends with epoch {local}: it is an old copy. Remove it, and start \
@@ -166,8 +180,8 @@ pub enum CheckpointError {
     /// There is nothing to keep.
     #[error("nothing has happened yet that a checkpoint could keep")]
     Empty,
-    /// An upload ended by itself.
-    #[error("an upload failed: {0}")]
+    /// An upload or a download ended by itself.
+    #[error("a transfer ended by itself: {0}")]
     Upload(String),
     /// The process stops.
     #[error("the application is stopping")]

@@ -51,20 +51,12 @@ impl Ledger {
         may: impl AsyncFn(&Manifest) -> Result<(), CheckpointError>,
     ) -> Result<Self, CheckpointError> {
         loop {
-            let mut ledger = match Self::read(bucket).await? {
-                Some(ledger) => ledger,
-                None => Self {
-                    bucket: bucket.clone(),
-                    manifest: Manifest {
-                        version: VERSION,
-                        writer: writer.clone(),
-                        sequence: 0,
-                        checkpoints: Vec::new(),
-                    },
-                    version: None,
-                    token: None,
-                    objects: BTreeMap::new(),
-                },
+            let mut ledger = if let Some(ledger) = Self::read(bucket).await? {
+                ledger
+            } else {
+                // A store that overlooks conditions would let two writers go on.
+                bucket.check_conditions().await?;
+                Self::empty(bucket, writer)
             };
             may(&ledger.manifest).await?;
             let mut next = ledger.manifest.clone();
@@ -74,6 +66,21 @@ impl Ledger {
                 ledger.token = Some(writer.token);
                 return Ok(ledger);
             }
+        }
+    }
+
+    fn empty(bucket: &Bucket, writer: &Writer) -> Self {
+        Self {
+            bucket: bucket.clone(),
+            manifest: Manifest {
+                version: VERSION,
+                writer: writer.clone(),
+                sequence: 0,
+                checkpoints: Vec::new(),
+            },
+            version: None,
+            token: None,
+            objects: BTreeMap::new(),
         }
     }
 

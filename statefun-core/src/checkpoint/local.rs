@@ -11,10 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::error::CheckpointError;
 use crate::checkpoint::manifest::{Entry, hex64};
-use crate::disk::{Disk, OpenMode};
+use crate::disk::{Disk, whole};
 
 const FILE: &str = "checkpoints.json";
-const TEMPORARY: &str = "checkpoints.json.tmp";
 /// Starts that are remembered.
 const STARTS: usize = 256;
 
@@ -46,6 +45,9 @@ pub(crate) struct Origin {
     /// find what it had written.
     #[serde(default)]
     pub(crate) accepted: BTreeMap<String, u64>,
+    /// Whether the directory is a copy: whoever wrote the checkpoint goes on, and is not to be made to stop by it.
+    #[serde(default)]
+    pub(crate) copy: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,17 +66,14 @@ impl Local {
     /// Reads the file; what a directory without it knows is nothing.
     pub(crate) fn read(disk: &dyn Disk, directory: &Path) -> Result<Self, CheckpointError> {
         let path = directory.join(FILE);
-        let io = |source| CheckpointError::Io {
+        let read = whole::read(disk, &path).map_err(|source| CheckpointError::Io {
             operation: "read",
             path: path.clone(),
             source,
-        };
-        if !disk.exists(&path).map_err(io)? {
+        })?;
+        let Some(bytes) = read else {
             return Ok(Self::default());
-        }
-        let file = disk.open(&path, OpenMode::Read).map_err(io)?;
-        let mut bytes = vec![0; file.len().map_err(io)? as usize];
-        file.read_exact_at(&mut bytes, 0).map_err(io)?;
+        };
         serde_json::from_slice(&bytes).map_err(|error| CheckpointError::Damaged {
             object: path.display().to_string(),
             problem: error.to_string(),
@@ -83,19 +82,12 @@ impl Local {
 
     /// Writes the file; it is durable when this returns.
     pub(crate) fn write(&self, disk: &dyn Disk, directory: &Path) -> Result<(), CheckpointError> {
-        let (path, temporary) = (directory.join(FILE), directory.join(TEMPORARY));
-        let io = |source| CheckpointError::Io {
-            operation: "write",
-            path: path.clone(),
-            source,
-        };
         let bytes = serde_json::to_vec_pretty(self).unwrap_or_default();
-        let file = disk.open(&temporary, OpenMode::Create).map_err(io)?;
-        file.set_len(0).map_err(io)?;
-        file.write_at(&bytes, 0).map_err(io)?;
-        file.sync_all().map_err(io)?;
-        disk.rename(&temporary, &path).map_err(io)?;
-        disk.sync_dir(directory).map_err(io)
+        whole::replace(disk, directory, FILE, &bytes).map_err(|source| CheckpointError::Io {
+            operation: "write",
+            path: directory.join(FILE),
+            source,
+        })
     }
 
     /// Takes note of a start. It must be durable before that start writes anything elsewhere.

@@ -315,15 +315,14 @@ mod bytes_as_text {
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serializer};
 
+    use crate::checkpoint::run::{from_hex, hex};
+
     const HEX: &str = "hex:";
 
     pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
         match std::str::from_utf8(bytes) {
             Ok(text) if !text.starts_with(HEX) => serializer.serialize_str(text),
-            _ => {
-                let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-                serializer.collect_str(&format_args!("{HEX}{digits}"))
-            }
+            _ => serializer.collect_str(&format_args!("{HEX}{}", hex(bytes))),
         }
     }
 
@@ -334,17 +333,8 @@ mod bytes_as_text {
         let Some(digits) = text.strip_prefix(HEX) else {
             return Ok(text.into_bytes());
         };
-        let pairs = digits.as_bytes().chunks(2);
-        pairs
-            .map(|pair| {
-                let pair = std::str::from_utf8(pair).unwrap_or_default();
-                u8::from_str_radix(pair, 16)
-                    .ok()
-                    .filter(|_| pair.len() == 2)
-            })
-            .collect::<Option<_>>()
-            .ok_or_else(|| {
-                D::Error::custom("`hex:` is not followed by pairs of hexadecimal digits")
-            })
+        from_hex(digits).ok_or_else(|| {
+            D::Error::custom("`hex:` is not followed by pairs of hexadecimal digits")
+        })
     }
 }

@@ -25,9 +25,10 @@ mod read;
 pub mod restore;
 pub mod run;
 pub(crate) mod status;
-mod tail;
+pub(crate) mod tail;
 pub(crate) mod uploads;
 pub mod verify;
+pub mod view;
 
 pub use checkpointer::Checkpoints;
 pub use error::CheckpointError;

@@ -73,8 +73,8 @@ pub(crate) fn rows(
     descriptor: &Descriptor,
     (start, end): (&[u8], &[u8]),
 ) -> Result<Merge<Box<dyn Rows + Send>>, RunError> {
-    // Two windows of each delta, and of a base.
-    let window = AHEAD_BYTES / 2 / (descriptor.deltas.len() + 1);
+    // Two windows of each delta, and of two bases.
+    let window = AHEAD_BYTES / 2 / (descriptor.deltas.len() + 2);
     let window = window.clamp(LEAST_WINDOW_BYTES, MOST_WINDOW_BYTES);
     let epochs: Arc<[u64]> = (0..descriptor.key_groups.count())
         .map(|group| descriptor.base_of(group).map_or(0, |base| base.epoch))
@@ -113,6 +113,7 @@ struct Bases {
     /// The next space, and the next base of it.
     next: (usize, usize),
     stream: Option<RunStream>,
+    ahead: Option<RunStream>,
 }
 
 impl Bases {
@@ -139,11 +140,12 @@ impl Bases {
             window_bytes,
             next: (0, 0),
             stream: None,
+            ahead: None,
         }
     }
 
-    /// Opens the next base that may have rows of the range; false when there is none.
-    fn open_next(&mut self) -> Result<bool, RunError> {
+    /// Opens the next base that may have rows of the range; none when there is none.
+    fn open_next(&mut self) -> Result<Option<RunStream>, RunError> {
         while let Some(space) = self.spaces.get(self.next.0).copied() {
             let Some(base) = self.bases.get(self.next.1) else {
                 self.next = (self.next.0 + 1, 0);
@@ -161,16 +163,11 @@ impl Bases {
                 continue;
             }
             let parts = run_parts(&base.parts);
-            self.stream = Some(RunStream::new(
-                self.source.clone(),
-                parts,
-                &start,
-                &end,
-                self.window_bytes,
-            )?);
-            return Ok(true);
+            let stream =
+                RunStream::new(self.source.clone(), parts, &start, &end, self.window_bytes)?;
+            return Ok(Some(stream));
         }
-        Ok(false)
+        Ok(None)
     }
 }
 
@@ -182,10 +179,15 @@ impl Rows for Bases {
             {
                 return Ok(true);
             }
-            if !self.open_next()? {
-                self.stream = None;
+            self.stream = match self.ahead.take() {
+                None => self.open_next()?,
+                ahead => ahead,
+            };
+            if self.stream.is_none() {
                 return Ok(false);
             }
+            // Its first rows come while those of this one are used.
+            self.ahead = self.open_next()?;
         }
     }
 

@@ -5,10 +5,12 @@
 //! [`UNFINISHED`] says why.
 
 use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use xxhash_rust::xxh3::xxh3_64;
@@ -35,6 +37,8 @@ use crate::state::fjall::FjallStore;
 pub const UNFINISHED: &str = "restoring";
 /// What the store may use for the blocks of its tables meanwhile, in bytes.
 const STORE_CACHE_BYTES: u64 = 16 << 20;
+/// Objects with epochs that are read at a time.
+const OBJECTS_AHEAD: usize = 16;
 /// How often progress is told.
 const TELL_EVERY: Duration = Duration::from_millis(200);
 /// Rows between two looks at the clock.
@@ -51,7 +55,8 @@ pub struct Restore<'a> {
     pub wanted: &'a str,
     /// Whether what is in the directory may be replaced.
     pub replace: bool,
-    /// Whether the process that writes there now is to stop. Without, the directory's first start makes it.
+    /// Whether the directory goes on in place of the process that writes there now, which is made to stop. Without, it is a copy, which
+    /// needs a place of its own for its checkpoints.
     pub take_over: bool,
     /// What waits for the blob store.
     pub runtime: &'a Handle,
@@ -189,6 +194,7 @@ impl Restore<'_> {
             lineage: descriptor.lineage,
             epoch: descriptor.epoch,
             accepted,
+            copy: !self.take_over,
         };
         Local::restored(origin).write(&**disk, root)?;
         let origin_epoch = descriptor.epoch;
@@ -319,7 +325,8 @@ impl Restore<'_> {
         });
         let mut sinks: Vec<SinkPosition> = sinks.collect();
         if let Some(last) = epochs.last() {
-            let (name, records) = self.epochs(waiting, last)?;
+            let name = chain::name(last.lineage, last.sequence);
+            let (name, records) = records_of(last, waiting.on(self.bucket.get(&name))?)?;
             let last = chain::records(&records).last().flatten();
             sinks = last
                 .and_then(EpochBody::parse)
@@ -345,8 +352,27 @@ impl Restore<'_> {
             first.carried(carried)?;
         }
         let shift = first.log.last_epoch() - descriptor.epoch;
-        for link in epochs {
-            let (name, records) = self.epochs(waiting, link)?;
+        let mut ahead = VecDeque::new();
+        let mut rest = epochs.iter();
+        loop {
+            while ahead.len() < OBJECTS_AHEAD
+                && let Some(link) = rest.next()
+            {
+                let (bucket, name) = (
+                    self.bucket.clone(),
+                    chain::name(link.lineage, link.sequence),
+                );
+                let read = self.runtime.spawn(async move { bucket.get(&name).await });
+                ahead.push_back((link, read));
+            }
+            let Some((link, read)) = ahead.pop_front() else {
+                break;
+            };
+            let read = async {
+                read.await
+                    .map_err(|error| CheckpointError::Upload(error.to_string()))
+            };
+            let (name, records) = records_of(link, waiting.on(read)??)?;
             for (epoch, record) in (link.after_epoch + 1..).zip(chain::records(&records)) {
                 let record = record.ok_or_else(|| malformed(&name))?;
                 if epoch > descriptor.epoch {
@@ -355,20 +381,6 @@ impl Restore<'_> {
             }
         }
         Ok((first.log.last_epoch(), first.accepted))
-    }
-
-    /// The records of an object of the chain, and its name.
-    fn epochs(&self, waiting: &Waiting, link: &Link) -> Result<(String, Vec<u8>), CheckpointError> {
-        let name = chain::name(link.lineage, link.sequence);
-        let bytes =
-            waiting
-                .on(self.bucket.get(&name))?
-                .ok_or_else(|| CheckpointError::Missing {
-                    object: name.clone(),
-                    checkpoint: "of the newest epochs".to_owned(),
-                })?;
-        let (_, records) = Link::decode(&name, &bytes)?;
-        Ok((name, records))
     }
 
     fn object(
@@ -395,6 +407,17 @@ impl Restore<'_> {
         }
         unpacked(&object.object, &bytes)
     }
+}
+
+/// The records of an object of the chain as it was read, and its name.
+fn records_of(link: &Link, read: Option<Bytes>) -> Result<(String, Vec<u8>), CheckpointError> {
+    let name = chain::name(link.lineage, link.sequence);
+    let bytes = read.ok_or_else(|| CheckpointError::Missing {
+        object: name.clone(),
+        checkpoint: "of the newest epochs".to_owned(),
+    })?;
+    let (_, records) = Link::decode(&name, &bytes)?;
+    Ok((name, records))
 }
 
 fn malformed(object: &str) -> CheckpointError {

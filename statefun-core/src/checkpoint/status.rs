@@ -76,6 +76,11 @@ impl Status {
         self.known().1 = Some(Stopwatch::start());
     }
 
+    /// There is none under way any more.
+    pub(crate) fn ends(&self) {
+        self.known().1 = None;
+    }
+
     /// One was made, or there was nothing to do.
     pub(crate) fn made(&self, entry: Option<&Entry>, took: Duration, now: Timestamp) {
         let mut known = self.known();

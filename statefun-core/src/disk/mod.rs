@@ -22,6 +22,7 @@ mod direct;
 mod real;
 #[cfg(any(test, feature = "simulation"))]
 mod sim;
+pub(crate) mod whole;
 
 pub use real::RealDisk;
 #[cfg(any(test, feature = "simulation"))]

@@ -1,25 +1,31 @@
 //! A running engine, as others than its owner see it.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
+use crate::catalog::Catalog;
 use crate::checkpoint::checkpointer::CheckpointDesk;
 use crate::checkpoint::manifest::Entry;
 use crate::checkpoint::{CheckpointError, CheckpointStatus};
-use crate::clock::Stopwatch;
+use crate::clock::{Stopwatch, Timestamp, WallClock};
 use crate::engine::driver::ToWorker;
 use crate::engine::recovery::Recovery;
 use crate::engine::registry::Registry;
 use crate::engine::shared::{Phase, Shared};
 use crate::engine::worker::{Command, CommandError, CommandResult};
 use crate::id::{Address, KeyGroups};
+use crate::inspect::StateView;
+use crate::state::fjall::FjallStore;
+use crate::state::{Row, StateError, StateReader, StateSnapshot, StateStore as _};
 
 /// How long the rest of a large order waits for the state store.
 const STORE_PATIENCE: Duration = Duration::from_secs(10);
+/// How long who wants to read the state waits for the state store.
+const READ_PATIENCE: Duration = Duration::from_mins(1);
 /// How often it is looked whether the state store has followed.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
@@ -29,6 +35,10 @@ pub struct EngineHandle {
     pub(crate) shared: Arc<Shared>,
     pub(crate) inboxes: Vec<Sender<ToWorker>>,
     pub(crate) registry: Arc<Registry>,
+    /// It ends with the engine.
+    pub(crate) store: Weak<FjallStore>,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) clock: Arc<WallClock>,
     pub(crate) recovery: Recovery,
     pub(crate) checkpoints: Option<CheckpointDesk>,
 }
@@ -143,7 +153,7 @@ impl EngineHandle {
             })) = self.command_once(&part).await.pop()
             {
                 dropped += more;
-                self.let_store_follow().await;
+                self.let_store_follow(STORE_PATIENCE).await;
             }
         }
         let mut results = self.command_once(&command).await;
@@ -156,16 +166,52 @@ impl EngineHandle {
         results
     }
 
-    /// Waits until the state store has applied what is durable, or for a while when it cannot.
-    async fn let_store_follow(&self) {
+    /// Waits until the state store has applied what is durable, or for a while when it cannot. Returns whether it has.
+    async fn let_store_follow(&self, patience: Duration) -> bool {
         let (durable, watch) = (self.durable_epoch(), Stopwatch::start());
-        while self.applied_epoch() < durable
-            && watch.elapsed() < STORE_PATIENCE
-            && self.shared.phase() == Phase::Running
-        {
+        while self.applied_epoch() < durable {
+            if watch.elapsed() >= patience || self.is_stopping() {
+                return false;
+            }
             self.shared.apply_soon.store(true, Ordering::Relaxed);
             tokio::time::sleep(LOOK_EVERY).await;
         }
+        true
+    }
+
+    /// Waits until [`state_view`](Self::state_view) shows all that was acknowledged before this call.
+    ///
+    /// # Errors
+    /// When the state store does not come to apply it.
+    pub async fn settle_state(&self) -> Result<(), StateError> {
+        if self.let_store_follow(READ_PATIENCE).await {
+            return Ok(());
+        }
+        Err(if self.is_stopping() {
+            stopping()
+        } else {
+            StateError::Store(format!(
+                "it has not applied what is durable within {} s: it is busy merging, or its disk is full; the application's log tells",
+                READ_PATIENCE.as_secs()
+            ))
+        })
+    }
+
+    /// The state as the store has it, and the engine's time. It stays as it is while the engine goes on. Reading it blocks on
+    /// the disk, and fails when the engine stops meanwhile.
+    ///
+    /// # Errors
+    /// When the engine has stopped, or the store cannot be read.
+    pub fn state_view(&self) -> Result<(StateView, Timestamp), StateError> {
+        let store = self.store.upgrade().filter(|_| !self.is_stopping());
+        let snapshot = store.ok_or_else(stopping)?.snapshot()?;
+        let epoch = snapshot.applied_epoch()?;
+        let rows = LiveRows {
+            snapshot,
+            shared: Arc::clone(&self.shared),
+        };
+        let view = StateView::new(epoch, &self.catalog, Box::new(rows));
+        Ok((view, self.clock.now()))
     }
 
     async fn command_once(&self, command: &Command) -> Vec<Result<CommandResult, CommandError>> {
@@ -195,5 +241,34 @@ impl EngineHandle {
             }
         }
         results
+    }
+}
+
+fn stopping() -> StateError {
+    StateError::Store("the application is stopping".to_owned())
+}
+
+/// A snapshot that is let go when the engine stops, so that its files can be.
+struct LiveRows {
+    snapshot: Arc<dyn StateSnapshot>,
+    shared: Arc<Shared>,
+}
+
+impl LiveRows {
+    fn rows(&self) -> Result<&dyn StateSnapshot, StateError> {
+        match self.shared.phase() {
+            Phase::Running => Ok(&*self.snapshot),
+            _ => Err(stopping()),
+        }
+    }
+}
+
+impl StateReader for LiveRows {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        self.rows()?.get(key)
+    }
+
+    fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<Row>, StateError> {
+        self.rows()?.scan(start, end, limit)
     }
 }

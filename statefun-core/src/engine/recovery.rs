@@ -16,10 +16,11 @@ use crate::checkpoint::checkpointer::CheckpointsFrom;
 use crate::checkpoint::local::Local;
 use crate::checkpoint::manifest::Writer;
 use crate::checkpoint::restore::UNFINISHED;
+use crate::checkpoint::tail::read_cut;
 use crate::clock::{Stopwatch, Timestamp};
 use crate::disk::DiskLock;
 use crate::engine::apply::catch_up;
-use crate::engine::cut::{EpochBody, SinkPosition};
+use crate::engine::cut::{EpochBody, EpochPart, SinkPosition, body_slices, encode_head};
 use crate::engine::envelope::{Envelope, EnvelopeError};
 use crate::engine::registry::Registry;
 use crate::engine::start::{EngineSetup, StartError};
@@ -50,6 +51,8 @@ pub(crate) struct Recovered {
     pub(crate) lock: Box<dyn DiskLock>,
     pub(crate) log: EpochLog,
     pub(crate) store: Arc<FjallStore>,
+    /// As it is on disk now.
+    pub(crate) catalog: Catalog,
     pub(crate) lineage: u64,
     pub(crate) time: Timestamp,
     pub(crate) sinks: Vec<SinkPosition>,
@@ -107,13 +110,9 @@ pub(crate) fn recover(setup: &mut EngineSetup) -> Result<Recovered, StartError> 
     }
     let mut last = Vec::new();
     let mut store = FjallStore::open(&directory.state(), STORE_CACHE_BYTES)?;
-    let mut checkpoints = None;
-    if setup.checkpoints.is_some() {
-        let changes = Arc::new(
-            ChangeLog::open(disk.clone(), &directory.changes()).map_err(CheckpointError::from)?,
-        );
+    let changes = change_log(setup)?;
+    if let Some(changes) = &changes {
         store = store.with_changes(changes.clone());
-        checkpoints = Some(changes);
     }
     let store = Arc::new(store);
     let mut options = OpenOptions::new(lineage);
@@ -162,14 +161,14 @@ pub(crate) fn recover(setup: &mut EngineSetup) -> Result<Recovered, StartError> 
     }
     let mut local = Local::read(&**disk, &directory.root)?;
     let restored = local.origin.as_ref().map(|origin| origin.accepted.clone());
-    let checkpoints = match checkpoints {
+    let checkpoints = match changes {
         Some(changes) => {
             let writer = Writer::new(lineage, opened.attempt, setup.clock.now());
             local.begin(writer.token);
             local.write(&**disk, &directory.root)?;
             Some(CheckpointsFrom {
                 changes,
-                catalog: current,
+                catalog: current.clone(),
                 local,
                 writer,
                 directory: directory.root.clone(),
@@ -182,6 +181,7 @@ pub(crate) fn recover(setup: &mut EngineSetup) -> Result<Recovered, StartError> 
         restored,
         lock,
         store,
+        catalog: current,
         lineage,
         time: Timestamp::default(),
         sinks,
@@ -213,6 +213,39 @@ pub(crate) fn recover(setup: &mut EngineSetup) -> Result<Recovered, StartError> 
     recovered.summary.carried_messages = recovered.carried.len();
     recovered.summary.duration = watch.elapsed();
     Ok(recovered)
+}
+
+/// The files that tell what has changed since the last checkpoint. Where none are made nothing is noted; what was noted before would
+/// pass for all of it later, and is removed.
+fn change_log(setup: &EngineSetup) -> Result<Option<Arc<ChangeLog>>, CheckpointError> {
+    let (disk, path) = (&setup.directory.disk, setup.directory.changes());
+    let is_there = disk.exists(&path).unwrap_or(true);
+    if setup.checkpoints.is_none() && !is_there {
+        return Ok(None);
+    }
+    let changes = ChangeLog::open(disk.clone(), &path)?;
+    if setup.checkpoints.is_none() {
+        changes.remove(&changes.files())?;
+        return Ok(None);
+    }
+    Ok(Some(Arc::new(changes)))
+}
+
+impl Recovered {
+    /// Adds an epoch in which nothing happened: what is under way stays so. For rows that go into the store by themselves,
+    /// which belong to an epoch of their own then. Returns it.
+    pub(crate) fn add_epoch(&mut self, now: Timestamp) -> Result<u64, StartError> {
+        let last = self.summary.epoch;
+        let mut part = EpochPart::default();
+        if self.log.retention().first_epoch().is_some() {
+            part.carried = read_cut(&self.log.reader(), last)?.carried;
+        }
+        let (mut head, parts) = (Vec::new(), [part]);
+        encode_head(&mut head, self.time.max(now), &self.sinks, &parts);
+        self.log.append(last + 1, &body_slices(&head, &parts))?;
+        self.summary.epoch = last + 1;
+        Ok(last + 1)
+    }
 }
 
 /// A process that is killed soon after each start would give the store more with every start than it comes to merge, until
@@ -300,4 +333,83 @@ fn drop_rows(
         "data of removed functions and states is deleted"
     );
     store.apply(applied, &mut keys.iter().map(|key| (&key[..], None)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{Disk as _, RealDisk};
+    use crate::engine::registry::Parts;
+
+    #[test]
+    fn an_added_epoch_carries_on_what_the_last_one_left() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        let disk = Arc::new(RealDisk);
+        let open = || {
+            let mut last = Vec::new();
+            let mut keep = |record: crate::log::RecordView<'_>| {
+                last = record.body.to_vec();
+                Ok::<(), std::convert::Infallible>(())
+            };
+            let options = OpenOptions::new(7);
+            let opened =
+                EpochLog::open(disk.clone(), root.join("log"), &options, &mut keep).unwrap();
+            (opened, last)
+        };
+        let sinks = vec![SinkPosition {
+            egress: "a/b".to_owned(),
+            through_epoch: 1,
+            position: Bytes::from_static(b"here"),
+        }];
+        let recovered = |opened: crate::log::Recovered, time: u64| Recovered {
+            lock: disk.lock(&root.join("lock")).unwrap(),
+            store: Arc::new(FjallStore::open(&root.join("state"), 1 << 20).unwrap()),
+            catalog: Catalog::of(&Registry::new(Parts::default()).unwrap(), 7),
+            lineage: 7,
+            time: Timestamp(time),
+            sinks: sinks.clone(),
+            carried: Vec::new(),
+            summary: Recovery {
+                epoch: opened.last_epoch,
+                attempt: opened.attempt,
+                replayed_epochs: 0,
+                carried_messages: 0,
+                duration: Duration::ZERO,
+            },
+            restored: None,
+            checkpoints: None,
+            log: opened.log,
+        };
+        // Of a new directory there is nothing to carry on.
+        let (opened, _) = open();
+        let mut first = recovered(opened, 5);
+        assert_eq!(first.add_epoch(Timestamp(9)).unwrap(), 1);
+        let mut head = Vec::new();
+        let part = |worker: u32, carried: &[u8]| EpochPart {
+            worker,
+            carried: carried.to_vec(),
+            rows: vec![1],
+            egress: vec![2],
+            ..EpochPart::default()
+        };
+        let parts = [part(0, b"one"), part(1, b"two")];
+        encode_head(&mut head, Timestamp(20), &sinks, &parts);
+        first.log.append(2, &body_slices(&head, &parts)).unwrap();
+        drop(first);
+        let (opened, _) = open();
+        let mut second = recovered(opened, 20);
+        assert_eq!(second.add_epoch(Timestamp(9)).unwrap(), 3);
+        drop(second);
+        let (_, last) = open();
+        let body = EpochBody::parse(&last).unwrap();
+        assert_eq!((body.time, &body.sinks), (Timestamp(20), &sinks));
+        let [section] = &body.sections[..] else {
+            panic!("{body:?}");
+        };
+        assert_eq!(
+            (section.rows, section.carried, section.egress),
+            (&b""[..], &b"onetwo"[..], &b""[..])
+        );
+    }
 }

@@ -136,14 +136,13 @@ impl Gate {
             ..self.next
         };
         let mut joined = Vec::new();
-        let records = match batch {
-            [only] => &only.record,
-            _ => {
-                for written in batch {
-                    joined.extend_from_slice(&written.record);
-                }
-                &joined
+        let records = if let [only] = batch {
+            &only.record
+        } else {
+            for written in batch {
+                joined.extend_from_slice(&written.record);
             }
+            &joined
         };
         let shared = &self.releaser.shared;
         let (bucket, epoch) = (&self.bucket, link.epoch);

@@ -217,7 +217,11 @@ impl Engine {
             Some(checkpointer) if checkpointer.durability == Durability::Blob => {
                 Some(checkpointer.begin_chain()?)
             }
-            _ => None,
+            Some(checkpointer) => {
+                checkpointer.try_to_own()?;
+                None
+            }
+            None => None,
         };
 
         let mut engine = Self {
@@ -225,6 +229,9 @@ impl Engine {
                 shared: shared.clone(),
                 inboxes: inboxes.clone(),
                 registry: registry.clone(),
+                store: Arc::downgrade(&recovered.store),
+                catalog: Arc::new(recovered.catalog),
+                clock: clock.clone(),
                 recovery: summary,
                 checkpoints: desk.clone(),
             },
@@ -540,7 +547,7 @@ fn last_checkpoint(desk: &CheckpointDesk, shared: &Shared) {
             }
             Err(tokio::sync::oneshot::error::TryRecvError::Closed) => return,
             Err(tokio::sync::oneshot::error::TryRecvError::Empty) => {
-                crate::clock::pause(Duration::from_millis(2))
+                crate::clock::pause(Duration::from_millis(2));
             }
         }
     }

@@ -4,6 +4,7 @@
 //! interpret them.
 //!
 //! ```text
+//! read_tail ──▶ the same epochs, changing nothing                                  (recovery.rs)
 //! EpochLog::open ──▶ every retained epoch, once, in order ──▶ append, append, …      (writer.rs)
 //!                                                         ├─▶ LogReader: back again (reader.rs)
 //!                                                         └─▶ Retention: let go     (keeper.rs)
@@ -85,6 +86,7 @@ mod tests;
 
 pub use error::LogError;
 pub use reader::{Held, LogReader, LoggedEpoch, Retention};
+pub use recovery::read_tail;
 pub use writer::{EpochLog, Position};
 
 /// Whether segments are filled with zeros before they are written. A sync of what was filled is quicker, since the file system has

@@ -48,6 +48,8 @@ struct Recovery<'a> {
     disk: &'a dyn Disk,
     dir: &'a Path,
     options: &'a OpenOptions,
+    /// `Read` when nothing may be changed.
+    mode: OpenMode,
     /// Their files are opened one at a time: there may be more than a process may have open.
     segments: Vec<Arc<Segment>>,
     retained: VecDeque<Retained>,
@@ -81,30 +83,17 @@ impl EpochLog {
         options.check()?;
         disk.create_dir_all(&dir)
             .map_err(LogError::io("create", &dir))?;
-        let lock = disk.lock(&dir.join(segment::LOCK)).map_err(|source| {
-            if source.kind() == io::ErrorKind::WouldBlock {
-                LogError::Locked { dir: dir.clone() }
-            } else {
-                LogError::io("lock", &dir.join(segment::LOCK))(source)
-            }
-        })?;
+        let lock = lock(&*disk, &dir)?;
         let mut recovery = Recovery {
             disk: &*disk,
             dir: &dir,
             options,
+            mode: OpenMode::ReadWrite,
             segments: Vec::new(),
             retained: VecDeque::new(),
             last: None,
         };
-        recovery.find_segments()?;
-        let stop = recovery.walk(&mut |view| {
-            let epoch = view.epoch;
-            visit(view).map_err(|error| LogError::Visitor {
-                epoch,
-                source: error.into(),
-            })
-        })?;
-        recovery.judge(stop.as_ref())?;
+        let stop = recovery.follow(visit)?;
         recovery.settle()?;
         let torn = stop.and_then(|stop| stop.torn);
         let last = recovery.last;
@@ -145,6 +134,52 @@ impl EpochLog {
             log,
         })
     }
+}
+
+/// Shows every epoch that a log which nobody has open retains, in order, and returns the last one: what
+/// [`EpochLog::open`] would show. Nothing is changed, no start is recorded, and a torn end stays as it is; so what is
+/// shown is not more durable than it was. Without a directory there is no epoch.
+///
+/// # Errors
+///
+/// As [`EpochLog::open`].
+pub fn read_tail<E>(
+    disk: &dyn Disk,
+    dir: &Path,
+    options: &OpenOptions,
+    visit: &mut dyn FnMut(RecordView<'_>) -> Result<(), E>,
+) -> Result<u64, LogError>
+where
+    E: Into<Box<dyn Error + Send + Sync>>,
+{
+    if !disk.exists(dir).map_err(LogError::io("look for", dir))? {
+        return Ok(options.base_epoch);
+    }
+    let _lock = lock(disk, dir)?;
+    let mut recovery = Recovery {
+        disk,
+        dir,
+        options,
+        mode: OpenMode::Read,
+        segments: Vec::new(),
+        retained: VecDeque::new(),
+        last: None,
+    };
+    recovery.follow(visit)?;
+    Ok(recovery.last.map_or(options.base_epoch, |last| last.epoch))
+}
+
+fn lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn DiskLock>, LogError> {
+    let path = dir.join(segment::LOCK);
+    disk.lock(&path).map_err(|source| {
+        if source.kind() == io::ErrorKind::WouldBlock {
+            LogError::Locked {
+                dir: dir.to_owned(),
+            }
+        } else {
+            LogError::io("lock", &path)(source)
+        }
+    })
 }
 
 /// The log as it was left.
@@ -206,6 +241,26 @@ impl Stop {
 }
 
 impl Recovery<'_> {
+    /// Shows what is there, and finds where it ends.
+    fn follow<E>(
+        &mut self,
+        visit: &mut dyn FnMut(RecordView<'_>) -> Result<(), E>,
+    ) -> Result<Option<Stop>, LogError>
+    where
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        self.find_segments()?;
+        let stop = self.walk(&mut |view| {
+            let epoch = view.epoch;
+            visit(view).map_err(|error| LogError::Visitor {
+                epoch,
+                source: error.into(),
+            })
+        })?;
+        self.judge(stop.as_ref())?;
+        Ok(stop)
+    }
+
     fn find_segments(&mut self) -> Result<(), LogError> {
         let names = self
             .disk
@@ -215,7 +270,7 @@ impl Recovery<'_> {
         for name in names {
             if let Some(number) = segment::number(&name) {
                 numbers.push(number);
-            } else if segment::is_left_over(&name) {
+            } else if segment::is_left_over(&name) && self.mode != OpenMode::Read {
                 let path = self.dir.join(name);
                 self.disk
                     .remove(&path)
@@ -298,7 +353,7 @@ impl Recovery<'_> {
 
     fn open_file(&self, segment: &Segment) -> Result<Arc<dyn DiskFile>, LogError> {
         self.disk
-            .open_direct(&segment.path, OpenMode::ReadWrite)
+            .open_direct(&segment.path, self.mode)
             .map_err(LogError::io("open", &segment.path))
     }
 

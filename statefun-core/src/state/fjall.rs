@@ -48,6 +48,9 @@ pub struct FjallStore {
     changes: Option<Arc<ChangeLog>>,
 }
 
+/// Takes the next change.
+pub(crate) type Put<'p> = dyn FnMut(RowChange<'_>) -> Result<(), StateError> + 'p;
+
 struct Opened {
     keyspace: Keyspace,
     // Held for its background threads.
@@ -130,6 +133,47 @@ impl FjallStore {
     pub fn with_changes(mut self, changes: Arc<ChangeLog>) -> Self {
         self.changes = Some(changes);
         self
+    }
+
+    /// As [`StateStore::apply`], with changes that `feed` gives to the function that it is given; nothing is applied when it
+    /// fails.
+    pub(crate) fn ingest(
+        &self,
+        epoch: u64,
+        feed: &mut dyn FnMut(&mut Put<'_>) -> Result<(), StateError>,
+    ) -> Result<(), StateError> {
+        self.with_opened(|opened| {
+            let failed = |error: ::fjall::Error| failed(&self.directory, &error);
+            let noted = |error: ChangeError| not_noted(&self.directory, error);
+            let mut note = match &self.changes {
+                Some(changes) => {
+                    let before = opened.keyspace.get(MARKER).map_err(failed)?;
+                    let before = marker(before.as_deref())?;
+                    // Rows that change without an epoch count for the next one: a checkpoint may have been made of this one.
+                    let through = epoch.max(before + 1);
+                    Some(changes.begin(before, through).map_err(noted)?)
+                }
+                None => None,
+            };
+            let mut ingestion = opened.keyspace.start_ingestion().map_err(failed)?;
+            // The marker's space is the first of all, so that its row is the first of the sorted ones.
+            let marker = epoch.to_be_bytes();
+            ingestion.write(MARKER, marker).map_err(failed)?;
+            feed(&mut |(key, value)| {
+                if let Some(note) = &mut note {
+                    note.push(key).map_err(noted)?;
+                }
+                match value {
+                    Some(value) => ingestion.write(key, value),
+                    None => ingestion.write_tombstone(key),
+                }
+                .map_err(failed)
+            })?;
+            if let Some(note) = note {
+                note.finish().map_err(noted)?;
+            }
+            ingestion.finish().map_err(failed)
+        })
     }
 
     fn with<T>(
@@ -256,37 +300,11 @@ impl StateStore for FjallStore {
         epoch: u64,
         changes: &mut dyn Iterator<Item = RowChange<'_>>,
     ) -> Result<(), StateError> {
-        self.with_opened(|opened| {
-            let failed = |error: ::fjall::Error| failed(&self.directory, &error);
-            let noted = |error: ChangeError| not_noted(&self.directory, error);
-            let mut note = match &self.changes {
-                Some(changes) => {
-                    let before = opened.keyspace.get(MARKER).map_err(failed)?;
-                    let before = marker(before.as_deref())?;
-                    // Rows that change without an epoch count for the next one: a checkpoint may have been made of this one.
-                    let through = epoch.max(before + 1);
-                    Some(changes.begin(before, through).map_err(noted)?)
-                }
-                None => None,
-            };
-            let mut ingestion = opened.keyspace.start_ingestion().map_err(failed)?;
-            // The marker's space is the first of all, so that its row is the first of the sorted ones.
-            let marker = epoch.to_be_bytes();
-            ingestion.write(MARKER, marker).map_err(failed)?;
-            for (key, value) in changes {
-                if let Some(note) = &mut note {
-                    note.push(key).map_err(noted)?;
-                }
-                match value {
-                    Some(value) => ingestion.write(key, value),
-                    None => ingestion.write_tombstone(key),
-                }
-                .map_err(failed)?;
+        self.ingest(epoch, &mut |put| {
+            for change in &mut *changes {
+                put(change)?;
             }
-            if let Some(note) = note {
-                note.finish().map_err(noted)?;
-            }
-            ingestion.finish().map_err(failed)
+            Ok(())
         })
     }
 

@@ -208,7 +208,8 @@ impl World {
         let mut random = Random::seeded(seed ^ number);
         while !self.done.load(Ordering::Relaxed) {
             self.write(&mut random, 12);
-            if rotates && random.below(60) == 0 {
+            // A file that is renamed before anybody has looked at it is no file of the ingress.
+            if rotates && random.below(60) == 0 && self.answers() > 20 {
                 self.rotate();
             }
             std::thread::sleep(Duration::from_millis(15));

@@ -120,3 +120,47 @@ async fn gcs() {
     };
     write_with(&server, &options).await.unwrap();
 }
+
+/// An image may hold nothing but the program. The certificates of the machine are read once in a process: so it is another.
+#[test]
+fn certificates_are_needed_where_something_is_encrypted() {
+    let program = std::env::current_exe().unwrap();
+    let none = [("SSL_CERT_FILE", "/none"), ("SSL_CERT_DIR", "/none")];
+    for test in ["s3", "azure", "gcs"] {
+        let run = std::process::Command::new(&program)
+            .args(["--exact", &format!("environment::{test}")])
+            .envs(none)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&run.stdout);
+        assert!(said.contains("1 passed"), "{said}");
+    }
+    let run = std::process::Command::new(&program)
+        .args(["--exact", "environment::encrypted"])
+        .envs(none)
+        .env(WITHOUT_CERTIFICATES, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&run.stdout);
+    assert!(said.contains("1 passed"), "{said}");
+}
+
+/// Tells the test below what its machine has.
+const WITHOUT_CERTIFICATES: &str = "STATEFUN_TEST_WITHOUT_CERTIFICATES";
+
+#[test]
+fn encrypted() {
+    for url in ["s3://shop/a", "gs://shop/a", "az://shop/a"] {
+        let options = BucketOptions {
+            environment: Environment::of([("AZURE_STORAGE_ACCOUNT_NAME", "acme")]),
+            ..BucketOptions::default()
+        };
+        let opened = Bucket::open(&Location::parse(url).unwrap(), &options);
+        if std::env::var_os(WITHOUT_CERTIFICATES).is_none() {
+            opened.unwrap();
+            continue;
+        }
+        let error = opened.unwrap_err().to_string();
+        assert!(error.contains("ca-certificates"), "{error}");
+    }
+}

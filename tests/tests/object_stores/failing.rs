@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use statefun_core::checkpoint::bucket::{
-    Bucket, BucketError, Created, Environment, Replaced, Retries,
+    Bucket, BucketError, BucketOptions, Created, Environment, Replaced, Retries,
 };
 use statefun_core::checkpoint::location::Location;
 use statefun_tests::kill::process::Patience;
@@ -167,6 +167,53 @@ async fn azure_stands_still_amid_writes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn gcs_stands_still_amid_writes() {
     stands_still_amid_writes(Store::Gcs).await;
+}
+
+/// The directory in which [`directory_writer`] writes.
+const DIRECTORY: &str = "STATEFUN_TEST_DIRECTORY";
+
+/// A process of its own for the test below; in the process of the tests it has nothing to do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn directory_writer() {
+    let Ok(directory) = std::env::var(DIRECTORY) else {
+        return;
+    };
+    let location = Location::parse(&directory).unwrap();
+    let bucket = Bucket::open(&location, &BucketOptions::default()).unwrap();
+    let (_stop, stopped) = tokio::sync::watch::channel(false);
+    writer(bucket, 0, stopped).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_writes_into_a_directory_is_killed() {
+    let directory = tempfile::tempdir().unwrap();
+    let location = Location::parse(directory.path().to_str().unwrap()).unwrap();
+    let bucket = Bucket::open(&location, &BucketOptions::default()).unwrap();
+    for _ in 0..10 {
+        let mut process = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "failing::directory_writer"])
+            .env(DIRECTORY, directory.path())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        progress(&bucket).await;
+        process.kill().unwrap();
+        process.wait().unwrap();
+
+        // Whatever there is is whole, and what was being written holds nobody up.
+        let row = bucket.list("row/").await.unwrap();
+        assert!(!row.is_empty());
+        for (number, object) in row.iter().enumerate() {
+            let mark = bytes(&format!("{number} of writer 0"));
+            assert_eq!(bucket.get(&object.name).await.unwrap(), Some(mark));
+        }
+        let (counter, version) = bucket.read_versioned("counter").await.unwrap().unwrap();
+        let [ours, theirs] = decode(&counter);
+        let next = bucket.replace("counter", encode([ours, theirs + 1], 1), Some(&version));
+        assert!(matches!(next.await.unwrap(), Replaced::Done(_)));
+        let names = bucket.list("").await.unwrap();
+        assert_eq!(names.len(), row.len() + 1, "drafts are no objects");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -84,7 +84,7 @@ impl Application {
 }
 
 /// The exit code for a status, as shells have it.
-pub(super) fn code_of(status: ExitStatus) -> u8 {
+pub(crate) fn code_of(status: ExitStatus) -> u8 {
     let code = status
         .code()
         .or_else(|| status.signal().map(|signal| 128 + signal));

@@ -12,6 +12,7 @@ use super::health::HealthKeeper;
 use super::memory::Memory;
 use super::objects::{Answer, Cause, Condition, Failure, Objects, Opened, Version};
 use super::options::Retries;
+use super::pace::Pace;
 use super::{Bucket, Inner, ObjectInfo};
 use crate::rand::Random;
 
@@ -219,22 +220,27 @@ impl Bucket {
             store: Arc::clone(&self.inner.store),
             faults: faults.clone(),
         };
-        self.over(Arc::new(store), self.inner.retries.clone())
+        self.over(Arc::new(store), self.inner.retries.clone(), None)
     }
 
     /// The same objects, reached with another patience. Counts for itself, and sends as fast as it can.
     pub fn with_retries(&self, retries: Retries) -> Self {
-        self.over(Arc::clone(&self.inner.store), retries)
+        self.over(Arc::clone(&self.inner.store), retries, None)
     }
 
-    pub(super) fn over(&self, store: Arc<dyn Objects>, retries: Retries) -> Self {
+    pub(super) fn over(
+        &self,
+        store: Arc<dyn Objects>,
+        retries: Retries,
+        pace: Option<Pace>,
+    ) -> Self {
         Self {
             inner: Arc::new(Inner {
                 store,
                 url: self.inner.url.clone(),
                 prefix: self.inner.prefix.clone(),
                 retries,
-                pace: None,
+                pace,
                 health: HealthKeeper::default(),
                 // The same pauses in every run.
                 random: Mutex::new(Random::seeded(0)),

@@ -30,6 +30,9 @@ pub struct Failing {
     pub problem: String,
 }
 
+/// After so many failures in a row it is said: a single one is nothing unusual.
+const TOLD_AFTER: u64 = 3;
+
 /// Keeps it.
 #[derive(Debug, Default)]
 pub(super) struct HealthKeeper {
@@ -42,16 +45,24 @@ impl HealthKeeper {
         self.locked(|health| health.clone())
     }
 
-    pub(super) fn answered(&self) {
-        self.locked(|health| {
+    pub(super) fn answered(&self, url: &str) {
+        let failed = self.locked(|health| {
             health.requests += 1;
-            health.failing = None;
+            health.failing.take()
         });
+        if let Some(failing) = failed.filter(|failing| failing.failures >= TOLD_AFTER) {
+            tracing::info!(
+                url,
+                since = %failing.since,
+                failures = failing.failures,
+                "the store of the checkpoints answers again"
+            );
+        }
     }
 
-    pub(super) fn failed(&self, problem: &str) {
+    pub(super) fn failed(&self, url: &str, problem: &str) {
         let now = self.clock.now();
-        self.locked(|health| {
+        let failures = self.locked(|health| {
             health.requests += 1;
             health.failures += 1;
             let failing = health.failing.get_or_insert_with(|| Failing {
@@ -61,7 +72,11 @@ impl HealthKeeper {
             });
             failing.failures += 1;
             problem.clone_into(&mut failing.problem);
+            failing.failures
         });
+        if failures == TOLD_AFTER {
+            tracing::warn!(url, problem, "the store of the checkpoints fails");
+        }
     }
 
     pub(super) fn sent(&self, bytes: usize) {

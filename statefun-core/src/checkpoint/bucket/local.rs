@@ -134,7 +134,8 @@ impl Local {
             for entry in entries {
                 let entry = entry.map_err(failed)?;
                 let path = entry.path();
-                let metadata = match fs::metadata(&path) {
+                // Of a link itself: what it leads to may lead back.
+                let metadata = match entry.metadata() {
                     Ok(metadata) => metadata,
                     // Deleted meanwhile.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -142,6 +143,9 @@ impl Local {
                 };
                 if metadata.is_dir() {
                     folders.push(path);
+                    continue;
+                }
+                if !metadata.is_file() {
                     continue;
                 }
                 let modified = metadata.modified().ok();
@@ -282,6 +286,7 @@ fn failure(path: &Path, error: io::Error) -> Failure {
     let cause = match error.kind() {
         io::ErrorKind::NotFound => Cause::Missing,
         io::ErrorKind::PermissionDenied => Cause::Denied,
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Cause::NotBegun,
         io::ErrorKind::NotADirectory
         | io::ErrorKind::IsADirectory
         | io::ErrorKind::ReadOnlyFilesystem

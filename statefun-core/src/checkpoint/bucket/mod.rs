@@ -4,7 +4,7 @@
 //!
 //! - An object is there as a whole or not at all. What a call has said is written is durable, and read and listed by
 //!   whoever asks afterwards.
-//! - Failures that may pass are tried again, with growing pauses, until [`BucketOptions::give_up_after`] after the first
+//! - Failures that may pass are tried again, with growing pauses, until [`Retries::give_up_after`] after the first
 //!   one. All others are reported at once. [`BucketError::is_transient`] says which kind it was.
 //! - An answer that is lost leaves a doubt: [`Bucket::create`] and [`Bucket::replace`] settle it by looking at what is
 //!   there. So *what is written under a condition is unlike anything that anyone else writes under that name, and unlike
@@ -153,7 +153,10 @@ impl Bucket {
         let mut retry = self.retry(Action::Write(name.to_owned()));
         let name = self.full(name, &retry)?;
         loop {
-            match self.upload(&name, &bytes, Condition::None).await {
+            match self
+                .upload(&name, &bytes, Condition::None, &mut retry)
+                .await
+            {
                 Ok(_) => return Ok(()),
                 // Someone else is writing the same.
                 Err(failure) if failure.cause == Cause::Condition => {
@@ -298,7 +301,7 @@ impl Bucket {
         let full = self.full(name, &retry)?;
         let condition = || expected.map_or(Condition::Absent, |it| Condition::Is(it.clone()));
         loop {
-            let failure = match self.upload(&full, &bytes, condition()).await {
+            let failure = match self.upload(&full, &bytes, condition(), &mut retry).await {
                 Ok(version) => return Ok(Replaced::Done(version)),
                 Err(failure) => failure,
             };
@@ -350,9 +353,11 @@ impl Bucket {
         name: &str,
         bytes: &Bytes,
         condition: Condition,
+        retry: &mut Retry<'_>,
     ) -> Result<Version, Failure> {
         if let Some(pace) = &self.inner.pace {
-            pace.admit(bytes.len()).await;
+            // That is nothing that the store could be given up for.
+            retry.excuse(pace.admit(bytes.len()).await);
         }
         let patience = self.inner.retries.patience(bytes.len() as u64);
         let put = self.inner.store.put(name, bytes.clone(), condition);
@@ -398,8 +403,10 @@ impl Bucket {
 
     fn count<T>(&self, answer: &Result<T, Failure>) {
         match answer {
-            Err(failure) if !failure.is_answer() => self.inner.health.failed(&failure.problem),
-            _ => self.inner.health.answered(),
+            Err(failure) if !failure.is_answer() => {
+                self.inner.health.failed(&self.inner.url, &failure.problem);
+            }
+            _ => self.inner.health.answered(&self.inner.url),
         }
     }
 

@@ -57,10 +57,16 @@ pub struct Version {
 impl Version {
     /// Whether both are the same content.
     pub fn is_same(&self, other: &Self) -> bool {
-        match (&self.generation, &other.generation) {
+        match (self.generation(), other.generation()) {
             (Some(one), Some(other)) => one == other,
             _ => self.tag.is_some() && self.tag == other.tag,
         }
+    }
+
+    /// A bucket of S3 whose versions are suspended calls each content `null`.
+    fn generation(&self) -> Option<&str> {
+        let generation = self.generation.as_deref();
+        generation.filter(|generation| *generation != "null")
     }
 }
 
@@ -107,5 +113,31 @@ impl Failure {
     /// Whether another try may succeed.
     pub(super) fn is_transient(&self) -> bool {
         matches!(self.cause, Cause::NotBegun | Cause::Doubtful)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(tag: &str, generation: Option<&str>) -> Version {
+        Version {
+            tag: Some(tag.to_owned()),
+            generation: generation.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn a_generation_counts_more_than_a_tag_if_it_is_one() {
+        assert!(version("a", None).is_same(&version("a", None)));
+        assert!(!version("a", None).is_same(&version("b", None)));
+        assert!(version("a", Some("1")).is_same(&version("\"a\"", Some("1"))));
+        assert!(!version("a", Some("1")).is_same(&version("a", Some("2"))));
+        assert!(!version("a", Some("null")).is_same(&version("b", Some("null"))));
+        let unknown = Version {
+            tag: None,
+            generation: None,
+        };
+        assert!(!unknown.is_same(&unknown));
     }
 }

@@ -28,7 +28,7 @@ pub struct S3Options {
     /// The address of a store other than Amazon's; plain HTTP when it says `http://`. Else `AWS_ENDPOINT_URL_S3` or
     /// `AWS_ENDPOINT_URL`.
     pub endpoint: Option<String>,
-    /// Else `AWS_REGION` or `AWS_DEFAULT_REGION`, or `us-east-1`.
+    /// Else `AWS_REGION` or `AWS_DEFAULT_REGION`, or that of the profile, or `us-east-1`.
     pub region: Option<String>,
     /// Whether the bucket stands in the path of a request (`true`) or is part of the name of the host (`false`). Else
     /// `AWS_VIRTUAL_HOSTED_STYLE_REQUEST`, or in the path.

@@ -23,16 +23,17 @@ impl Pace {
         }
     }
 
-    /// Waits until so many bytes may be sent. Whoever comes first is served first.
-    pub(super) async fn admit(&self, bytes: usize) {
+    /// Waits until so many bytes may be sent, and says for how long. Whoever comes first is served first.
+    pub(super) async fn admit(&self, bytes: usize) -> Duration {
         let takes = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second.get() as f64);
+        let now = Instant::now();
         let start = {
             let mut free_at = self.free_at.lock().unwrap_or_else(PoisonError::into_inner);
-            let now = Instant::now();
             let start = free_at.map_or(now, |free_at| free_at.max(now));
             *free_at = Some(start + takes);
             start
         };
         tokio::time::sleep_until(start).await;
+        start - now
     }
 }

@@ -38,6 +38,13 @@ impl<'a> Retry<'a> {
         self.in_doubt
     }
 
+    /// So much of the time does not count.
+    pub(super) fn excuse(&mut self, waited: Duration) {
+        if let Some(first_failure) = &mut self.first_failure {
+            *first_failure += waited;
+        }
+    }
+
     /// Waits before the next attempt; an error when there is none.
     pub(super) async fn again(&mut self, failure: Failure) -> Result<(), BucketError> {
         self.in_doubt |= failure.cause == Cause::Doubtful;
@@ -66,7 +73,7 @@ impl<'a> Retry<'a> {
             });
         }
         let now = Instant::now();
-        let elapsed = now - *self.first_failure.get_or_insert(now);
+        let elapsed = now.saturating_duration_since(*self.first_failure.get_or_insert(now));
         self.failures += 1;
         let left = self.retries.give_up_after.saturating_sub(elapsed);
         if left.is_zero() {

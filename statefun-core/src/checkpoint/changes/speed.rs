@@ -9,8 +9,23 @@ use crate::state::fjall::FjallStore;
 
 const ROWS: u64 = 1_100_000;
 
-/// Keys of states of players, some of ten millions of them, in order.
-fn keys(seed: u64) -> Vec<Vec<u8>> {
+/// Keys in order, one behind the other in memory: whoever applies a window fetches them ahead.
+struct Keys {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Keys {
+    fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = [0].into_iter().chain(self.ends.iter().copied());
+        starts
+            .zip(&self.ends)
+            .map(|(start, end)| &self.bytes[start..*end])
+    }
+}
+
+/// Keys of states of players, some of ten millions of them.
+fn keys(seed: u64) -> Keys {
     let mut random = Random::seeded(seed);
     let mut keys: Vec<Vec<u8>> = (0..ROWS)
         .map(|_| {
@@ -25,7 +40,15 @@ fn keys(seed: u64) -> Vec<Vec<u8>> {
         .collect();
     keys.sort_unstable();
     keys.dedup();
-    keys
+    let mut all = Keys {
+        bytes: Vec::new(),
+        ends: Vec::new(),
+    };
+    for key in keys {
+        all.bytes.extend_from_slice(&key);
+        all.ends.push(all.bytes.len());
+    }
+    all
 }
 
 #[test]
@@ -34,16 +57,12 @@ fn of_a_window() {
     let directory = tempfile::tempdir_in(".").unwrap();
     let log = ChangeLog::open(Arc::new(RealDisk), &directory.path().join("changes")).unwrap();
     let windows: Vec<_> = (0..8).map(keys).collect();
-    let key_bytes: usize = windows[0].iter().map(Vec::len).sum();
-    println!(
-        "{} keys of {} bytes",
-        windows[0].len(),
-        key_bytes / windows[0].len()
-    );
+    let count = windows[0].ends.len();
+    println!("{count} keys of {} bytes", windows[0].bytes.len() / count);
     for (number, keys) in windows.iter().enumerate() {
         let watch = Stopwatch::start();
         let mut writer = log.begin(number as u64, number as u64 + 1).unwrap();
-        for key in keys {
+        for key in keys.iter() {
             writer.push(key).unwrap();
         }
         let pushed = watch.elapsed();
@@ -75,7 +94,7 @@ fn of_a_window() {
         };
         for (number, keys) in windows[..4].iter().enumerate() {
             let watch = Stopwatch::start();
-            let mut rows = keys.iter().map(|key| (&key[..], Some(&value[..])));
+            let mut rows = keys.iter().map(|key| (key, Some(&value[..])));
             store.apply(number as u64 + 1, &mut rows).unwrap();
             println!("applied, noted {noted}: {:?}", watch.elapsed());
         }

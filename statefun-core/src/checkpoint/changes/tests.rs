@@ -101,6 +101,7 @@ impl Model {
     }
 }
 
+/// Runs a script as far as it goes.
 fn run(disk: &SimDisk, script: &[Op], model: &mut Model) -> Result<(), ChangeError> {
     let mut log = open(disk)?;
     for op in script {
@@ -129,12 +130,16 @@ fn run(disk: &SimDisk, script: &[Op], model: &mut Model) -> Result<(), ChangeErr
                 log = open(disk)?;
             }
         }
-        model.check(&log);
     }
+    model.check(&log);
     Ok(())
 }
 
 fn steps_of(seed: u64, script: &[Op]) -> u64 {
+    let (disk, mut model) = (SimDisk::new(seed), Model::default());
+    for op in script {
+        run(&disk, &[*op], &mut model).unwrap();
+    }
     let disk = SimDisk::new(seed);
     run(&disk, script, &mut Model::default()).unwrap();
     disk.steps()

@@ -115,7 +115,8 @@ fn take_varint(bytes: &[u8], at: &mut usize) -> Option<u64> {
 }
 
 /// How many bytes at their beginning are the same.
-fn common_prefix(a: &[u8], b: &[u8]) -> usize {
+#[inline]
+pub(super) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
     let mut same = 0;
     for (a, b) in a.chunks_exact(8).zip(b.chunks_exact(8)) {
         if a != b {
@@ -167,15 +168,13 @@ impl BlockBuilder {
         &self.first_key
     }
 
-    /// Takes a row in; `last_key` is the key of the row before it. Lengths have been looked at.
-    pub(super) fn push(&mut self, last_key: &[u8], key: &[u8], value: Option<&[u8]>) {
-        let shared = if self.is_empty() {
+    /// Takes a row in whose key begins with so many bytes of the key before it. Lengths have been looked at.
+    pub(super) fn push(&mut self, mut shared: usize, key: &[u8], value: Option<&[u8]>) {
+        if self.is_empty() {
             self.first_key.clear();
             self.first_key.extend_from_slice(key);
-            0
-        } else {
-            common_prefix(last_key, key)
-        };
+            shared = 0;
+        }
         let rest = key.get(shared..).unwrap_or_default();
         put_varint(&mut self.raw, shared as u64);
         put_varint(&mut self.raw, rest.len() as u64);

@@ -58,7 +58,10 @@ pub enum RunError {
         key: Vec<u8>,
     },
     /// A key or a value is longer than the format allows. Nothing was written of it.
-    #[error("a key or a value of {bytes} bytes is longer than the {} bytes that a run can hold", u32::MAX - 1)]
+    #[error(
+        "a key or a value of {bytes} bytes is longer than the {} bytes that a run can hold",
+        u32::MAX
+    )]
     TooLong {
         /// How long it is.
         bytes: usize,

@@ -99,6 +99,7 @@ pub use part::{InFile, InMemory, PartReader, PartRows, ReadAt};
 pub use rows::{Rows, RunRow};
 pub use stream::RunStream;
 pub use summary::PartSummary;
+pub(super) use summary::{from_hex, hex};
 pub use windows::RunPart;
 pub use writer::{Part, RunWriter};
 

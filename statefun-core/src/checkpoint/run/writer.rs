@@ -2,7 +2,7 @@
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use super::block::{BlockBuilder, FULL_BYTES};
+use super::block::{BlockBuilder, FULL_BYTES, common_prefix};
 use super::error::RunError;
 use super::summary::PartSummary;
 use super::tail::{Footer, HEADER, IndexEntry};
@@ -73,13 +73,16 @@ impl RunWriter {
         }
     }
 
-    /// Takes in a row, or a delete when there is no value. Gives a part when one is complete: it may lack the row.
+    /// Takes in a row, or a delete when there is no value. Gives the part before when that is complete: the row is in the next one
+    /// then.
     ///
     /// # Errors
     /// [`RunError::Order`] when the key is not behind the one before, [`RunError::TooLong`] when key or value has more than
     /// `u32::MAX` bytes; the row is not taken in then, and the writer goes on as if it had not been given.
     pub fn push(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<Option<Part>, RunError> {
-        if self.begun && key <= self.last_key.as_slice() {
+        let shared = common_prefix(&self.last_key, key);
+        // The key is behind the last one when its first byte that differs is.
+        if self.begun && key.get(shared) <= self.last_key.get(shared) {
             return Err(RunError::Order {
                 last: self.last_key.clone(),
                 key: key.to_vec(),
@@ -102,9 +105,10 @@ impl RunWriter {
             self.first_key.clear();
             self.first_key.extend_from_slice(key);
         }
-        self.block.push(&self.last_key, key, value);
-        self.last_key.clear();
-        self.last_key.extend_from_slice(key);
+        self.block.push(shared, key, value);
+        self.last_key.truncate(shared);
+        self.last_key
+            .extend_from_slice(key.get(shared..).unwrap_or_default());
         self.begun = true;
         self.rows += 1;
         self.deletes += u64::from(value.is_none());

@@ -12,6 +12,7 @@ mod crashes;
 mod damage;
 mod full_disk;
 mod sharing;
+mod tail;
 
 /// Epochs and their bodies.
 type Epochs = Vec<(u64, Vec<u8>)>;

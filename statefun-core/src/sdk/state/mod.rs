@@ -97,6 +97,9 @@ use crate::state::StateError;
 pub use buffer::PersistedBuffer;
 pub use key::TableKey;
 pub use registry::PersistedRegistry;
+pub(crate) use registry::{
+    NAMES as REGISTERED_NAMES, STATES as REGISTERED_STATES, parse_registered, write_registered,
+};
 pub use table::PersistedTable;
 pub use value::PersistedValue;
 #[doc(hidden)]

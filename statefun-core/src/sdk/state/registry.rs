@@ -139,8 +139,8 @@ impl<S: PersistedState + std::fmt::Debug> Registered for Slot<S> {
 }
 
 /// Behind the registry's key: the names with their shapes, and the rows of the states.
-const NAMES: u8 = 0;
-const STATES: u8 = 1;
+pub(crate) const NAMES: u8 = 0;
+pub(crate) const STATES: u8 = 1;
 
 impl PersistedRegistry {
     /// The value of that name, registered at first use.
@@ -217,13 +217,38 @@ enum NameRow {
     First(StateKind, Shape),
 }
 
+/// What the row of a registered name says: the kind, and the versions and shapes that the state has had, oldest first.
+pub(crate) fn parse_registered(payload: &[u8]) -> Option<(StateKind, Vec<(u32, Shape)>)> {
+    let (kind, shape, version, mut forms) = match serde_json::from_slice(payload).ok()? {
+        NameRow::Evolved(kind, shape, version, earlier) => (kind, shape, version, earlier),
+        NameRow::First(kind, shape) => (kind, shape, FIRST_VERSION, Vec::new()),
+    };
+    forms.push((version, shape));
+    Some((kind, forms))
+}
+
+/// What the row of a registered name says, as it is written: the current form stands last among the forms.
+pub(crate) fn write_registered(
+    kind: StateKind,
+    mut forms: Vec<(u32, Shape)>,
+) -> Result<Vec<u8>, serde_json::Error> {
+    let (version, shape) = forms.pop().unwrap_or_default();
+    serde_json::to_vec(&NameRow::of(kind, version, shape, forms))
+}
+
+impl NameRow {
+    fn of(kind: StateKind, version: u32, shape: Shape, earlier: Vec<(u32, Shape)>) -> Self {
+        if earlier.is_empty() && version == FIRST_VERSION {
+            Self::First(kind, shape)
+        } else {
+            Self::Evolved(kind, shape, version, earlier)
+        }
+    }
+}
+
 impl Remembered {
     fn parse(row: RowValue<'_>) -> Option<Self> {
-        let (kind, shape, version, mut forms) = match serde_json::from_slice(row.payload).ok()? {
-            NameRow::Evolved(kind, shape, version, earlier) => (kind, shape, version, earlier),
-            NameRow::First(kind, shape) => (kind, shape, FIRST_VERSION, Vec::new()),
-        };
-        forms.push((version, shape));
+        let (kind, forms) = parse_registered(row.payload)?;
         Some(Self {
             kind: Some(kind),
             forms,
@@ -238,11 +263,7 @@ impl Remembered {
         }
         self.forms.retain(|form| *form != now);
         let (version, shape) = now;
-        Some(if self.forms.is_empty() && version == FIRST_VERSION {
-            NameRow::First(kind, shape)
-        } else {
-            NameRow::Evolved(kind, shape, version, self.forms)
-        })
+        Some(NameRow::of(kind, version, shape, self.forms))
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::client::ClientConfigKey;
 
-use super::remote::{Remote, no_retries, prepare_tls};
+use super::remote::{Remote, no_retries, prepare_tls, unusable};
 use crate::checkpoint::bucket::objects::Objects;
 use crate::checkpoint::bucket::options::{BucketOptions, Environment};
 use crate::checkpoint::location::CloudPlace;
@@ -61,17 +61,25 @@ pub(super) fn open(
         builder = builder.with_endpoint(endpoint.trim_end_matches('/').to_owned());
     }
     prepare_tls();
-    let store = builder
+    let builder = builder
         .with_config(
             AzureConfigKey::Client(ClientConfigKey::AllowHttp),
             plain.to_string(),
         )
         .with_container_name(&place.bucket)
-        .with_retry(no_retries())
-        .build()
+        .with_retry(no_retries());
+    let built = match builder.clone().build() {
+        // Without encryption nobody's certificates are needed: an image may have none.
+        Err(_) if plain => {
+            let none = AzureConfigKey::Client(ClientConfigKey::NoSystemCertificates);
+            builder.with_config(none, "true").build()
+        }
+        built => built,
+    };
+    let store = built
         .map_err(|error| {
-            format!("{error} (the account stands in AZURE_STORAGE_ACCOUNT_NAME or AZURE_STORAGE_CONNECTION_STRING, in \
-                     `checkpoint.azure.account`, or in the URL: abfss://container@account.dfs.core.windows.net)")
+            format!("{} (the account stands in AZURE_STORAGE_ACCOUNT_NAME or AZURE_STORAGE_CONNECTION_STRING, in \
+                     `checkpoint.azure.account`, or in the URL: abfss://container@account.dfs.core.windows.net)", unusable(&error))
         })?;
     Ok(Remote::over(store))
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use object_store::client::{ClientConfigKey, StaticCredentialProvider};
 use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder, GoogleConfigKey};
 
-use super::remote::{Remote, no_retries, prepare_tls};
+use super::remote::{Remote, no_retries, prepare_tls, unusable};
 use crate::checkpoint::bucket::objects::Objects;
 use crate::checkpoint::bucket::options::BucketOptions;
 use crate::checkpoint::location::CloudPlace;
@@ -45,14 +45,21 @@ pub(super) fn open(
         builder = builder.with_credentials(Arc::new(StaticCredentialProvider::new(nobody)));
     }
     prepare_tls();
-    let store = builder
+    let builder = builder
         .with_config(
             GoogleConfigKey::Client(ClientConfigKey::AllowHttp),
             plain.to_string(),
         )
         .with_bucket_name(&place.bucket)
-        .with_retry(no_retries())
-        .build()
-        .map_err(|error| error.to_string())?;
+        .with_retry(no_retries());
+    let built = match builder.clone().build() {
+        // Without encryption nobody's certificates are needed: an image may have none.
+        Err(_) if plain => {
+            let none = GoogleConfigKey::Client(ClientConfigKey::NoSystemCertificates);
+            builder.with_config(none, "true").build()
+        }
+        built => built,
+    };
+    let store = built.map_err(|error| unusable(&error))?;
     Ok(Remote::over(store))
 }

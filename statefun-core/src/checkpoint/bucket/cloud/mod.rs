@@ -7,6 +7,8 @@
 mod azure;
 #[cfg(feature = "gcs")]
 mod gcs;
+#[cfg(feature = "s3")]
+mod profile;
 #[cfg(feature = "cloud")]
 mod remote;
 #[cfg(feature = "s3")]

@@ -51,6 +51,27 @@ pub(super) fn prepare_tls() {
     }
 }
 
+/// Why a client cannot be built. Its errors leave out what they come from.
+pub(super) fn unusable(error: &Error) -> String {
+    let mut problem = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let cause = error.to_string();
+        if !problem.contains(&cause) {
+            problem = format!("{problem}: {cause}");
+        }
+        source = error.source();
+    }
+    let problem = told(&problem);
+    if problem.contains("CA certificates") {
+        format!(
+            "{problem}: install the package `ca-certificates`, or name a file of certificates in SSL_CERT_FILE"
+        )
+    } else {
+        problem
+    }
+}
+
 impl Objects for Remote {
     fn put<'a>(&'a self, name: &'a str, bytes: Bytes, condition: Condition) -> Answer<'a, Version> {
         let mode = match condition {

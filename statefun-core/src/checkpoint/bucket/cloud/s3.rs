@@ -5,7 +5,8 @@ use std::sync::Arc;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::client::ClientConfigKey;
 
-use super::remote::{Remote, no_retries, prepare_tls};
+use super::profile::Profile;
+use super::remote::{Remote, no_retries, prepare_tls, unusable};
 use crate::checkpoint::bucket::objects::Objects;
 use crate::checkpoint::bucket::options::BucketOptions;
 use crate::checkpoint::location::CloudPlace;
@@ -16,7 +17,10 @@ pub(super) fn open(
 ) -> Result<Arc<dyn Objects>, String> {
     let environment = &options.environment;
     let mut builder = AmazonS3Builder::new();
-    for (name, value) in environment.beginning("AWS_") {
+    let profile = Profile::read(environment)?;
+    let told = profile.values.iter();
+    let told = told.map(|(name, value)| (*name, value.as_str()));
+    for (name, value) in environment.beginning("AWS_").chain(told) {
         if let Ok(key) = name.to_ascii_lowercase().parse() {
             builder = builder.with_config(key, value);
         }
@@ -41,15 +45,22 @@ pub(super) fn open(
         builder = builder.with_config(AmazonS3ConfigKey::S3Endpoint, endpoint);
     }
     prepare_tls();
-    let store = builder
+    let builder = builder
         .with_config(
             AmazonS3ConfigKey::Client(ClientConfigKey::AllowHttp),
             plain.to_string(),
         )
         .with_bucket_name(&place.bucket)
-        .with_retry(no_retries())
-        .build()
-        .map_err(|error| error.to_string())?;
+        .with_retry(no_retries());
+    let built = match builder.clone().build() {
+        // Without encryption nobody's certificates are needed: an image may have none.
+        Err(_) if plain => {
+            let none = AmazonS3ConfigKey::Client(ClientConfigKey::NoSystemCertificates);
+            builder.with_config(none, "true").build()
+        }
+        built => built,
+    };
+    let store = built.map_err(|error| unusable(&error))?;
     Ok(Remote::over(store))
 }
 

@@ -220,7 +220,7 @@ async fn a_store_that_ignores_conditions_is_found_out() {
 
     let memory = Bucket::in_memory();
     memory.check_conditions().await.unwrap();
-    let careless = memory.over(Arc::new(Careless(memory.clone())), Retries::default());
+    let careless = memory.over(Arc::new(Careless(memory.clone())), Retries::default(), None);
     let error = careless.check_conditions().await.unwrap_err();
     assert!(error.to_string().contains("If-None-Match"), "{error}");
     assert!(memory.list("").await.unwrap().is_empty());

@@ -20,6 +20,12 @@ fn done(replaced: Replaced) -> Version {
     }
 }
 
+/// The bucket at so many bytes a second.
+fn at(bucket: Bucket, bytes_per_second: u64) -> Bucket {
+    let pace = NonZeroU64::new(bytes_per_second).map(Pace::new);
+    bucket.over(Arc::clone(&bucket.inner.store), Retries::default(), pace)
+}
+
 /// What every store does when nothing fails.
 async fn contract(bucket: &Bucket) {
     assert_eq!(bucket.get("none").await.unwrap(), None);
@@ -109,17 +115,7 @@ async fn names_that_not_every_store_can_hold_are_refused() {
 
 #[tokio::test(start_paused = true)]
 async fn uploads_keep_to_the_pace_together() {
-    let bucket = Bucket {
-        inner: std::sync::Arc::new(Inner {
-            store: std::sync::Arc::clone(&Bucket::in_memory().inner.store),
-            url: "memory://".to_owned(),
-            prefix: String::new(),
-            retries: Retries::default(),
-            pace: NonZeroU64::new(1000).map(Pace::new),
-            health: HealthKeeper::default(),
-            random: Mutex::new(Random::seeded(0)),
-        }),
-    };
+    let bucket = at(Bucket::in_memory(), 1000);
     let start = tokio::time::Instant::now();
     let mut tasks = Vec::new();
     for number in 0..10 {
@@ -140,6 +136,19 @@ async fn uploads_keep_to_the_pace_together() {
         "{took:?}"
     );
     assert_eq!(bucket.health().bytes_up, 5000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_its_turn_is_not_given_up() {
+    let faults = Faults::none();
+    // A hundred seconds for each attempt.
+    let bucket = at(Bucket::in_memory().with_faults(&faults), 10);
+    for _ in 0..5 {
+        faults.next(Request::Put, Fault::ErrorBefore);
+    }
+    let content = Bytes::from(vec![0; 1000]);
+    bucket.put("a", content).await.unwrap();
+    assert_eq!(bucket.health().failures, 5);
 }
 
 #[test]

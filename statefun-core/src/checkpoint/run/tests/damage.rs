@@ -8,7 +8,7 @@ use super::*;
 /// Rows in several blocks, compressed and not.
 fn rows() -> Model {
     let mut random = Random(11);
-    (0..60u8)
+    (0..36u8)
         .map(|n| {
             let value = match n % 4 {
                 0 => None,

@@ -51,7 +51,7 @@ proptest! {
 
     #[test]
     fn a_merge_gives_the_newest_row_of_each_key(
-        runs in prop::collection::vec((rows(), any::<bool>()), 0..9),
+        runs in prop::collection::vec((rows(), any::<bool>()), 0..6),
         without_deletes: bool,
     ) {
         // A filtered stream counts for keys with an even number of bytes.

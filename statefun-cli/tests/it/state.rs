@@ -1,0 +1,8 @@
+//! `statefun state`, against a real application: this program plays it in a process of its own.
+
+mod app;
+mod checkpoints;
+mod importing;
+mod kept;
+mod live;
+mod offline;
