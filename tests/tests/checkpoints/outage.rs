@@ -93,11 +93,6 @@ fn a_stop_does_not_wait_for_a_slow_upload() {
     assert!(status.success(), "{status}\n{}", process.last_words());
     let said = process.said();
     assert!(said.contains("stopped without a last checkpoint"), "{said}");
-    assert!(
-        scene
-            .manifest()
-            .is_none_or(|manifest| manifest.checkpoints.is_empty())
-    );
     // The directory has everything.
     scene.environment.pop();
     let process = scene.run(&[]);
