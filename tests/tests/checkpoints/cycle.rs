@@ -56,12 +56,12 @@ fn on_gcs_nothing_acknowledged_is_lost() {
 
 #[test]
 fn in_a_directory_files_are_read_again() {
-    over_and_over(Place::Directory, Durability::Local, 2);
+    over_and_over(Place::Directory, Durability::Local, 1);
 }
 
 #[test]
 fn in_a_directory_nothing_acknowledged_is_lost() {
-    over_and_over(Place::Directory, Durability::Blob, 2);
+    over_and_over(Place::Directory, Durability::Blob, 1);
 }
 
 /// The file that was being read at the checkpoint has been rotated since, and all of them are copies on the new machine.
@@ -70,7 +70,7 @@ fn rotated_files_are_read_again() {
     let mut scene = Scene::new(Place::Directory, Durability::Local);
     let load = scene.load();
     let mut process = scene.run(&[]);
-    for _ in 0..times(2) {
+    for _ in 0..times(1) {
         scene.wait_for_checkpoints(&mut process, 2);
         scene.world.rotate();
         scene.write(5);

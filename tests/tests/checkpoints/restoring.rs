@@ -42,10 +42,10 @@ fn a_directory_with_state_is_only_replaced_when_one_says_so() {
 #[test]
 fn an_interrupted_restore_is_repeated() {
     let mut scene = Scene::new(Place::server(Store::S3), Durability::Local);
-    scene.write(1000);
+    scene.write(500);
     let load = scene.load();
     let mut process = scene.run(&[]);
-    scene.wait_for_output(&process, 4000);
+    scene.wait_for_output(&process, 2000);
     scene.wait_for_checkpoints(&mut process, 1);
     scene.lose_machine(process);
     let unfinished = scene.machine.join("data/restoring");
