@@ -266,6 +266,27 @@ pub(crate) async fn create(
     Ok(matches!(created, Created::Done))
 }
 
+/// An error when there is another object in the place of `link`.
+pub(crate) async fn refuse_taken(bucket: &Bucket, link: &Link) -> Result<(), CheckpointError> {
+    let name = name(link.lineage, link.sequence);
+    match bucket.get(&name).await? {
+        Some(bytes) => Err(superseded(bucket, link, Some(&bytes))),
+        None => Ok(()),
+    }
+}
+
+/// What a process is told whose place is taken, by what lies there as far as it can be read.
+pub(crate) fn superseded(bucket: &Bucket, link: &Link, there: Option<&[u8]>) -> CheckpointError {
+    let name = name(link.lineage, link.sequence);
+    let other = there.and_then(|bytes| Link::decode(&name, bytes).ok());
+    CheckpointError::Superseded {
+        url: bucket.url().to_owned(),
+        after_epoch: link.after_epoch,
+        object: name,
+        attempt: other.map_or(0, |(other, _)| other.attempt),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -206,6 +206,14 @@ impl Checkpointer {
             let watch = Stopwatch::start();
             let made = self.checkpoint(name.as_deref(), is_asked);
             since = Stopwatch::start();
+            let fatal = matches!(
+                made,
+                Err(CheckpointError::Fenced { .. }
+                    | CheckpointError::Foreign { .. }
+                    | CheckpointError::Copy { .. }
+                    | CheckpointError::Behind { .. }
+                    | CheckpointError::Superseded { .. })
+            );
             match &made {
                 Ok(entry) => {
                     self.desk
@@ -216,6 +224,8 @@ impl Checkpointer {
                 Err(CheckpointError::Stopped | CheckpointError::NameTaken(_)) => {
                     self.desk.status.ends();
                 }
+                // What ends the application is told as that.
+                Err(_) if fatal => {}
                 Err(error) => {
                     self.desk.status.failed(error, self.clock.now());
                     let longer = pause.map_or(FIRST_PAUSE, |pause| (pause * 2).max(FIRST_PAUSE));
@@ -223,13 +233,6 @@ impl Checkpointer {
                     pause = Some(longer.min(longest));
                 }
             }
-            let fatal = matches!(
-                made,
-                Err(CheckpointError::Fenced { .. }
-                    | CheckpointError::Foreign { .. }
-                    | CheckpointError::Copy { .. }
-                    | CheckpointError::Behind { .. })
-            );
             match (request, made) {
                 (Some(request), Ok(Some(entry))) => {
                     let _ = request.reply.send(Ok(entry));
@@ -258,7 +261,7 @@ impl Checkpointer {
     ) -> Result<Option<Entry>, CheckpointError> {
         // While the blob store fails, more and more files wait.
         while self.changes.merge()? {}
-        self.own()?;
+        self.own(None)?;
         if let Some(ledger) = &self.progress.ledger {
             refuse_taken(ledger.manifest(), name)?;
         }
@@ -296,10 +299,16 @@ impl Checkpointer {
 
     /// Begins to complete epochs by the blob store: from now on no other process completes any of this history, and everything that the
     /// local log has is complete. Returns what the next object is like.
+    ///
+    /// The chain comes before the manifest. Of two processes that both begin, the one whose start is the later one in the chain gets
+    /// both: the other one sees that start before it takes the manifest over, or loses the manifest to it. And one that must not
+    /// begin has not ended another one by then.
     pub(crate) fn begin_chain(&mut self) -> Result<Link, CheckpointError> {
-        self.own()?;
         let durable = self.log.durable_epoch();
         let lineage = self.writer.lineage;
+        if let Some(ledger) = self.waiting.on(Ledger::read(&self.bucket))? {
+            self.may_take_over(ledger.manifest(), durable)?;
+        }
         let (start, found) = loop {
             let found = self.waiting.on(Found::read(&self.bucket, lineage))?;
             let newest = found.epochs.last();
@@ -329,6 +338,12 @@ impl Checkpointer {
                 break (start, found);
             }
         };
+        let next = Link {
+            kind: Kind::Epochs,
+            sequence: start.sequence + 1,
+            ..start
+        };
+        self.own(Some(&next))?;
         let chained = found.epochs.last().map_or(0, |newest| newest.epoch);
         self.kept = Arc::new(KeptEpochs::of(&found.epochs));
         let has = self
@@ -339,20 +354,22 @@ impl Checkpointer {
         if has.is_none_or(|has| durable > chained.max(has)) {
             self.checkpoint(None, true)?;
         }
-        Ok(Link {
-            kind: Kind::Epochs,
-            sequence: start.sequence + 1,
-            ..start
-        })
+        Ok(next)
     }
 
-    /// Makes sure that this process is the one that writes.
-    fn own(&mut self) -> Result<(), CheckpointError> {
+    /// Makes sure that this process is the one that writes; while the next place in its chain of epochs, if it has one, is free.
+    fn own(&mut self, next: Option<&Link>) -> Result<(), CheckpointError> {
         if self.progress.ledger.is_some() {
             return Ok(());
         }
         let durable = self.log.durable_epoch();
-        let may = |manifest: &Manifest| self.may_take_over(manifest, durable);
+        let may = async |manifest: &Manifest| {
+            self.may_take_over(manifest, durable)?;
+            match next {
+                Some(next) => chain::refuse_taken(&self.bucket, next).await,
+                None => Ok(()),
+            }
+        };
         let ledger = self
             .waiting
             .on(Ledger::take_over(&self.bucket, &self.writer, may))?;
@@ -391,7 +408,7 @@ impl Checkpointer {
         });
         let runtime = self.waiting.runtime.clone();
         let waiting = std::mem::replace(&mut self.waiting, Waiting { runtime, stopping });
-        let owned = self.own();
+        let owned = self.own(None);
         self.waiting = waiting;
         timer.abort();
         match owned {

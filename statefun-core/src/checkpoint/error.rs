@@ -84,13 +84,14 @@ pub enum CheckpointError {
     },
     /// Another process has gone on from the same history.
     #[error(
-        "epoch {epoch} is not complete: another process has gone on from this history at {url} (start {attempt}, see {object}). This one stops, since only          one may go on; nothing of the epoch was let out"
+        "nothing behind epoch {after_epoch} is complete: another process has gone on from this history at {url} (start {attempt}, see \
+         {object}). This one stops, since only one may go on; nothing of what is not complete was let out"
     )]
     Superseded {
         /// Where.
         url: String,
-        /// The epoch that was to be completed.
-        epoch: u64,
+        /// The last epoch that is.
+        after_epoch: u64,
         /// The object in its place.
         object: String,
         /// The start that has put it there.

@@ -43,21 +43,22 @@ impl Ledger {
         }))
     }
 
-    /// Takes the manifest over, when `may` lets it; makes one when there is none. From then on every other writer is refused.
+    /// Takes the manifest over, when `may` lets it; makes one when there is none. From then on every other writer is refused. `may` is asked
+    /// again when somebody else was quicker; nobody was between its last answer and this.
     pub(crate) async fn take_over(
         bucket: &Bucket,
         writer: &Writer,
-        may: impl Fn(&Manifest) -> Result<(), CheckpointError>,
+        may: impl AsyncFn(&Manifest) -> Result<(), CheckpointError>,
     ) -> Result<Self, CheckpointError> {
         loop {
             let mut ledger = if let Some(ledger) = Self::read(bucket).await? {
-                may(&ledger.manifest)?;
                 ledger
             } else {
                 // A store that overlooks conditions would let two writers go on.
                 bucket.check_conditions().await?;
                 Self::empty(bucket, writer)
             };
+            may(&ledger.manifest).await?;
             let mut next = ledger.manifest.clone();
             next.writer = writer.clone();
             next.sequence += 1;

@@ -4,6 +4,7 @@
 //! A copy of a data directory has the same lineage and goes its own way. A checkpoint is one to go on from only when one of
 //! this directory's starts has made it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,10 @@ pub(crate) struct Origin {
     pub(crate) lineage: u64,
     /// Its epoch.
     pub(crate) epoch: u64,
+    /// Through which epoch each egress had accepted, in the directory's own history: whoever has accepted no more since may not
+    /// find what it had written.
+    #[serde(default)]
+    pub(crate) accepted: BTreeMap<String, u64>,
     /// Whether the directory is a copy: whoever wrote the checkpoint goes on, and is not to be made to stop by it.
     #[serde(default)]
     pub(crate) copy: bool,

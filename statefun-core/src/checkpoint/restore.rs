@@ -4,6 +4,7 @@
 //! to merge afterwards. The catalog comes last: a directory without one is not a data directory yet, and a file named
 //! [`UNFINISHED`] says why.
 
+use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -135,8 +136,7 @@ impl Restore<'_> {
         disk.create_dir_all(root).map_err(io("create"))?;
         let _lock = disk.lock(&self.directory.lock()).map_err(io("lock"))?;
         let unfinished = root.join(UNFINISHED);
-        let is_unfinished = disk.exists(&unfinished).map_err(io("look into"))?;
-        if !is_unfinished && !self.replace && holds_state(self.directory)? {
+        if !self.replace && holds_state(self.directory)? {
             return Err(CheckpointError::Occupied {
                 directory: root.clone(),
                 mend: "say `--replace` to delete what is there",
@@ -186,13 +186,14 @@ impl Restore<'_> {
         })?;
         let progress = rows.end();
         drop(store);
-        let epoch = self.write_log(&waiting, &descriptor, &epochs, lineage)?;
+        let (epoch, accepted) = self.write_log(&waiting, &descriptor, &epochs, lineage)?;
         let origin = Origin {
             url: self.bucket.url().to_owned(),
             checkpoint: entry.id.clone(),
             object: entry.object.clone(),
             lineage: descriptor.lineage,
             epoch: descriptor.epoch,
+            accepted,
             copy: !self.take_over,
         };
         Local::restored(origin).write(&**disk, root)?;
@@ -226,7 +227,7 @@ impl Restore<'_> {
         let before = ledger.manifest().writer.lineage;
         let writer = Writer::new(lineage, 0, WallClock::default().now());
         let ledger = if self.take_over {
-            let taken = waiting.on(Ledger::take_over(self.bucket, &writer, |_| Ok(())))?;
+            let taken = waiting.on(Ledger::take_over(self.bucket, &writer, async |_| Ok(())))?;
             self.chain_of(waiting, before, Some(&writer))?;
             taken
         } else {
@@ -298,14 +299,14 @@ impl Restore<'_> {
     }
 
     /// The log of the new history: it begins with what of the checkpoint is not in rows, and with the epochs behind it. Returns
-    /// the last epoch.
+    /// the last epoch, and how far each egress has accepted.
     fn write_log(
         &self,
         waiting: &Waiting,
         descriptor: &Descriptor,
         epochs: &[Link],
         lineage: u64,
-    ) -> Result<u64, CheckpointError> {
+    ) -> Result<(u64, BTreeMap<String, u64>), CheckpointError> {
         let mut options = OpenOptions::new(lineage);
         options.base_epoch = descriptor.epoch;
         options.applied_epoch = descriptor.epoch;
@@ -337,6 +338,7 @@ impl Restore<'_> {
             time: Timestamp(descriptor.time_ms),
             sinks,
             checkpoint_epoch: descriptor.epoch,
+            accepted: BTreeMap::new(),
         };
         for egress in &descriptor.tail.egress {
             let bytes = self.object(waiting, descriptor, &egress.object)?;
@@ -347,7 +349,7 @@ impl Restore<'_> {
                 Some(object) => self.object(waiting, descriptor, object)?,
                 None => Vec::new(),
             };
-            return first.carried(carried);
+            first.carried(carried)?;
         }
         let shift = first.log.last_epoch() - descriptor.epoch;
         let mut ahead = VecDeque::new();
@@ -378,7 +380,7 @@ impl Restore<'_> {
                 }
             }
         }
-        Ok(log.last_epoch())
+        Ok((first.log.last_epoch(), first.accepted))
     }
 
     fn object(
@@ -433,8 +435,12 @@ struct Chosen {
     epochs: Vec<Link>,
 }
 
-/// Whether a directory holds the data of an application.
+/// Whether a directory holds the data of an application: one in which a restore has begun does not, until that has ended.
 pub fn holds_state(directory: &DataDirectory) -> Result<bool, CheckpointError> {
+    let unfinished = directory.disk.exists(&directory.root.join(UNFINISHED));
+    if unfinished.map_err(in_file("look into", &directory.root))? {
+        return Ok(false);
+    }
     Ok(Catalog::read(&*directory.disk, &directory.root)?.is_some())
 }
 

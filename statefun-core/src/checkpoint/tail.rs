@@ -4,6 +4,8 @@
 //! `egress` objects hold for each epoch with output its number (u64 LE), a length in bytes (u32 LE), and so many bytes of records, as
 //! they stand in the log record. Both are compressed by zstd as a whole.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use crate::checkpoint::error::CheckpointError;
@@ -158,6 +160,8 @@ pub(crate) struct FirstRecords<'a> {
     /// As of the checkpoint.
     pub(crate) sinks: Vec<SinkPosition>,
     pub(crate) checkpoint_epoch: u64,
+    /// Through which epoch each egress has accepted, in the new history, as of the last record.
+    pub(crate) accepted: BTreeMap<String, u64>,
 }
 
 impl FirstRecords<'_> {
@@ -188,13 +192,12 @@ impl FirstRecords<'_> {
         })
     }
 
-    /// Appends what was under way. Returns the last epoch.
-    pub(crate) fn carried(mut self, carried: Vec<u8>) -> Result<u64, CheckpointError> {
+    /// Appends what was under way.
+    pub(crate) fn carried(&mut self, carried: Vec<u8>) -> Result<(), CheckpointError> {
         self.append(EpochPart {
             carried,
             ..EpochPart::default()
-        })?;
-        Ok(self.log.last_epoch())
+        })
     }
 
     /// Appends the record of an epoch behind the checkpoint; its object's name is for messages. All of them are later by `shift` epochs than
@@ -250,6 +253,10 @@ impl FirstRecords<'_> {
         encode_head(&mut head, time, sinks, parts);
         let epoch = self.log.last_epoch() + 1;
         self.log.append(epoch, &body_slices(&head, parts))?;
+        let accepted = sinks
+            .iter()
+            .map(|sink| (sink.egress.clone(), sink.through_epoch));
+        self.accepted = accepted.collect();
         Ok(())
     }
 }

@@ -273,8 +273,11 @@ impl Keeper {
     fn make(&mut self, world: &World) -> Result<Option<Entry>, CheckpointError> {
         let waiting = self.waiting();
         if self.ledger.is_none() {
-            self.ledger =
-                Some(waiting.on(Ledger::take_over(&self.bucket, &self.writer, |_| Ok(())))?);
+            self.ledger = Some(waiting.on(Ledger::take_over(
+                &self.bucket,
+                &self.writer,
+                async |_| Ok(()),
+            ))?);
         }
         let reader = world.log.reader();
         let retention = world.log.retention();

@@ -92,7 +92,7 @@ impl Connect<'_> {
         egresses: Vec<(String, Box<dyn Egress>)>,
         log: &EpochLog,
         (lineage, positions): (u64, &[SinkPosition]),
-        restored_epoch: Option<u64>,
+        restored: Option<&BTreeMap<String, u64>>,
         commit: &Sender<ToCommit>,
     ) -> Result<Vec<SinkRunner>, EngineError> {
         let names = {
@@ -108,8 +108,8 @@ impl Connect<'_> {
                     .map(|known| known.position.clone())
                     .filter(|position| !position.is_empty()),
                 lineage,
-                restored: known.is_some_and(|known| {
-                    restored_epoch.is_some_and(|epoch| known.through_epoch <= epoch)
+                restored: restored.is_some_and(|accepted| {
+                    accepted.get(&id).copied() == known.map(|known| known.through_epoch)
                 }),
                 runtime: self.runtime.clone(),
                 stopping: self.stopping.clone(),

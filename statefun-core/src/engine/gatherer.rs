@@ -315,7 +315,8 @@ impl Gatherer {
     }
 
     /// Lets the log go behind what the store has and all sinks had accepted then; the record of the last epoch that the store has
-    /// stays, since a checkpoint goes on from it. While the log is too long all the same, nothing is taken in.
+    /// stays, since a checkpoint goes on from it. While the log is too long all the same, nothing is taken in; but one segment,
+    /// the one that is written, is there always.
     pub(crate) fn let_go(&self) {
         let applied = self.shared.applied.load(Ordering::Acquire);
         self.retention
@@ -325,7 +326,8 @@ impl Gatherer {
         }
         self.shared.set_hold(
             Hold::LogFull,
-            self.retention.retained_bytes() > self.max_log_bytes,
+            self.retention.segment_count() > 1
+                && self.retention.retained_bytes() > self.max_log_bytes,
         );
     }
 

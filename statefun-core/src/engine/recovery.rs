@@ -3,6 +3,7 @@
 //! The tail of the log is settled, everything in it is applied to the state store, and the catalog is compared with the
 //! application; only then does anything start.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,8 +58,8 @@ pub(crate) struct Recovered {
     pub(crate) sinks: Vec<SinkPosition>,
     pub(crate) carried: Vec<Envelope>,
     pub(crate) summary: Recovery,
-    /// The epoch of the checkpoint that the directory was restored from.
-    pub(crate) restored_epoch: Option<u64>,
+    /// Through which epoch each egress had accepted when the directory was restored from a checkpoint.
+    pub(crate) restored: Option<BTreeMap<String, u64>>,
     /// What checkpoints go on from, when they are made.
     pub(crate) checkpoints: Option<CheckpointsFrom>,
 }
@@ -115,6 +116,7 @@ pub(crate) fn recover(setup: &mut EngineSetup) -> Result<Recovered, StartError> 
     }
     let store = Arc::new(store);
     let mut options = OpenOptions::new(lineage);
+    options.fit(setup.settings.max_log_bytes);
     await_merging(&*store);
     options.applied_epoch = store.applied_epoch()?;
     let opened = open_log(setup, &options, &mut last)?;
@@ -158,7 +160,7 @@ pub(crate) fn recover(setup: &mut EngineSetup) -> Result<Recovered, StartError> 
         current = next;
     }
     let mut local = Local::read(&**disk, &directory.root)?;
-    let restored_epoch = local.origin.as_ref().map(|origin| origin.epoch);
+    let restored = local.origin.as_ref().map(|origin| origin.accepted.clone());
     let checkpoints = match changes {
         Some(changes) => {
             let writer = Writer::new(lineage, opened.attempt, setup.clock.now());
@@ -176,7 +178,7 @@ pub(crate) fn recover(setup: &mut EngineSetup) -> Result<Recovered, StartError> 
     };
     let mut recovered = Recovered {
         checkpoints,
-        restored_epoch,
+        restored,
         lock,
         store,
         catalog: current,
@@ -375,7 +377,7 @@ mod tests {
                 carried_messages: 0,
                 duration: Duration::ZERO,
             },
-            restored_epoch: None,
+            restored: None,
             checkpoints: None,
             log: opened.log,
         };

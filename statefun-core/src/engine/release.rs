@@ -182,17 +182,8 @@ impl Gate {
     /// Who has taken the place of an object.
     fn overtaken(&self, link: &Link) -> CheckpointError {
         let name = chain::name(link.lineage, link.sequence);
-        let found = self.waiting.on(self.bucket.get(&name));
-        let other = match found {
-            Ok(Some(bytes)) => Link::decode(&name, &bytes).map(|(other, _)| other).ok(),
-            _ => None,
-        };
-        CheckpointError::Superseded {
-            url: self.bucket.url().to_owned(),
-            epoch: link.epoch,
-            object: name,
-            attempt: other.map_or(0, |other| other.attempt),
-        }
+        let found = self.waiting.on(self.bucket.get(&name)).ok().flatten();
+        chain::superseded(&self.bucket, link, found.as_deref())
     }
 }
 

@@ -261,7 +261,7 @@ impl Engine {
             setup.egresses,
             &recovered.log,
             (recovered.lineage, &recovered.sinks),
-            recovered.restored_epoch,
+            recovered.restored.as_ref(),
             &commit,
         )?;
         engine.feeds = runners.iter().map(|runner| runner.feed.clone()).collect();

@@ -117,6 +117,12 @@ impl OpenOptions {
         }
     }
 
+    /// Has a log that is to stay below so many bytes consist of several segments: only whole ones are released.
+    pub fn fit(&mut self, max_bytes: u64) {
+        let share = max_bytes / 4 / record::SECTOR * record::SECTOR;
+        self.segment_bytes = share.clamp(self.first_segment_bytes, self.segment_bytes);
+    }
+
     fn check(&self) -> Result<(), LogError> {
         for bytes in [self.segment_bytes, self.first_segment_bytes] {
             if bytes == 0 || bytes % record::SECTOR != 0 {

@@ -2,6 +2,8 @@
 //! must come out.
 
 pub mod client;
+pub mod files;
 pub mod model;
 pub mod plan;
 pub mod process;
+pub mod world;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use statefun_core::clock::Stopwatch;
 use statefun_core::steps::Step;
 
@@ -228,6 +229,16 @@ impl Process {
         }
     }
 
+    /// Stops it without ending it.
+    pub fn suspend(&self) {
+        let _ = kill_process(Pid::from_child(&self.child), Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        let _ = kill_process(Pid::from_child(&self.child), Signal::CONT);
+    }
+
     /// How far it has come.
     pub fn steps(&self) -> Steps {
         let bytes = std::fs::read(&self.steps).unwrap_or_default();
@@ -258,7 +269,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It must not outlive a test that fails.
+        // It must not outlive a test that fails, not even when it was suspended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

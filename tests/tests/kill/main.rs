@@ -4,18 +4,11 @@
 //! `STATEFUN_KILLS=n` multiplies the kills, `STATEFUN_SEED=n` chooses what is drawn.
 
 #![expect(
-    clippy::unwrap_used,
     clippy::print_stdout,
-    clippy::format_collect,
-    clippy::naive_bytecount,
     reason = "a test that cannot go on has failed, and says what it saw"
 )]
 
-mod world;
-
-use std::collections::{BTreeSet, HashSet};
-use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -27,47 +20,12 @@ use statefun_core::state::StateReader;
 use statefun_core::state::fjall::FjallStore;
 use statefun_core::state::keys::Space;
 use statefun_core::steps::Step;
-use statefun_tests::kill::client::Client;
-use statefun_tests::kill::model::{Dump, Handled, Model};
-use statefun_tests::kill::plan::node_id;
-use statefun_tests::kill::process::{Patience, Process, Start, wait_for};
-
-use crate::world::{World, lock};
-
-const MODULE: &str = "\
-kind: io.statefun.http.v1/ingress
-spec:
-  id: kill/ops
-  address: 127.0.0.1:0
-  path: /ops
-  valueType: kill/Op
-  routers: [ops]
----
-kind: io.statefun.http.v1/ingress
-spec:
-  id: kill/queries
-  address: 127.0.0.1:0
-  path: /query/{id}
-  valueType: kill/Query
-  targets: [kill/node]
----
-kind: io.statefun.file.v1/ingress
-spec:
-  id: kill/lines
-  path: lines.jsonl
-  valueType: kill/Op
-  routers: [lines]
----
-kind: io.statefun.file.v1/egress
-spec:
-  id: kill/handled
-  path: handled.jsonl
-";
+use statefun_tests::kill::files::{Kept, MODULE, listed, number_of, parse, read_from};
+use statefun_tests::kill::process::{Patience, Process, Start};
+use statefun_tests::kill::world::{Clients, Load, World, lock};
 
 const KEYED_CLIENTS: u64 = 4;
 const BARE_CLIENTS: u64 = 2;
-/// How often a node is asked for its state at the end, with a pause in between, until it is what it should be.
-const LOOKS: u32 = 200;
 /// Bytes of the output, the last ones, that are looked at after each kill: more than a life writes.
 const SHOWN_AGAIN: usize = 8 << 20;
 
@@ -173,7 +131,7 @@ impl Test {
                 if process.ended().is_some() || (progress && late) {
                     break;
                 }
-                self.assert_no_problems();
+                self.world.assert_no_problems();
                 assert!(!patience.is_over(), "no progress\n{}", process.last_words());
                 std::thread::sleep(Duration::from_millis(2));
             }
@@ -212,90 +170,6 @@ impl Test {
         self.shown.truncate(known);
         self.shown.extend_from_slice(&content[..whole]);
     }
-
-    fn assert_no_problems(&self) {
-        let problems = lock(&self.world.problems);
-        assert!(
-            problems.is_empty(),
-            "{} problems:\n{}",
-            problems.len(),
-            listed(&problems)
-        );
-    }
-}
-
-/// A directory that stays when the test fails.
-struct Kept(Option<tempfile::TempDir>);
-
-impl Kept {
-    fn path(&self) -> &Path {
-        self.0.as_ref().unwrap().path()
-    }
-}
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            println!(
-                "everything is still in {}",
-                self.0.take().unwrap().keep().display()
-            );
-        }
-    }
-}
-
-fn listed(problems: &[String]) -> String {
-    problems
-        .iter()
-        .take(30)
-        .map(|problem| format!("  {problem}\n"))
-        .collect()
-}
-
-fn number_of(variable: &str, default: u64) -> u64 {
-    std::env::var(variable)
-        .ok()
-        .and_then(|value| value.parse().ok())
-        .unwrap_or(default)
-}
-
-fn parse(lines: &[u8]) -> Vec<Handled> {
-    let text = std::str::from_utf8(lines).unwrap();
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}")))
-        .collect()
-}
-
-/// What a file holds from an offset on; nothing while there is no file.
-fn read_from(path: &Path, offset: u64) -> Vec<u8> {
-    let mut content = Vec::new();
-    if let Ok(mut file) = File::open(path) {
-        file.seek(SeekFrom::Start(offset)).unwrap();
-        file.read_to_end(&mut content).unwrap();
-    }
-    content
-}
-
-fn count_lines(path: &Path) -> usize {
-    std::fs::read(path)
-        .unwrap_or_default()
-        .iter()
-        .filter(|byte| **byte == b'\n')
-        .count()
-}
-
-/// Waits until so many records are in a file.
-fn wait_for_records(output: &Path, count: usize, process: &Process) {
-    wait_for(
-        || (count_lines(output) >= count).then_some(()),
-        || {
-            format!(
-                "{} of {count} records are there\n{}",
-                count_lines(output),
-                process.last_words()
-            )
-        },
-    );
 }
 
 #[test]
@@ -303,9 +177,9 @@ fn killed_in_every_step_it_ends_as_if_nothing_had_happened() {
     let seed = number_of("STATEFUN_SEED", Random::from_system().next_u64());
     let kills = 20 * number_of("STATEFUN_KILLS", 1);
     println!("STATEFUN_SEED={seed}");
-    let directory = Kept(Some(tempfile::tempdir().unwrap()));
+    let directory = Kept::new();
     std::fs::write(directory.path().join("module.yaml"), MODULE).unwrap();
-    let world = Arc::new(World::default());
+    let world = Arc::new(World::new(directory.path()));
     let mut test = Test {
         directory: directory.path().to_owned(),
         world: world.clone(),
@@ -316,46 +190,12 @@ fn killed_in_every_step_it_ends_as_if_nothing_had_happened() {
         shown: Vec::new(),
     };
 
-    let clients: Vec<_> = (1..=KEYED_CLIENTS + BARE_CLIENTS)
-        .map(|number| {
-            let world = world.clone();
-            let run = move || {
-                if number <= KEYED_CLIENTS {
-                    world.keyed_client(number, seed);
-                } else {
-                    world.bare_client(number, seed);
-                }
-            };
-            std::thread::Builder::new()
-                .name(format!("client-{number}"))
-                .spawn(run)
-                .unwrap()
-        })
-        .collect();
-    let writer = {
-        let (world, directory) = (world.clone(), directory.path().to_owned());
-        let number = KEYED_CLIENTS + BARE_CLIENTS + 1;
-        std::thread::Builder::new()
-            .name("writer".to_owned())
-            .spawn(move || world.writer(number, seed, &directory))
-            .unwrap()
+    let clients = Clients {
+        keyed: KEYED_CLIENTS,
+        bare: BARE_CLIENTS,
+        rotates: true,
     };
-    let pacing = {
-        let world = world.clone();
-        // Sinks make safe what they have when nothing comes for a while, so there must be such whiles.
-        let run = move || {
-            while !world.done.load(Ordering::Relaxed) {
-                world.paused.store(false, Ordering::Relaxed);
-                std::thread::sleep(Duration::from_millis(700));
-                world.paused.store(true, Ordering::Relaxed);
-                std::thread::sleep(Duration::from_millis(350));
-            }
-        };
-        std::thread::Builder::new()
-            .name("pacing".to_owned())
-            .spawn(run)
-            .unwrap()
-    };
+    let load = Load::start(&world, seed, clients);
 
     let aims: Vec<Step> = Step::ALL
         .into_iter()
@@ -386,7 +226,7 @@ fn killed_in_every_step_it_ends_as_if_nothing_had_happened() {
                 missing.remove(&aim);
             }
         }
-        test.assert_no_problems();
+        world.assert_no_problems();
         round += 1;
     }
 
@@ -396,12 +236,7 @@ fn killed_in_every_step_it_ends_as_if_nothing_had_happened() {
         .ready()
         .unwrap_or_else(|| panic!("it ended\n{}", process.last_words()));
     *lock(&world.addresses) = Some(address);
-    world.done.store(true, Ordering::Relaxed);
-    for client in clients {
-        client.join().unwrap();
-    }
-    writer.join().unwrap();
-    pacing.join().unwrap();
+    load.end();
     println!("besides, {} recoveries were killed", test.stillborn);
     println!(
         "{} operations taken, {} doubtful, {} requests, {} sent twice",
@@ -410,84 +245,13 @@ fn killed_in_every_step_it_ends_as_if_nothing_had_happened() {
         world.retries.load(Ordering::Relaxed),
         world.again.load(Ordering::Relaxed)
     );
-    test.assert_no_problems();
+    world.assert_no_problems();
 
     let output = directory.path().join("handled.jsonl");
-    let mut model = Model::default();
-    for (op, source) in lock(&world.taken).iter() {
-        model.add(*op, source);
-    }
-    // A doubtful operation has happened when its first message is there; then all of it must be. None can come in any more,
-    // so a first message that is not there once all others are will not come.
-    wait_for_records(&output, model.records(), &process);
-    let first_messages: HashSet<u64> = {
-        let mut before = 0;
-        loop {
-            // All that ran before the last kill has long been taken up; what comes late is only what is on its way.
-            std::thread::sleep(Duration::from_millis(1500));
-            let records = parse(&std::fs::read(&output).unwrap());
-            if records.len() == before {
-                break records
-                    .iter()
-                    .filter(|record| record.how == "start")
-                    .map(|record| record.op)
-                    .collect();
-            }
-            before = records.len();
-        }
-    };
-    let happened: Vec<_> = lock(&world.doubtful)
-        .iter()
-        .filter(|(op, _)| first_messages.contains(op))
-        .cloned()
-        .collect();
-    println!(
-        "{} of the doubtful operations have happened",
-        happened.len()
-    );
-    for (op, source) in &happened {
-        model.add(*op, source);
-    }
-    wait_for_records(&output, model.records(), &process);
-
+    let (model, happened) = world.settle(&output, &process);
+    println!("{happened} of the doubtful operations have happened");
     // Its state, as it tells itself.
-    let mut client = Client::default();
-    let mut problems = Vec::new();
-    for node in Model::nodes() {
-        let expected = model.node(node);
-        // What has no record, such as a message taken back, may still be under way.
-        let mut looks = 0;
-        loop {
-            looks += 1;
-            let answer = world.insist(
-                &mut client,
-                "kill/queries",
-                &format!("/query/{}?wait", node_id(node)),
-                None,
-                b"{}",
-            );
-            let dump: Dump = serde_json::from_slice(&answer.body)
-                .unwrap_or_else(|error| panic!("{error} in {} {}", answer.status, answer.text()));
-            if dump == expected {
-                break;
-            }
-            if looks > LOOKS || !problems.is_empty() {
-                problems.push(format!(
-                    "{} is {dump:?} and should be {expected:?}",
-                    node_id(node)
-                ));
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-    assert!(
-        problems.is_empty(),
-        "{} nodes:\n{}\n{}",
-        problems.len(),
-        listed(&problems),
-        process.last_words()
-    );
+    world.check_nodes(&model, &process);
     let status = process.terminate();
     assert!(status.success(), "{status}\n{}", process.last_words());
 
@@ -505,15 +269,7 @@ fn killed_in_every_step_it_ends_as_if_nothing_had_happened() {
     );
     println!("{} records, each once and in order", records.len());
 
-    // Its replies: no two operations were the n-th at one node.
-    let mut numbers = HashSet::new();
-    for reply in lock(&world.replies).values() {
-        assert!(
-            numbers.insert((reply.node, reply.handled)),
-            "two operations got {reply:?}"
-        );
-        assert!(reply.handled <= model.node(reply.node).handled, "{reply:?}");
-    }
+    world.check_replies(&model);
 
     // Nothing is left behind. A start applies all that the log holds to the state store.
     let (mut process, _) = test.start(None);

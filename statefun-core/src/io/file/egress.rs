@@ -146,6 +146,10 @@ struct Output {
     replayed: bool,
     /// A position was logged before.
     resumed: bool,
+    /// What was logged is from a checkpoint.
+    restored: bool,
+    /// The bytes that were written by then, where the file is not the one that has them: it was begun since, or is another one.
+    begun_since: Option<u64>,
     same: u64,
     repaired: u64,
 }
@@ -254,11 +258,27 @@ impl Output {
             directory_synced: false,
             replayed: false,
             resumed,
+            restored: context.restored,
+            begun_since: None,
             same: 0,
             repaired: 0,
         };
+        if context.restored && !output.holds(&position)? {
+            // A start since the restore has begun it. What is in it comes again.
+            output.begun_since = Some(position.offset);
+            output.written.end = 0;
+            position = Position::default();
+        }
         output.check(&position)?;
         Ok(output)
+    }
+
+    /// Whether what was written up to a position is there.
+    fn holds(&self, position: &Position) -> Result<bool, EgressError> {
+        let tail_bytes = position.tail_bytes.min(position.offset);
+        Ok(self.length >= position.offset
+            && (position.offset == 0
+                || hash(&self.read(position.offset - tail_bytes, tail_bytes)?) == position.tail))
     }
 
     /// Whether the file is still the one that was written up to a position.
@@ -454,7 +474,12 @@ impl Output {
     /// The file has at `offset` what is not output of this application.
     fn foreign(&self, offset: u64) -> EgressError {
         let (path, excess) = (self.path.display(), self.length - offset);
-        let help = if self.resumed {
+        let help = if let Some(bytes) = self.begun_since {
+            format!(
+                "It is not the file of the checkpoint either, of which {bytes} bytes are written: put that one in its place, or \
+                 move this one away, or name another `path` in module.yaml"
+            )
+        } else if self.resumed || self.restored && self.same > 0 {
             format!(
                 "After a restore it is the output since its checkpoint: cut it off with `truncate -s {offset} {path}`, and it \
                  is made again. Else keep a copy of it, and cut it off as well, or name another `path` in module.yaml"

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::feed;
@@ -27,6 +27,8 @@ pub(crate) const MOST_BYTES: usize = 16 << 20;
 /// - in the file at the path, when it is the same;
 /// - in a file of the same directory that has its inode, when it was renamed meanwhile; then in those that followed it;
 /// - in the file at the path, when its content is the same as far as the hashes tell (a copy, an editor's new file);
+/// - in a rotated file of the same directory with that content (all of them were copied to another machine); then in those that
+///   followed it;
 /// - at the beginning of the file at the path otherwise, and the log says that it is another file.
 ///
 /// `startupPosition: latest` counts only while there is no position: at the very first start, and at later ones as long as no record has
@@ -196,7 +198,7 @@ fn locate(
     };
     let name = path.display();
     let Some(current) = current else {
-        let found = renamed(disk, path, position)?;
+        let found = moved(disk, path, position)?;
         if found.is_none() {
             tracing::warn!(ingress, path = %name, "the file that was being read is not there any more");
         }
@@ -215,6 +217,10 @@ fn locate(
         tracing::info!(ingress, path = %name, "the file is another one of the same content; going on in it");
         return Ok(Some(Start::behind(current, position, seen)));
     }
+    if let Some(found) = copied(disk, path, position)? {
+        tracing::info!(ingress, path = %found.opened.path.display(), "a rotated file has the same content; finishing it first");
+        return Ok(Some(found));
+    }
     let what = if same_inode {
         "the file was cut or written anew"
     } else {
@@ -224,9 +230,36 @@ fn locate(
     Ok(Some(Start::beginning(current)))
 }
 
+/// What was being read, wherever it is, while nothing is at the path.
+fn moved(disk: &dyn Disk, path: &Path, position: &Position) -> io::Result<Option<Start>> {
+    let found = renamed(disk, path, position)?;
+    found.map_or_else(|| copied(disk, path, position), |found| Ok(Some(found)))
+}
+
 /// The file that was being read, under another name.
 fn renamed(disk: &dyn Disk, path: &Path, position: &Position) -> io::Result<Option<Start>> {
-    let candidates = rotation::with_inode(disk, path, position.inode)?;
+    of_content(
+        disk,
+        rotation::with_inode(disk, path, position.inode)?,
+        position,
+    )
+}
+
+/// A rotated file with the content of the one that was being read: all files were copied to another machine, or the file was copied and
+/// then cut.
+fn copied(disk: &dyn Disk, path: &Path, position: &Position) -> io::Result<Option<Start>> {
+    of_content(
+        disk,
+        rotation::rotated(disk, path, position.offset)?,
+        position,
+    )
+}
+
+fn of_content(
+    disk: &dyn Disk,
+    candidates: Vec<PathBuf>,
+    position: &Position,
+) -> io::Result<Option<Start>> {
     for candidate in candidates {
         if let Some(opened) = Opened::open(disk, &candidate)?
             && let Some(seen) = position.found_in(&*opened.file)?

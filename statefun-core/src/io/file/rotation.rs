@@ -58,6 +58,23 @@ pub(super) fn with_inode(disk: &dyn Disk, path: &Path, inode: u64) -> io::Result
     Ok(found)
 }
 
+/// The files that were rotated away from `path` and have at least so many bytes.
+pub(super) fn rotated(disk: &dyn Disk, path: &Path, bytes: u64) -> io::Result<Vec<PathBuf>> {
+    let base = path.file_name().unwrap_or_default().to_string_lossy();
+    let is_rotated = |name: &str| {
+        name.strip_prefix(&*base)
+            .is_some_and(|suffix| rotation_number(suffix).is_some() || is_rotation_date(suffix))
+    };
+    let mut found: Vec<PathBuf> = siblings(disk, path)?
+        .into_iter()
+        .filter(|(_, metadata)| metadata.is_file() && metadata.bytes >= bytes)
+        .filter(|(name, _)| is_rotated(name))
+        .map(|(name, _)| path.with_file_name(name))
+        .collect();
+    found.sort_unstable();
+    Ok(found)
+}
+
 /// The file that was begun after the one of that device and inode was given another name.
 ///
 /// Rotated logs are named `log.1`, `log.2`, … (the higher the older), or `log-20240131`, `log.2024-01-31T12` and the like
