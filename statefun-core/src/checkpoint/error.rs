@@ -73,7 +73,8 @@ pub enum CheckpointError {
     /// Another process writes there now.
     #[error(
         "another process has taken over the checkpoints at {url}: start {} of lineage {:016x} on `{}`. This one stops, since only one \
-         may go on; if it is this one that should, stop the other, and start this one again",
+         may go on. If it is this one that should, stop the other, and start this one again; where the other was a restore, start with \
+         `--restore latest` on an empty data directory instead",
         writer.attempt, writer.lineage, writer.host
     )]
     Fenced {
