@@ -106,11 +106,25 @@ impl Running {
 
 /// Events per second over `seconds`, after `warm_up`.
 pub fn throughput(running: &Running, warm_up: u64, seconds: u64) -> f64 {
+    throughput_watched(running, warm_up, seconds, || ())
+}
+
+/// As [`throughput`]; `look` is called at the beginning, and ten times a second.
+pub fn throughput_watched(
+    running: &Running,
+    warm_up: u64,
+    seconds: u64,
+    mut look: impl FnMut(),
+) -> f64 {
     running.load.set_rate(u64::MAX);
     rest(warm_up);
+    look();
     let before = running.load.greetings.load(Ordering::SeqCst);
     let watch = Stopwatch::start();
-    rest(seconds);
+    while watch.elapsed() < Duration::from_secs(seconds) {
+        std::thread::sleep(Duration::from_millis(100));
+        look();
+    }
     let done = running.load.greetings.load(Ordering::SeqCst) - before;
     done as f64 / watch.elapsed().as_secs_f64()
 }
@@ -173,12 +187,14 @@ impl Report {
         report
     }
 
-    /// Adds a figure: a line of text, unless it is empty, and its value.
+    /// Adds a figure: a line of text, unless it is empty, and its value, unless it has no name.
     pub fn add(&mut self, name: &str, text: &str, value: Value) {
         if !self.json && !text.is_empty() {
             let _ = writeln!(std::io::stdout(), "{text}");
         }
-        self.values.insert(name.to_owned(), value);
+        if !name.is_empty() {
+            self.values.insert(name.to_owned(), value);
+        }
     }
 
     /// Prints all of it, when JSON is wanted.
