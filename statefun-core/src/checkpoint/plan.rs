@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use crate::checkpoint::manifest::{Base, Delta};
+use crate::checkpoint::manifest::{Base, Delta, Part};
 
 /// Bytes of credit for each byte of a delta, as a fraction.
 const PER_DELTA_BYTE: (u64, u64) = (3, 2);
@@ -66,6 +66,23 @@ pub(crate) fn next_base(bases: &[Base], deltas: &[Delta], credit: Credit) -> Opt
     let last = last.min(u64::from(oldest.last_group)) as u16;
     let cost = of_group * (u64::from(last - oldest.first_group) + 1);
     credit.covers(cost).then_some((oldest.first_group, last))
+}
+
+/// How many rows have to change so that the credit of their delta pays for writing all anew: of the rows that there may be, the
+/// share that [`PER_DELTA_BYTE`] says.
+pub(crate) fn rows_for_all(bases: &[Base], deltas: &[Delta]) -> u64 {
+    let (by, of) = PER_DELTA_BYTE;
+    let of_base = |base: &Base| {
+        let groups = u64::from(base.last_group - base.first_group) + 1;
+        rows_of(&base.parts) * groups / u64::from(base.written_groups.max(1))
+    };
+    let in_bases: u64 = bases.iter().map(of_base).sum();
+    let in_deltas: u64 = deltas.iter().map(|delta| rows_of(&delta.parts)).sum();
+    ((in_bases + in_deltas) * of).div_ceil(by).max(1)
+}
+
+fn rows_of(parts: &[Part]) -> u64 {
+    parts.iter().map(|part| part.summary.rows).sum()
 }
 
 /// How all key groups are divided when a state of about so many bytes is written as a whole.
@@ -127,7 +144,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::checkpoint::manifest::Part;
     use crate::checkpoint::run::PartSummary;
 
     fn part(bytes: u64) -> Part {
@@ -247,6 +263,35 @@ mod tests {
             assert!(kept < state, "{kept} bytes of deltas beside {state}");
         }
         assert!(uploaded < 400 * changed * 5 / 2 + state / 64);
+    }
+
+    #[test]
+    fn all_is_written_anew_when_two_thirds_of_all_rows_have_changed() {
+        let rows = |count| {
+            let mut part = part(1);
+            part.summary.rows = count;
+            vec![part]
+        };
+        // The second half of a base is left of it.
+        let mut bases = vec![Base {
+            parts: rows(600),
+            ..base((0, 9), 1, 1)
+        }];
+        assert_eq!(rows_for_all(&bases, &[]), 400);
+        put_base(
+            &mut bases,
+            Base {
+                parts: rows(100),
+                ..base((0, 4), 2, 1)
+            },
+        );
+        assert_eq!(rows_for_all(&bases, &[]), 267);
+        let delta = Delta {
+            parts: rows(200),
+            ..delta(2, 1)
+        };
+        assert_eq!(rows_for_all(&bases, &[delta]), 400);
+        assert_eq!(rows_for_all(&[], &[]), 1);
     }
 
     #[test]
