@@ -12,7 +12,7 @@ use hdrhistogram::Histogram;
 use statefun_core::clock::Stopwatch;
 use statefun_core::sdk::message::Message;
 
-use crate::bench::{Event, GREETERS, Greeting, PERSONS, Profile, mix, numbered, payload};
+use crate::bench::{Event, Greeting, PERSONS, Profile, greeter_of, mix, numbered, payload};
 
 /// The yardstick's logic in one thread on two hash maps: no engine, no durability.
 #[derive(Debug, Default)]
@@ -66,7 +66,7 @@ impl BareLoop {
         let count = profile.count;
         let greetings = self
             .greeters
-            .entry(numbered("greeter-", event.person % GREETERS))
+            .entry(numbered("greeter-", greeter_of(event.person)))
             .or_default();
         *greetings += 1;
         self.record.clear();

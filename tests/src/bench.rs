@@ -20,6 +20,10 @@ use statefun_core::prelude::*;
 pub const PERSONS: u64 = 1_000_000;
 /// How many greeters there are.
 pub const GREETERS: u64 = 100_000;
+/// How many persons have the same greeter.
+const PERSONS_OF_A_GREETER: u64 = PERSONS / GREETERS;
+/// How often sources that make nothing look whether they are to.
+const PAUSED: Duration = Duration::from_millis(100);
 /// Bytes of an event's payload.
 pub const PAYLOAD_BYTES: usize = 100;
 
@@ -94,7 +98,7 @@ impl Handle<Event> for Person {
             due_ns: event.due_ns,
         };
         ctx.send(
-            Greeter::at(numbered("greeter-", event.person % GREETERS)),
+            Greeter::at(numbered("greeter-", greeter_of(event.person))),
             seen,
         );
         Ok(())
@@ -129,6 +133,16 @@ pub fn events(event: Event, out: &mut Downstream<'_>) -> RouterResult {
     Ok(())
 }
 
+/// The greeter of a person.
+pub fn greeter_of(person: u64) -> u64 {
+    person / PERSONS_OF_A_GREETER
+}
+
+/// How many persons there are among so many addresses, when each ten have a greeter.
+pub fn persons_among(addresses: u64) -> u64 {
+    addresses / (PERSONS_OF_A_GREETER + 1) * PERSONS_OF_A_GREETER
+}
+
 /// A name and a number, without the heap.
 pub fn numbered(name: &str, number: u64) -> compact_str::CompactString {
     let mut text = compact_str::CompactString::new(name);
@@ -137,13 +151,38 @@ pub fn numbered(name: &str, number: u64) -> compact_str::CompactString {
     text
 }
 
+/// What events are about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Aim {
+    /// For one of so many persons.
+    pub persons: u64,
+    /// For one after the other, not at random.
+    pub in_turn: bool,
+    /// With payloads that differ, of which compression leaves about half.
+    pub varied: bool,
+}
+
+impl Default for Aim {
+    fn default() -> Self {
+        Self {
+            persons: PERSONS,
+            in_turn: false,
+            varied: false,
+        }
+    }
+}
+
 /// What the sources are told, and what the sink has seen.
 #[derive(Debug)]
 pub struct Load {
     /// Events per second of all sources together; 0 pauses, `u64::MAX` is as fast as they are taken.
     rate: AtomicU64,
-    /// Bumped with each change of the rate.
+    /// Bumped with each change of the rate or the aim.
     version: AtomicU64,
+    aim: Mutex<Aim>,
+    /// The number of the next event, and of the one that is not made any more.
+    next: AtomicU64,
+    end: AtomicU64,
     /// Greetings that the sink has taken.
     pub greetings: AtomicU64,
     /// From an event's due time to its greeting in the sink, in microseconds.
@@ -160,6 +199,9 @@ impl Load {
         Arc::new(Self {
             rate: AtomicU64::new(0),
             version: AtomicU64::new(0),
+            aim: Mutex::default(),
+            next: AtomicU64::new(0),
+            end: AtomicU64::new(u64::MAX),
             greetings: AtomicU64::new(0),
             latency_us: Mutex::new(fresh_histogram()),
             clock: statefun_core::clock::Stopwatch::start(),
@@ -168,8 +210,39 @@ impl Load {
 
     /// Sets the rate, in events per second.
     pub fn set_rate(&self, per_second: u64) {
+        self.end.store(u64::MAX, Ordering::SeqCst);
+        self.change_rate(per_second);
+    }
+
+    fn change_rate(&self, per_second: u64) {
         self.rate.store(per_second, Ordering::SeqCst);
         self.version.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Says what events are about from now on.
+    pub fn set_aim(&self, aim: Aim) {
+        *self.aim.lock().unwrap_or_else(PoisonError::into_inner) = aim;
+        self.version.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Has so many events made, as fast as they are taken, and waits until the sink has their greetings; the load was paused before,
+    /// and is afterwards.
+    pub fn send(&self, events: u64) {
+        let wanted = self.greetings.load(Ordering::SeqCst) + events;
+        self.next.store(0, Ordering::SeqCst);
+        self.end.store(events, Ordering::SeqCst);
+        self.change_rate(u64::MAX);
+        while self.greetings.load(Ordering::SeqCst) < wanted {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.change_rate(0);
+    }
+
+    /// Takes the numbers of up to so many events: the first, and how many.
+    fn claim(&self, events: u64) -> (u64, u64) {
+        let end = self.end.load(Ordering::SeqCst);
+        let first = self.next.fetch_add(events, Ordering::SeqCst);
+        (first, end.saturating_sub(first).min(events))
     }
 
     /// Takes the latencies measured since the last call.
@@ -223,6 +296,7 @@ impl Ingress for Events {
                     since_ns: 0,
                     version: u64::MAX,
                     rate: 0,
+                    aim: Aim::default(),
                 }),
             }
         };
@@ -240,6 +314,7 @@ struct EventSource {
     since_ns: u64,
     version: u64,
     rate: u64,
+    aim: Aim,
 }
 
 /// A uniform hash of a number (the finalizer of SplitMix64).
@@ -257,6 +332,36 @@ pub fn payload() -> String {
     "x".repeat(PAYLOAD_BYTES)
 }
 
+/// A payload of digits that no other number has.
+fn varied_payload(number: u64) -> String {
+    let mut text = String::with_capacity(PAYLOAD_BYTES + 16);
+    let mut word = 0;
+    while text.len() < PAYLOAD_BYTES {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{:016x}", mix(number, word));
+        word += 1;
+    }
+    text.truncate(PAYLOAD_BYTES);
+    text
+}
+
+impl EventSource {
+    /// When an event is due, by how many were made before it.
+    fn due_ns(&self, made: u64) -> u64 {
+        let interval_ns = 1e9 * self.sources as f64 / self.rate as f64;
+        self.since_ns + ((made + 1 - self.made_before) as f64 * interval_ns) as u64
+    }
+
+    /// How many events are to be made now.
+    fn due(&self, now: u64, limit: u64) -> u64 {
+        if self.rate == u64::MAX {
+            return limit;
+        }
+        let more = (0..limit).take_while(|more| self.due_ns(self.made + more) <= now);
+        more.count() as u64
+    }
+}
+
 impl Source for EventSource {
     fn poll(
         &mut self,
@@ -268,41 +373,49 @@ impl Source for EventSource {
         if version != self.version {
             self.version = version;
             self.rate = self.load.rate.load(Ordering::SeqCst);
+            self.aim = *self.load.aim.lock().unwrap_or_else(PoisonError::into_inner);
             self.since_ns = now;
             self.made_before = self.made;
         }
         if self.rate == 0 {
-            return Ok(SourceStatus::After(Duration::from_millis(100)));
+            return Ok(SourceStatus::After(PAUSED));
         }
-        let interval_ns = 1e9 * self.sources as f64 / self.rate as f64;
         let unlimited = self.rate == u64::MAX;
-        let due_of =
-            |made: u64| self.since_ns + ((made - self.made_before) as f64 * interval_ns) as u64;
-        let mut taken = 0;
-        while taken < limit && (unlimited || due_of(self.made + 1) <= now) {
-            let due_ns = if unlimited {
-                now
+        let due = self.due(now, limit as u64);
+        let (first, events) = self.load.claim(due);
+        for number in first..first + events {
+            let person = if self.aim.in_turn {
+                number
             } else {
-                due_of(self.made + 1)
+                mix(self.seed, self.made)
             };
             let event = Event {
-                person: mix(self.seed, self.made) % PERSONS,
-                due_ns,
-                payload: payload(),
+                person: person % self.aim.persons,
+                due_ns: if unlimited {
+                    now
+                } else {
+                    self.due_ns(self.made)
+                },
+                payload: if self.aim.varied {
+                    varied_payload(mix(self.seed, self.made))
+                } else {
+                    payload()
+                },
             };
             self.made += 1;
-            taken += 1;
             batch.push(Record::new(event));
         }
-        if let Some(last) = batch.last_mut().filter(|_| taken > 0) {
+        if let Some(last) = batch.last_mut().filter(|_| events > 0) {
             last.position = Some(Bytes::copy_from_slice(&self.made.to_be_bytes()));
         }
-        if unlimited || taken == limit {
+        if events < due {
+            return Ok(SourceStatus::After(PAUSED));
+        }
+        if unlimited || due == limit as u64 {
             return Ok(SourceStatus::Ready);
         }
-        Ok(SourceStatus::After(Duration::from_nanos(
-            due_of(self.made + 1).saturating_sub(now),
-        )))
+        let next_ns = self.due_ns(self.made).saturating_sub(now);
+        Ok(SourceStatus::After(Duration::from_nanos(next_ns)))
     }
 }
 

@@ -6,3 +6,4 @@ pub mod everything;
 pub mod kill;
 pub mod process;
 pub mod servers;
+pub mod yardstick;

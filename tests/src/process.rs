@@ -46,3 +46,11 @@ pub fn resident_bytes() -> u64 {
         .unwrap_or(0)
         * 4096
 }
+
+/// The most memory that was ever resident, in bytes.
+pub fn peak_resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}

@@ -44,6 +44,15 @@ impl Store {
     }
 }
 
+/// Whether a store can be started without installing it first.
+pub fn is_installed(store: Store) -> bool {
+    match store {
+        Store::S3 => cache().join("bin/versitygw").exists(),
+        Store::Azure => cache().join("azurite/node_modules").exists(),
+        Store::Gcs => cache().join("bin/gcs-server").exists(),
+    }
+}
+
 /// A running store. It ends with this value.
 #[derive(Debug)]
 pub struct Server {

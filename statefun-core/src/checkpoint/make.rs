@@ -127,7 +127,10 @@ impl Site<'_> {
         }
         let files = self.changes.files();
         let (bases, deltas) = match previous {
-            Some(previous) if self.changes.covers(previous.epoch, epoch) => {
+            Some(previous)
+                if self.changes.covers(previous.epoch, epoch)
+                    && !self.most_has_changed(previous, &changed_before(&files, epoch))? =>
+            {
                 self.put_changes(&mut uploads, &*snapshot, (previous, epoch), &files, credit)?
             }
             _ => (
@@ -248,6 +251,26 @@ impl Site<'_> {
         Ok(())
     }
 
+    /// Whether so much has changed that all bases would be written anew. Then the delta, which would be needed no more, is not even made:
+    /// looking up its rows costs more than going through all there are.
+    fn most_has_changed(
+        &self,
+        previous: &Descriptor,
+        files: &[ChangeFile],
+    ) -> Result<bool, CheckpointError> {
+        let enough = plan::rows_for_all(&previous.bases, &previous.deltas);
+        // A key may be in several files.
+        if files.iter().map(|file| file.rows).sum::<u64>() < enough {
+            return Ok(false);
+        }
+        let mut keys = self.changes.keys(files)?;
+        let mut changed = 0;
+        while changed < enough && keys.advance()? {
+            changed += 1;
+        }
+        Ok(changed >= enough)
+    }
+
     /// Uploads what has changed, and what the plan adds to that.
     fn put_changes(
         &mut self,
@@ -258,12 +281,7 @@ impl Site<'_> {
         credit: &mut Credit,
     ) -> Result<(Vec<Base>, Vec<Delta>), CheckpointError> {
         let (mut bases, mut deltas) = (previous.bases.clone(), previous.deltas.clone());
-        let wanted: Vec<ChangeFile> = files
-            .iter()
-            .filter(|file| file.from < epoch)
-            .cloned()
-            .collect();
-        let (parts, last) = self.put_delta(uploads, snapshot, &wanted)?;
+        let (parts, last) = self.put_delta(uploads, snapshot, &changed_before(files, epoch))?;
         let delta = Delta {
             after_epoch: previous.epoch,
             epoch,
@@ -401,6 +419,12 @@ impl Site<'_> {
             parts,
         })
     }
+}
+
+/// The files with keys that have changed before the end of an epoch.
+fn changed_before(files: &[ChangeFile], epoch: u64) -> Vec<ChangeFile> {
+    let before = files.iter().filter(|file| file.from < epoch);
+    before.cloned().collect()
 }
 
 /// The keys of a space and of key groups, the last one included: from where on, and before what.

@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use crate::checkpoint::manifest::{Base, Delta};
+use crate::checkpoint::manifest::{Base, Delta, Part};
 
 /// Bytes of credit for each byte of a delta, as a fraction.
 const PER_DELTA_BYTE: (u64, u64) = (3, 2);
@@ -21,26 +21,39 @@ const FULL_BASE_BYTES: u64 = 16 << 20;
 const MOST_DELTAS: usize = 128;
 const MERGED_DELTAS: usize = 32;
 
-/// What may be uploaded beside deltas, in bytes; less than none when deltas had to be merged before there was enough.
+/// What is uploaded beside a delta, at most, as a multiple of it; but one base always may be.
+const MOST_AT_ONCE: u64 = 2;
+
+/// What may be uploaded beside deltas, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Credit(i64);
+pub(crate) struct Credit {
+    /// Less than none when deltas had to be merged before there was enough.
+    left: i64,
+    /// What has been spent since the newest delta, and what may be.
+    spent_now: u64,
+    most_now: u64,
+}
 
 impl Credit {
     /// A delta was written.
     pub(crate) fn earn(&mut self, delta_bytes: u64) {
         let (by, of) = PER_DELTA_BYTE;
-        self.0 = self
-            .0
+        self.left = self
+            .left
             .saturating_add_unsigned(delta_bytes.saturating_mul(by) / of);
+        self.spent_now = 0;
+        self.most_now = delta_bytes.saturating_mul(MOST_AT_ONCE);
     }
 
     /// Something else was.
     pub(crate) fn spend(&mut self, bytes: u64) {
-        self.0 = self.0.saturating_sub_unsigned(bytes);
+        self.left = self.left.saturating_sub_unsigned(bytes);
+        self.spent_now = self.spent_now.saturating_add(bytes);
     }
 
     fn covers(self, bytes: u64) -> bool {
-        u64::try_from(self.0).is_ok_and(|credit| credit >= bytes)
+        u64::try_from(self.left).is_ok_and(|credit| credit >= bytes)
+            && (self.spent_now == 0 || self.spent_now.saturating_add(bytes) <= self.most_now)
     }
 }
 
@@ -66,6 +79,23 @@ pub(crate) fn next_base(bases: &[Base], deltas: &[Delta], credit: Credit) -> Opt
     let last = last.min(u64::from(oldest.last_group)) as u16;
     let cost = of_group * (u64::from(last - oldest.first_group) + 1);
     credit.covers(cost).then_some((oldest.first_group, last))
+}
+
+/// How many rows have to change so that the credit of their delta pays for writing all anew: of the rows that there may be, the
+/// share that [`PER_DELTA_BYTE`] says.
+pub(crate) fn rows_for_all(bases: &[Base], deltas: &[Delta]) -> u64 {
+    let (by, of) = PER_DELTA_BYTE;
+    let of_base = |base: &Base| {
+        let groups = u64::from(base.last_group - base.first_group) + 1;
+        rows_of(&base.parts) * groups / u64::from(base.written_groups.max(1))
+    };
+    let in_bases: u64 = bases.iter().map(of_base).sum();
+    let in_deltas: u64 = deltas.iter().map(|delta| rows_of(&delta.parts)).sum();
+    ((in_bases + in_deltas) * of).div_ceil(by).max(1)
+}
+
+fn rows_of(parts: &[Part]) -> u64 {
+    parts.iter().map(|part| part.summary.rows).sum()
 }
 
 /// How all key groups are divided when a state of about so many bytes is written as a whole.
@@ -127,7 +157,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::checkpoint::manifest::Part;
     use crate::checkpoint::run::PartSummary;
 
     fn part(bytes: u64) -> Part {
@@ -234,19 +263,49 @@ mod tests {
 
     #[test]
     fn what_is_uploaded_follows_what_has_changed_and_what_is_kept_the_state() {
-        // 200 MB of state, one percent of which changes.
-        let mut run = Run::new(1024, 200 << 10);
-        let (state, changed) = (1024 * (200 << 10), 2 << 20);
-        let mut uploaded = 0;
-        for _ in 0..400 {
-            let of_this = run.step(changed);
-            assert!(of_this < 3 * changed, "{of_this} bytes for {changed}");
-            uploaded += of_this;
-            assert!(covers_all(&run.bases, run.groups));
-            let kept: u64 = run.deltas.iter().map(Delta::bytes).sum();
-            assert!(kept < state, "{kept} bytes of deltas beside {state}");
+        // 200 MB of state, one percent of which changes; and of another less, so that what a base costs is a large part of it.
+        for (group_bytes, changed) in [(200 << 10, 2 << 20), (258_000, 1_710_000)] {
+            let (mut run, state) = (Run::new(1024, group_bytes), 1024 * group_bytes);
+            let mut uploaded = 0;
+            for _ in 0..400 {
+                let of_this = run.step(changed);
+                assert!(of_this < 3 * changed, "{of_this} bytes for {changed}");
+                uploaded += of_this;
+                assert!(covers_all(&run.bases, run.groups));
+                let kept: u64 = run.deltas.iter().map(Delta::bytes).sum();
+                assert!(kept < state, "{kept} bytes of deltas beside {state}");
+            }
+            assert!(uploaded < 400 * changed * 5 / 2 + state / 64);
         }
-        assert!(uploaded < 400 * changed * 5 / 2 + state / 64);
+    }
+
+    #[test]
+    fn all_is_written_anew_when_two_thirds_of_all_rows_have_changed() {
+        let rows = |count| {
+            let mut part = part(1);
+            part.summary.rows = count;
+            vec![part]
+        };
+        // The second half of a base is left of it.
+        let mut bases = vec![Base {
+            parts: rows(600),
+            ..base((0, 9), 1, 1)
+        }];
+        assert_eq!(rows_for_all(&bases, &[]), 400);
+        put_base(
+            &mut bases,
+            Base {
+                parts: rows(100),
+                ..base((0, 4), 2, 1)
+            },
+        );
+        assert_eq!(rows_for_all(&bases, &[]), 267);
+        let delta = Delta {
+            parts: rows(200),
+            ..delta(2, 1)
+        };
+        assert_eq!(rows_for_all(&bases, &[delta]), 400);
+        assert_eq!(rows_for_all(&[], &[]), 1);
     }
 
     #[test]

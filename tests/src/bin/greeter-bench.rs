@@ -6,171 +6,30 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
-use serde_json::{Value, json};
+use serde_json::json;
 use statefun_core::clock::Stopwatch;
-use statefun_core::engine::start::{Engine, EngineSettings};
-use statefun_core::runtime::Launch;
-use statefun_core::sdk::module::{Binder, GlobalConfiguration, Module};
 use statefun_tests::bare::{BareLoop, fdatasync_loop};
-use statefun_tests::bench::{Events, GREETERS, Greetings, Load, PERSONS};
+use statefun_tests::bench::{GREETERS, PERSONS};
 use statefun_tests::process::{cpu_time, resident_bytes};
+use statefun_tests::yardstick::{
+    Failure, MEASURED, Report, WARM_UP, describe, fresh, latency, quantiles, rest, runtime, start,
+    throughput,
+};
 
-/// Messages are made by one worker and freed by another, which this allocator takes lightly. The bare loop has it too.
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
-/// Workers make and free messages hundreds at a time: so many are kept at hand, not the 200 that are usual.
-#[expect(
-    unsafe_code,
-    reason = "the allocator looks for its settings under this name, which nothing else has, and wants a C string"
-)]
-#[unsafe(export_name = "_rjem_malloc_conf")]
-pub static ALLOCATOR_SETTINGS: &[u8; 52] = b"tcache_nslots_small_max:2000,lg_tcache_nslots_mul:4\0";
-
-type Failure = Box<dyn std::error::Error>;
-
-struct Bench(Arc<Load>);
-
-impl Module for Bench {
-    fn configure(&self, _global: &GlobalConfiguration, binder: &mut Binder) {
-        binder.ingress("bench/events", Events(self.0.clone()));
-        binder.egress("bench/greetings", Greetings(self.0.clone()));
-    }
-}
-
-/// How long a load runs before it is measured, in seconds: all addresses are in memory then, and the state store has begun to apply.
-const WARM_UP: u64 = 10;
-/// How long throughput and latency are measured, in seconds: longer than the state store rests between two times that it applies,
-/// so that its share of the processors and of the disk is in the figures.
-const MEASURED: u64 = 20;
-
-struct Running {
-    engine: Engine,
-    load: Arc<Load>,
-    ready: Duration,
-}
-
-fn start(
-    directory: &Path,
-    workers: usize,
-    runtime: &tokio::runtime::Runtime,
-) -> Result<Running, Failure> {
-    let load = Load::paused();
-    let watch = Stopwatch::start();
-    let engine = Launch::linked(directory)
-        .module(&Bench(load.clone()), &GlobalConfiguration::default())
-        .settings(EngineSettings {
-            workers,
-            cache_bytes: 2 << 30,
-            ..EngineSettings::default()
-        })
-        .start(runtime.handle())?;
-    Ok(Running {
-        engine,
-        load,
-        ready: watch.elapsed(),
-    })
-}
-
-impl Running {
-    /// Waits until the state store has applied everything, and has had time to merge it.
-    fn settle(&self) {
-        self.load.set_rate(0);
-        while self.engine.handle().applied_epoch() < self.engine.handle().durable_epoch() {
-            rest(1);
-        }
-        rest(4);
-    }
-}
-
-/// Events per second over `seconds`, after `warm_up`.
-fn throughput(running: &Running, warm_up: u64, seconds: u64) -> f64 {
-    running.load.set_rate(u64::MAX);
-    rest(warm_up);
-    let before = running.load.greetings.load(Ordering::SeqCst);
-    let watch = Stopwatch::start();
-    rest(seconds);
-    let done = running.load.greetings.load(Ordering::SeqCst) - before;
-    done as f64 / watch.elapsed().as_secs_f64()
-}
-
-fn latency(running: &Running, rate: u64, seconds: u64) -> Histogram<u64> {
-    running.load.set_rate(rate);
-    rest(1);
-    running.load.take_latencies();
-    rest(seconds);
-    running.load.take_latencies()
-}
-
-fn rest(seconds: u64) {
-    std::thread::sleep(Duration::from_secs(seconds));
-}
-
-fn quantiles(latencies_us: &Histogram<u64>) -> Value {
-    let ms = |quantile| latencies_us.value_at_quantile(quantile) as f64 / 1e3;
-    json!({ "p50_ms": ms(0.5), "p99_ms": ms(0.99), "p999_ms": ms(0.999), "samples": latencies_us.len() })
-}
-
-fn fresh(directory: &Path) -> Result<(), Failure> {
-    match std::fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
-        _ => Ok(()),
-    }
-}
-
-struct Report {
-    json: bool,
-    values: serde_json::Map<String, Value>,
-}
-
-impl Report {
-    fn add(&mut self, name: &str, text: &str, value: Value) {
-        if !self.json && !text.is_empty() {
-            let _ = writeln!(std::io::stdout(), "{text}");
-        }
-        self.values.insert(name.to_owned(), value);
-    }
-}
-
-fn describe(name: &str, value: &Value) -> String {
-    format!(
-        "{name:<44} p50 {:>8.3} ms   p99 {:>8.3} ms   p99.9 {:>8.3} ms",
-        value["p50_ms"].as_f64().unwrap_or_default(),
-        value["p99_ms"].as_f64().unwrap_or_default(),
-        value["p999_ms"].as_f64().unwrap_or_default()
-    )
-}
+statefun_tests::measured_allocator!();
 
 fn run(json: bool, directory: &Path) -> Result<(), Failure> {
-    let mut report = Report {
-        json,
-        values: serde_json::Map::new(),
-    };
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let text = format!(
-        "{cores} cores; data in {}; durable = fdatasync of the epoch log; jemalloc",
-        directory.display()
-    );
-    report.add(
-        "machine",
-        &text,
-        json!({ "cores": cores, "directory": directory }),
-    );
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()?;
+    let durable = "durable = fdatasync of the epoch log";
+    let mut report = Report::new(json, directory, durable);
+    let runtime = runtime()?;
 
     // Memory first, in a process that has used none: what one address costs.
     let resident_before = resident_bytes();
     let data = directory.join("data");
     fresh(&data)?;
-    let one = start(&data, 1, &runtime)?;
+    let one = start(&data, 1, None, &runtime)?;
     let one_worker = throughput(&one, WARM_UP, MEASURED);
     // What waits for the state store is working memory, and given back.
     one.settle();
@@ -183,7 +42,7 @@ fn run(json: bool, directory: &Path) -> Result<(), Failure> {
     let fdatasync = quantiles(&fdatasync_loop(directory, Duration::from_secs(3))?);
 
     fresh(&data)?;
-    let two = start(&data, 2, &runtime)?;
+    let two = start(&data, 2, None, &runtime)?;
     let ready = two.ready;
     let two_workers = throughput(&two, WARM_UP, MEASURED);
     let lag = two.engine.handle().durable_epoch() - two.engine.handle().applied_epoch();
@@ -202,7 +61,7 @@ fn run(json: bool, directory: &Path) -> Result<(), Failure> {
     two.engine.stop()?;
     let bare_after = bare.run(Duration::from_secs(3));
     drop(bare);
-    let again = start(&data, 2, &runtime)?;
+    let again = start(&data, 2, None, &runtime)?;
     let recovery = again.engine.handle().recovery();
     let recovered = again.ready;
     again.engine.stop()?;
@@ -272,14 +131,7 @@ fn run(json: bool, directory: &Path) -> Result<(), Failure> {
         &format!("epochs that the state store lags at full load {lag:>9}"),
         json!(lag),
     );
-    if json {
-        writeln!(
-            std::io::stdout(),
-            "{}",
-            serde_json::to_string_pretty(&report.values)?
-        )?;
-    }
-    Ok(())
+    report.finish()
 }
 
 fn main() -> ExitCode {
