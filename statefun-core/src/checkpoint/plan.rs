@@ -21,8 +21,9 @@ const FULL_BASE_BYTES: u64 = 16 << 20;
 const MOST_DELTAS: usize = 128;
 const MERGED_DELTAS: usize = 32;
 
-/// What is uploaded beside a delta, at most, as a multiple of it; but one base always may be.
-const MOST_AT_ONCE: u64 = 2;
+/// What is uploaded beside a delta, at most, for each byte of it, as a fraction; but one base always may be. With the descriptor and
+/// the output under way it is less than twice the delta.
+const MOST_AT_ONCE: (u64, u64) = (7, 4);
 
 /// What may be uploaded beside deltas, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -42,7 +43,8 @@ impl Credit {
             .left
             .saturating_add_unsigned(delta_bytes.saturating_mul(by) / of);
         self.spent_now = 0;
-        self.most_now = delta_bytes.saturating_mul(MOST_AT_ONCE);
+        let (by, of) = MOST_AT_ONCE;
+        self.most_now = delta_bytes.saturating_mul(by) / of;
     }
 
     /// Something else was.
