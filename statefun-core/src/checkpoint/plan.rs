@@ -3,7 +3,7 @@
 //!
 //! Both are paid from a credit that grows with the deltas: what is uploaded follows what has changed, never the size of the
 //! state. With a credit of [`PER_DELTA_BYTE`] all key groups have been written anew once the deltas since have grown to two thirds of the
-//! state; older ones are not needed any more then.
+//! state, or a little more where a base is large beside a delta; older ones are not needed any more then.
 
 use std::ops::Range;
 
@@ -21,9 +21,12 @@ const FULL_BASE_BYTES: u64 = 16 << 20;
 const MOST_DELTAS: usize = 128;
 const MERGED_DELTAS: usize = 32;
 
-/// What is uploaded beside a delta, at most, for each byte of it, as a fraction; but one base always may be. With the descriptor and
-/// the output under way it is less than twice the delta.
+/// What is uploaded beside a delta, at most, for each byte of it, as a fraction. With the descriptor and the output under way it is
+/// less than twice the delta.
 const MOST_AT_ONCE: (u64, u64) = (7, 4);
+/// One base is written beside a delta however small, once the credit is so many times what it costs: where all deltas are small
+/// there would be none else.
+const SAVED_UP: u64 = 4;
 
 /// What may be uploaded beside deltas, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -54,8 +57,12 @@ impl Credit {
     }
 
     fn covers(self, bytes: u64) -> bool {
-        u64::try_from(self.left).is_ok_and(|credit| credit >= bytes)
-            && (self.spent_now == 0 || self.spent_now.saturating_add(bytes) <= self.most_now)
+        let Ok(left) = u64::try_from(self.left) else {
+            return false;
+        };
+        let fits = self.spent_now.saturating_add(bytes) <= self.most_now;
+        let saved_up = self.spent_now == 0 && left >= bytes.saturating_mul(SAVED_UP);
+        left >= bytes && (fits || saved_up)
     }
 }
 
