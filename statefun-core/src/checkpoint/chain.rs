@@ -87,10 +87,7 @@ impl Link {
 
     /// Reads the header alone, and believes it.
     fn peek(name: &str, head: &[u8]) -> Result<Self, CheckpointError> {
-        let damaged = |problem: String| CheckpointError::Damaged {
-            object: name.to_owned(),
-            problem,
-        };
+        let damaged = |problem| damaged(name, problem);
         if head.len() < HEADER_BYTES {
             return Err(damaged(format!(
                 "it has {} bytes, and its header alone {HEADER_BYTES}",
@@ -100,10 +97,7 @@ impl Link {
         if !head.starts_with(&MAGIC) {
             return Err(damaged("it does not begin with `SFEP`".to_owned()));
         }
-        let number = |at: usize| {
-            let bytes = head.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
-            bytes.map_or(0, u64::from_le_bytes)
-        };
+        let number = |at| number(head, at);
         let version = number(4) & 0xffff;
         if version != u64::from(VERSION) {
             return Err(CheckpointError::Version {
@@ -130,15 +124,9 @@ impl Link {
 
     /// Reads an object: its header, and the records as they were given.
     pub(crate) fn decode(name: &str, bytes: &[u8]) -> Result<(Self, Vec<u8>), CheckpointError> {
-        let damaged = |problem: String| CheckpointError::Damaged {
-            object: name.to_owned(),
-            problem,
-        };
+        let damaged = |problem| damaged(name, problem);
         let (head, packed) = bytes.split_at_checked(HEADER_BYTES).unwrap_or_default();
-        let number = |at: usize| {
-            let bytes = head.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
-            bytes.map_or(0, u64::from_le_bytes)
-        };
+        let number = |at| number(head, at);
         // First, so that damage is not taken for another version.
         let computed = checksum(head.get(..64).unwrap_or_default(), packed);
         if head.starts_with(&MAGIC) && computed != number(64) {
@@ -158,6 +146,19 @@ impl Link {
             )));
         }
         Ok((link, records))
+    }
+}
+
+/// The number at an offset of a header.
+fn number(head: &[u8], at: usize) -> u64 {
+    let bytes = head.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
+    bytes.map_or(0, u64::from_le_bytes)
+}
+
+fn damaged(name: &str, problem: String) -> CheckpointError {
+    CheckpointError::Damaged {
+        object: name.to_owned(),
+        problem,
     }
 }
 

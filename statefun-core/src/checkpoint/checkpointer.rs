@@ -206,14 +206,7 @@ impl Checkpointer {
             let watch = Stopwatch::start();
             let made = self.checkpoint(name.as_deref(), is_asked);
             since = Stopwatch::start();
-            let fatal = matches!(
-                made,
-                Err(CheckpointError::Fenced { .. }
-                    | CheckpointError::Foreign { .. }
-                    | CheckpointError::Copy { .. }
-                    | CheckpointError::Behind { .. }
-                    | CheckpointError::Superseded { .. })
-            );
+            let fatal = made.as_ref().is_err_and(CheckpointError::is_fatal);
             match &made {
                 Ok(entry) => {
                     self.desk
@@ -466,11 +459,10 @@ impl Checkpointer {
     fn let_store_follow(&self) {
         let durable = self.shared.durable.load(Ordering::Acquire);
         let watch = Stopwatch::start();
-        while self.shared.applied.load(Ordering::Acquire) < durable
+        while !self.shared.apply_through(durable)
             && watch.elapsed() < STORE_PATIENCE
             && self.shared.phase() != Phase::Stopped
         {
-            self.shared.apply_soon.store(true, Ordering::Relaxed);
             crate::clock::pause(LOOK_EVERY);
         }
     }

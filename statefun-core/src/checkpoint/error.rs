@@ -207,6 +207,18 @@ fn listed(known: &[String]) -> String {
 }
 
 impl CheckpointError {
+    /// Whether the application must not go on: another process does, or the data directory has no right to what is there.
+    pub(crate) fn is_fatal(&self) -> bool {
+        matches!(
+            self,
+            Self::Fenced { .. }
+                | Self::Foreign { .. }
+                | Self::Copy { .. }
+                | Self::Behind { .. }
+                | Self::Superseded { .. }
+        )
+    }
+
     /// Whether the same may go well later.
     pub fn is_transient(&self) -> bool {
         match self {

@@ -7,11 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::checkpoint::bucket::{Bucket, Replaced, Version};
 use crate::checkpoint::error::CheckpointError;
 use crate::checkpoint::manifest::{Descriptor, Entry, MANIFEST, Manifest, VERSION, Writer};
+use crate::checkpoint::read;
 
 /// Folders whose objects belong to checkpoints.
 const FOLDERS: [&str; 3] = ["runs/", "tails/", "checkpoints/"];
@@ -24,8 +24,8 @@ pub(crate) struct Ledger {
     version: Option<Version>,
     /// Who this process is, when it is the one that writes.
     token: Option<u64>,
-    /// The objects of each checkpoint, by the name of its descriptor.
-    objects: BTreeMap<String, Vec<(String, u64)>>,
+    /// The names of the objects of each checkpoint, by that of its descriptor.
+    objects: BTreeMap<String, Vec<String>>,
 }
 
 impl Ledger {
@@ -164,7 +164,7 @@ impl Ledger {
         for entry in &dropped {
             // What it consisted of is not known when its descriptor is damaged: then it stays.
             if let Ok(objects) = self.objects_of(entry).await {
-                gone.extend(objects.iter().map(|(name, _)| name.clone()));
+                gone.extend(objects.iter().cloned());
                 gone.insert(entry.object.clone());
             }
             self.objects.remove(&entry.object);
@@ -212,17 +212,12 @@ impl Ledger {
         let mut live = BTreeSet::new();
         for entry in self.manifest.checkpoints.clone() {
             live.insert(entry.object.clone());
-            live.extend(
-                self.objects_of(&entry)
-                    .await?
-                    .iter()
-                    .map(|(name, _)| name.clone()),
-            );
+            live.extend(self.objects_of(&entry).await?.iter().cloned());
         }
         Ok(live)
     }
 
-    async fn objects_of(&mut self, entry: &Entry) -> Result<&[(String, u64)], CheckpointError> {
+    async fn objects_of(&mut self, entry: &Entry) -> Result<&[String], CheckpointError> {
         if !self.objects.contains_key(&entry.object) {
             let descriptor = self.descriptor(entry).await?;
             self.know(entry, &descriptor);
@@ -232,32 +227,14 @@ impl Ledger {
 
     /// Takes note of what a checkpoint consists of.
     pub(crate) fn know(&mut self, entry: &Entry, descriptor: &Descriptor) {
-        let objects = descriptor
-            .objects()
-            .map(|(name, bytes)| (name.to_owned(), bytes));
+        let objects = descriptor.objects().map(|(name, _)| name.to_owned());
         self.objects.insert(entry.object.clone(), objects.collect());
     }
 
     /// Reads the descriptor of a checkpoint.
     pub(crate) async fn descriptor(&self, entry: &Entry) -> Result<Descriptor, CheckpointError> {
-        let bytes =
-            self.bucket
-                .get(&entry.object)
-                .await?
-                .ok_or_else(|| CheckpointError::Missing {
-                    object: entry.object.clone(),
-                    checkpoint: entry.id.clone(),
-                })?;
-        let found = xxh3_64(&bytes);
-        if found != entry.checksum {
-            return Err(CheckpointError::Damaged {
-                object: entry.object.clone(),
-                problem: format!(
-                    "its checksum is {found:016x}, and the manifest says {:016x}",
-                    entry.checksum
-                ),
-            });
-        }
+        let object = (entry.object.as_str(), entry.checksum);
+        let bytes = read::object(&self.bucket, object, (&entry.id, "the manifest")).await?;
         parse(&entry.object, &bytes)
     }
 

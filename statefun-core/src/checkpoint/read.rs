@@ -3,15 +3,18 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::runtime::Handle;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::checkpoint::bucket::Bucket;
 use crate::checkpoint::error::CheckpointError;
 use crate::checkpoint::make::range_of;
-use crate::checkpoint::manifest::{Base, Delta, Descriptor, Part};
+use crate::checkpoint::manifest::{Base, Delta, Descriptor, Object, Part};
 use crate::checkpoint::run::{
     Fetch, KeyFilter, Merge, Pending, Rows, RunError, RunPart, RunStream,
 };
+use crate::checkpoint::tail::unpacked;
 use crate::checkpoint::uploads::Waiting;
 
 /// Memory for what is read ahead, in bytes, and the bounds of a stream's share.
@@ -21,8 +24,17 @@ const LEAST_WINDOW_BYTES: usize = 128 << 10;
 
 /// The bucket as what parts are read from.
 pub(crate) struct Remote {
-    pub(crate) bucket: Bucket,
-    pub(crate) runtime: Handle,
+    bucket: Bucket,
+    runtime: Handle,
+}
+
+impl Remote {
+    pub(crate) fn source(bucket: &Bucket, runtime: &Handle) -> Arc<dyn Fetch> {
+        Arc::new(Self {
+            bucket: bucket.clone(),
+            runtime: runtime.clone(),
+        })
+    }
 }
 
 impl Fetch for Remote {
@@ -34,6 +46,66 @@ impl Fetch for Remote {
             arrival.give(read.map_err(Into::into));
         });
         pending
+    }
+}
+
+/// An object of a checkpoint, as it was written; `told_by` is who says so, in messages.
+pub(crate) async fn object(
+    bucket: &Bucket,
+    (name, checksum): (&str, u64),
+    (checkpoint, told_by): (&str, &str),
+) -> Result<Bytes, CheckpointError> {
+    let bytes = bucket
+        .get(name)
+        .await?
+        .ok_or_else(|| CheckpointError::Missing {
+            object: name.to_owned(),
+            checkpoint: checkpoint.to_owned(),
+        })?;
+    check(name, &bytes, checksum, told_by)?;
+    Ok(bytes)
+}
+
+/// Whether an object is what it was.
+pub(crate) fn check(
+    name: &str,
+    bytes: &[u8],
+    checksum: u64,
+    told_by: &str,
+) -> Result<(), CheckpointError> {
+    let found = xxh3_64(bytes);
+    if found == checksum {
+        return Ok(());
+    }
+    Err(CheckpointError::Damaged {
+        object: name.to_owned(),
+        problem: format!("its checksum is {found:016x}, and {told_by} says {checksum:016x}"),
+    })
+}
+
+/// The content of an object of the tail.
+pub(crate) async fn tail_object(
+    bucket: &Bucket,
+    descriptor: &Descriptor,
+    object: &Object,
+) -> Result<Vec<u8>, CheckpointError> {
+    let told_by = format!("checkpoint {}", descriptor.id);
+    let (name, whose) = (
+        object.object.as_str(),
+        (descriptor.id.as_str(), &told_by[..]),
+    );
+    let bytes = self::object(bucket, (name, object.checksum), whose).await?;
+    unpacked(name, &bytes)
+}
+
+/// The messages that were under way.
+pub(crate) async fn carried(
+    bucket: &Bucket,
+    descriptor: &Descriptor,
+) -> Result<Vec<u8>, CheckpointError> {
+    match &descriptor.tail.carried {
+        Some(object) => tail_object(bucket, descriptor, object).await,
+        None => Ok(Vec::new()),
     }
 }
 
@@ -50,10 +122,7 @@ pub(crate) fn merged(
     waiting: &Waiting,
     deltas: &[Delta],
 ) -> Result<impl Rows, CheckpointError> {
-    let source: Arc<dyn Fetch> = Arc::new(Remote {
-        bucket: bucket.clone(),
-        runtime: waiting.runtime.clone(),
-    });
+    let source = Remote::source(bucket, &waiting.runtime);
     let mut merge = Merge::new();
     for delta in deltas.iter().rev() {
         merge = merge.with(RunStream::new(

@@ -7,13 +7,11 @@
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::catalog::{Catalog, DataDirectory};
 use crate::checkpoint::bucket::Bucket;
@@ -21,10 +19,10 @@ use crate::checkpoint::chain::{self, Found, Kind, Link};
 use crate::checkpoint::error::CheckpointError;
 use crate::checkpoint::ledger::Ledger;
 use crate::checkpoint::local::{Local, Origin};
-use crate::checkpoint::manifest::{Descriptor, Entry, Object, Writer};
+use crate::checkpoint::manifest::{Descriptor, Entry, Writer};
 use crate::checkpoint::read::{self, Remote};
-use crate::checkpoint::run::{Fetch, Rows, RunError};
-use crate::checkpoint::tail::{FirstRecords, unpacked};
+use crate::checkpoint::run::{Rows, RunError};
+use crate::checkpoint::tail::FirstRecords;
 use crate::checkpoint::uploads::Waiting;
 use crate::clock::{Stopwatch, Timestamp, WallClock};
 use crate::disk::OpenMode;
@@ -159,10 +157,7 @@ impl Restore<'_> {
         disk.sync_dir(root).map_err(io("write into"))?;
         clear(self.directory)?;
 
-        let source: Arc<dyn Fetch> = Arc::new(Remote {
-            bucket: self.bucket.clone(),
-            runtime: self.runtime.clone(),
-        });
+        let source = Remote::source(self.bucket, self.runtime);
         let mut rows = Told {
             rows: read::rows(&source, &descriptor, (&[], &[]))?,
             progress: Progress {
@@ -176,13 +171,11 @@ impl Restore<'_> {
             stopping: &self.stopping,
         };
         let store = FjallStore::open(&self.directory.state(), STORE_CACHE_BYTES)?;
-        store.fill(descriptor.epoch, |key, value| {
-            let more = rows.advance()?;
-            if more {
-                key.extend_from_slice(rows.key());
-                value.extend_from_slice(rows.value().unwrap_or_default());
+        store.ingest(descriptor.epoch, |put| {
+            while let Some(row) = rows.next_row()? {
+                put(row)?;
             }
-            Ok::<_, CheckpointError>(more)
+            Ok::<_, CheckpointError>(())
         })?;
         let progress = rows.end();
         drop(store);
@@ -341,15 +334,12 @@ impl Restore<'_> {
             accepted: BTreeMap::new(),
         };
         for egress in &descriptor.tail.egress {
-            let bytes = self.object(waiting, descriptor, &egress.object)?;
+            let object = read::tail_object(self.bucket, descriptor, &egress.object);
+            let bytes = waiting.on(object)?;
             first.output(&egress.object.object, &bytes)?;
         }
         if epochs.is_empty() {
-            let carried = match &descriptor.tail.carried {
-                Some(object) => self.object(waiting, descriptor, object)?,
-                None => Vec::new(),
-            };
-            first.carried(carried)?;
+            first.carried(waiting.on(read::carried(self.bucket, descriptor))?)?;
         }
         let shift = first.log.last_epoch() - descriptor.epoch;
         let mut ahead = VecDeque::new();
@@ -381,31 +371,6 @@ impl Restore<'_> {
             }
         }
         Ok((first.log.last_epoch(), first.accepted))
-    }
-
-    fn object(
-        &self,
-        waiting: &Waiting,
-        descriptor: &Descriptor,
-        object: &Object,
-    ) -> Result<Vec<u8>, CheckpointError> {
-        let bytes = waiting
-            .on(self.bucket.get(&object.object))?
-            .ok_or_else(|| CheckpointError::Missing {
-                object: object.object.clone(),
-                checkpoint: descriptor.id.clone(),
-            })?;
-        let found = xxh3_64(&bytes);
-        if found != object.checksum {
-            return Err(CheckpointError::Damaged {
-                object: object.object.clone(),
-                problem: format!(
-                    "its checksum is {found:016x}, and checkpoint {} says {:016x}",
-                    descriptor.id, object.checksum
-                ),
-            });
-        }
-        unpacked(&object.object, &bytes)
     }
 }
 

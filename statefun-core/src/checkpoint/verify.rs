@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::checkpoint::bucket::Bucket;
 use crate::checkpoint::error::CheckpointError;
 use crate::checkpoint::ledger::Ledger;
 use crate::checkpoint::manifest::{Descriptor, Entry, Part};
+use crate::checkpoint::read;
 use crate::checkpoint::run::{InMemory, PartReader, Rows as _};
 use crate::checkpoint::tail::unpacked;
 
@@ -102,18 +102,10 @@ impl<'a> Verifier<'a> {
         };
         self.found.objects += 1;
         self.found.bytes += bytes.len() as u64;
-        let found = xxh3_64(&bytes);
+        let told_by = format!("checkpoint {}", entry.id);
+        let whole = read::check(name, &bytes, checksum, &told_by);
         // What is inside tells better what is wrong.
-        let looked = match look(bytes) {
-            Ok(_) if found != checksum => Err(CheckpointError::Damaged {
-                object: name.to_owned(),
-                problem: format!(
-                    "its checksum is {found:016x}, and checkpoint {} says {checksum:016x}",
-                    entry.id
-                ),
-            }),
-            looked => looked,
-        };
+        let looked = look(bytes).and_then(|rows| whole.map(|()| rows));
         match looked {
             Ok(rows) => {
                 self.found.rows += rows;

@@ -11,7 +11,6 @@ use crate::checkpoint::manifest::{Descriptor, Entry};
 use crate::checkpoint::operate;
 use crate::checkpoint::read::{self, Remote};
 use crate::checkpoint::run::{Fetch, Merge, Rows, RunError};
-use crate::checkpoint::tail::unpacked;
 use crate::clock::Timestamp;
 use crate::engine::cut::{EpochPart, body_slices, encode_head};
 use crate::state::{Row, StateError, StateReader};
@@ -52,10 +51,7 @@ impl CheckpointView {
         Ok(Self {
             entry,
             descriptor,
-            source: Arc::new(Remote {
-                bucket: bucket.clone(),
-                runtime: runtime.clone(),
-            }),
+            source: Remote::source(bucket, runtime),
             bucket: bucket.clone(),
             runtime: runtime.clone(),
             open: Mutex::default(),
@@ -82,17 +78,8 @@ impl CheckpointView {
     /// # Errors
     /// When its object cannot be read.
     pub fn last_record(&self) -> Result<Vec<u8>, CheckpointError> {
-        let carried = match &self.descriptor.tail.carried {
-            None => Vec::new(),
-            Some(object) => {
-                let bytes = self.runtime.block_on(self.bucket.get(&object.object))?;
-                let bytes = bytes.ok_or_else(|| CheckpointError::Missing {
-                    object: object.object.clone(),
-                    checkpoint: self.entry.id.clone(),
-                })?;
-                unpacked(&object.object, &bytes)?
-            }
-        };
+        let carried = read::carried(&self.bucket, &self.descriptor);
+        let carried = self.runtime.block_on(carried)?;
         let part = EpochPart {
             carried,
             ..EpochPart::default()

@@ -169,11 +169,10 @@ impl EngineHandle {
     /// Waits until the state store has applied what is durable, or for a while when it cannot. Returns whether it has.
     async fn let_store_follow(&self, patience: Duration) -> bool {
         let (durable, watch) = (self.durable_epoch(), Stopwatch::start());
-        while self.applied_epoch() < durable {
+        while !self.shared.apply_through(durable) {
             if watch.elapsed() >= patience || self.is_stopping() {
                 return false;
             }
-            self.shared.apply_soon.store(true, Ordering::Relaxed);
             tokio::time::sleep(LOOK_EVERY).await;
         }
         true

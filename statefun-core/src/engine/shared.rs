@@ -211,6 +211,15 @@ impl Shared {
                 .is_some_and(|called| called.swap(false, Ordering::SeqCst))
     }
 
+    /// Has the state store apply soon what it does not have yet, when that is less than all through an epoch. Whether it has all of it.
+    pub(crate) fn apply_through(&self, epoch: u64) -> bool {
+        let has = self.applied.load(Ordering::Acquire) >= epoch;
+        if !has {
+            self.apply_soon.store(true, Ordering::Relaxed);
+        }
+        has
+    }
+
     /// Asks all workers to enter an epoch; true when nobody had asked for it before.
     pub(crate) fn request(&self, epoch: u64) -> bool {
         self.requested.fetch_max(epoch, Ordering::SeqCst) < epoch

@@ -296,7 +296,7 @@ impl Import {
             started: false,
         };
         let mut broken = None;
-        let applied = store.ingest(epoch, &mut |put| {
+        let applied = store.ingest(epoch, |put| {
             loop {
                 match replacing.next() {
                     Ok(Some((key, value))) => put((&key, value.as_deref()))?,

@@ -100,34 +100,6 @@ impl FjallStore {
         })
     }
 
-    /// Fills an empty store with rows, as of `epoch`: all of them, or none. `next` puts the key and the value of the next row into what it
-    /// is given, in the order of the keys, and says whether there was one.
-    ///
-    /// # Errors
-    /// What `next` failed with, or the store.
-    pub fn fill<E: From<StateError>>(
-        &self,
-        epoch: u64,
-        mut next: impl FnMut(&mut Vec<u8>, &mut Vec<u8>) -> Result<bool, E>,
-    ) -> Result<(), E> {
-        let failed = |error: ::fjall::Error| E::from(failed(&self.directory, &error));
-        let keyspace = self.with(|opened| Ok(opened.keyspace.clone()))?;
-        let mut ingestion = keyspace.start_ingestion().map_err(failed)?;
-        ingestion
-            .write(MARKER, epoch.to_be_bytes())
-            .map_err(failed)?;
-        let (mut key, mut value) = (Vec::new(), Vec::new());
-        loop {
-            key.clear();
-            value.clear();
-            if !next(&mut key, &mut value)? {
-                break;
-            }
-            ingestion.write(&key[..], &value[..]).map_err(failed)?;
-        }
-        ingestion.finish().map_err(failed)
-    }
-
     /// Notes the keys of all rows that are applied: durably, before they are in the store.
     #[must_use]
     pub fn with_changes(mut self, changes: Arc<ChangeLog>) -> Self {
@@ -137,11 +109,11 @@ impl FjallStore {
 
     /// As [`StateStore::apply`], with changes that `feed` gives to the function that it is given; nothing is applied when it
     /// fails.
-    pub(crate) fn ingest(
+    pub(crate) fn ingest<E: From<StateError>>(
         &self,
         epoch: u64,
-        feed: &mut dyn FnMut(&mut Put<'_>) -> Result<(), StateError>,
-    ) -> Result<(), StateError> {
+        feed: impl FnOnce(&mut Put<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
         self.with_opened(|opened| {
             let failed = |error: ::fjall::Error| failed(&self.directory, &error);
             let noted = |error: ChangeError| not_noted(&self.directory, error);
@@ -172,7 +144,7 @@ impl FjallStore {
             if let Some(note) = note {
                 note.finish().map_err(noted)?;
             }
-            ingestion.finish().map_err(failed)
+            Ok(ingestion.finish().map_err(failed)?)
         })
     }
 
@@ -183,17 +155,17 @@ impl FjallStore {
         self.with_opened(|opened| ask(opened).map_err(|error| failed(&self.directory, &error)))
     }
 
-    fn with_opened<T>(
+    fn with_opened<T, E: From<StateError>>(
         &self,
-        ask: impl FnOnce(&Opened) -> Result<T, StateError>,
-    ) -> Result<T, StateError> {
+        ask: impl FnOnce(&Opened) -> Result<T, E>,
+    ) -> Result<T, E> {
         let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
         match &*opened {
             Some(opened) => ask(opened),
-            None => Err(StateError::Store(format!(
+            None => Err(E::from(StateError::Store(format!(
                 "{} could not be opened again",
                 self.directory.display()
-            ))),
+            )))),
         }
     }
 }
@@ -300,7 +272,7 @@ impl StateStore for FjallStore {
         epoch: u64,
         changes: &mut dyn Iterator<Item = RowChange<'_>>,
     ) -> Result<(), StateError> {
-        self.ingest(epoch, &mut |put| {
+        self.ingest(epoch, |put| {
             for change in &mut *changes {
                 put(change)?;
             }
