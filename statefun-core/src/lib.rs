@@ -25,6 +25,7 @@ pub mod inspect;
 pub mod io;
 #[doc(hidden)]
 pub mod log;
+pub mod metrics;
 pub mod migrate;
 pub mod module;
 pub mod rand;

@@ -62,6 +62,9 @@ pub async fn answer<B>(live: &dyn Live, request: &Request<B>) -> Reply {
         ("/v1/status", &Method::GET) => query
             .only(&[])
             .map(|()| json(StatusCode::OK, &live.status())),
+        ("/v1/metrics", &Method::GET) => query
+            .only(&[])
+            .map(|()| json(StatusCode::OK, &live.metrics())),
         ("/v1/parked", &Method::GET) => list(live, &query).await,
         ("/v1/parked/show", &Method::GET) => show(live, &query).await,
         ("/v1/parked/retry", &Method::POST) => order(live, &query, Command::Retry).await,
@@ -72,7 +75,9 @@ pub async fn answer<B>(live: &dyn Live, request: &Request<B>) -> Reply {
         }
         ("/v1/checkpoint", &Method::POST) => checkpoint(live, &query).await,
         ("/v1/checkpoint", _) => Err(wrong_method("POST")),
-        ("/v1/status" | "/v1/parked" | "/v1/parked/show", _) => Err(wrong_method("GET")),
+        ("/v1/status" | "/v1/metrics" | "/v1/parked" | "/v1/parked/show", _) => {
+            Err(wrong_method("GET"))
+        }
         ("/v1/parked/retry" | "/v1/parked/skip" | "/v1/parked/drop", _) => {
             Err(wrong_method("POST"))
         }

@@ -12,6 +12,7 @@ use crate::engine::worker::{Command, CommandError, CommandResult};
 use crate::id::Address;
 use crate::inspect::StateView;
 use crate::io::http::HttpServers;
+use crate::metrics::Snapshot;
 use crate::state::StateError;
 
 /// The results of a command, from each worker that it concerned. None when the application stopped meanwhile.
@@ -29,6 +30,9 @@ pub type Making = Pin<Box<dyn Future<Output = Option<Result<Entry, CheckpointErr
 pub trait Live: Send + Sync + 'static {
     /// What it says of itself.
     fn status(&self) -> Status;
+
+    /// What it has measured so far.
+    fn metrics(&self) -> Snapshot;
 
     /// The instance of that function with that id; none when it has no such function.
     fn address(&self, function: &str, id: &str) -> Option<Address>;
@@ -89,6 +93,10 @@ impl Live for LiveEngine {
             listening: listening.collect(),
             checkpoints: self.engine.checkpoints(),
         }
+    }
+
+    fn metrics(&self) -> Snapshot {
+        self.engine.metrics()
     }
 
     fn address(&self, function: &str, id: &str) -> Option<Address> {

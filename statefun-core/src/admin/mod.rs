@@ -3,6 +3,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /v1/status` | [`Status`] |
+//! | `GET /v1/metrics` | [`Snapshot`](crate::metrics::Snapshot): what was measured since the start |
 //! | `GET /v1/parked?limit=&function=` | [`ParkedList`] |
 //! | `GET /v1/parked/show?function=&id=&messages=` | [`ParkedShown`] |
 //! | `POST /v1/checkpoint?name=` | the new checkpoint's [`Entry`](crate::checkpoint::manifest::Entry) in the manifest |

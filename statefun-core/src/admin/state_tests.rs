@@ -12,6 +12,7 @@ use crate::clock::{Stopwatch, Timestamp};
 use crate::id::Address;
 use crate::inspect::tests::shop::{LINES, NOW, Shop};
 use crate::inspect::{End, StateView};
+use crate::metrics::Snapshot;
 use crate::state::{Row, StateError, StateReader};
 
 /// An application that does nothing but have state.
@@ -63,6 +64,13 @@ impl StateReader for Rows {
 impl Live for Fake {
     fn status(&self) -> Status {
         Status::default()
+    }
+
+    fn metrics(&self) -> Snapshot {
+        Snapshot {
+            taken_ms: 5,
+            ..Snapshot::default()
+        }
     }
 
     fn address(&self, _: &str, _: &str) -> Option<Address> {

@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::*;
 use crate::clock::Timestamp;
 use crate::id::{Address, TypeName};
+use crate::metrics::Snapshot;
 use crate::state::StateError;
 
 /// Two workers, on which addresses wait.
@@ -69,6 +70,13 @@ impl Live for Fake {
             functions: vec!["shop/cart".to_owned(), "shop/order".to_owned()],
             invocations: 7,
             ..Status::default()
+        }
+    }
+
+    fn metrics(&self) -> Snapshot {
+        Snapshot {
+            taken_ms: 5,
+            ..Snapshot::default()
         }
     }
 

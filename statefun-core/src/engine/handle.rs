@@ -19,6 +19,7 @@ use crate::engine::shared::{Phase, Shared};
 use crate::engine::worker::{Command, CommandError, CommandResult};
 use crate::id::{Address, KeyGroups};
 use crate::inspect::StateView;
+use crate::metrics::{FunctionMetrics, Snapshot};
 use crate::state::fjall::FjallStore;
 use crate::state::{Row, StateError, StateReader, StateSnapshot, StateStore as _};
 
@@ -93,6 +94,22 @@ impl EngineHandle {
         match &self.checkpoints {
             Some(desk) => Some(desk.make(name).await),
             None => None,
+        }
+    }
+
+    /// What was measured since the start.
+    pub fn metrics(&self) -> Snapshot {
+        let functions = self.functions().into_iter();
+        Snapshot {
+            taken_ms: self.clock.now().as_ms(),
+            functions: functions
+                .map(|function| FunctionMetrics {
+                    function,
+                    ..FunctionMetrics::default()
+                })
+                .collect(),
+            checkpoints: self.checkpoints(),
+            ..Snapshot::default()
         }
     }
 
