@@ -302,6 +302,7 @@ impl Worker {
         now: Timestamp,
     ) -> Result<(), WorkerError> {
         self.now = now;
+        self.tell_epoch();
         self.sweep.begin(now);
         for (key, value) in self.own_rows(Space::Waiting)? {
             let (Some(key), Some(row)) = (parse_address_key(&key), WaitRow::decode(&value)) else {
@@ -322,6 +323,13 @@ impl Worker {
             self.changed = true;
         }
         Ok(())
+    }
+
+    /// Says in which epoch the handlers are that it enters from now on.
+    fn tell_epoch(&self) {
+        if let Some(watched) = self.watched.as_ref().and_then(|(all, own)| all.get(*own)) {
+            watched.enter_epoch(self.epoch);
+        }
     }
 
     /// All rows of a space in this worker's key groups.
@@ -502,6 +510,7 @@ impl Worker {
         for table in &mut self.tables {
             table.enter(self.epoch);
         }
+        self.tell_epoch();
         self.changed = false;
         Ok(())
     }
