@@ -109,6 +109,7 @@ impl EngineHandle {
                 })
                 .collect(),
             checkpoints: self.checkpoints(),
+            own: self.shared.own.snapshot(),
             ..Snapshot::default()
         }
     }

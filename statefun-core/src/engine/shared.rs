@@ -12,6 +12,7 @@ use crate::engine::worker::WorkerError;
 use crate::io::egress::EgressError;
 use crate::io::ingress::{IngressError, Waker};
 use crate::log::LogError;
+use crate::metrics::own::OwnMetrics;
 use crate::state::StateError;
 
 /// Why the engine stopped by itself.
@@ -106,6 +107,8 @@ pub(crate) struct Shared {
     pub(crate) invocations: Vec<AtomicU64>,
     /// Rows that each worker deleted since they had expired.
     pub(crate) expired: Vec<AtomicU64>,
+    /// What functions measure of their own.
+    pub(crate) own: Arc<OwnMetrics>,
     threads: Vec<OnceLock<Thread>>,
     sleeping: Vec<AtomicBool>,
     /// Whether a source of each worker has called since its idle sources were last polled.
@@ -130,6 +133,7 @@ impl Shared {
             quiet: flags(),
             invocations: (0..workers).map(|_| AtomicU64::new(0)).collect(),
             expired: (0..workers).map(|_| AtomicU64::new(0)).collect(),
+            own: Arc::default(),
             threads: (0..workers).map(|_| OnceLock::new()).collect(),
             sleeping: flags(),
             // What a source had before anybody could call is to be found as well.

@@ -426,6 +426,7 @@ impl Engine {
                     watched: Some((watched.clone(), index)),
                 })
                 .and_then(|mut worker| {
+                    worker.record_into(shared.own.clone());
                     worker.recover(own.carried, clock.now())?;
                     Ok(worker)
                 });

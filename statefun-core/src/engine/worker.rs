@@ -30,6 +30,7 @@ use crate::engine::waiting::{Wait, WaitKind, WaitRow};
 use crate::engine::watchdog::Watched;
 use crate::id::{Address, KeyGroups};
 use crate::io::ingress::Ack;
+use crate::metrics::own::{OwnMetrics, Recorder};
 use crate::rand::Random;
 use crate::sdk::context::{InvocationEffects, Operation};
 use crate::sdk::function::MissingFactory;
@@ -292,6 +293,16 @@ impl Worker {
             trace: None,
             registry: setup.registry,
         })
+    }
+
+    /// Where what functions measure of their own is recorded, together with what other workers do.
+    pub(crate) fn record_into(&mut self, own: Arc<OwnMetrics>) {
+        self.invocation.own = Recorder::sharing(own);
+    }
+
+    /// What functions have measured of their own.
+    pub(crate) fn own_metrics(&self) -> &OwnMetrics {
+        self.invocation.own.shared()
     }
 
     /// Takes up what the last cut left: queues that were being worked off or retried, operations whose end is unknown,
