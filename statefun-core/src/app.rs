@@ -190,11 +190,14 @@ impl App {
 
     fn follow(self, arguments: Vec<String>) -> Result<(), Stop> {
         let arguments = parse(arguments)?;
+        let runs = arguments.import.is_none() && arguments.migrate.is_none();
+        if arguments.describe || !runs {
+            logging::speak_to_people();
+        }
         if arguments.describe {
             return self.describe();
         }
-        let runs = arguments.import.is_none() && arguments.migrate.is_none();
-        logging::begin(!runs).map_err(Stop::Input)?;
+        logging::begin().map_err(Stop::Input)?;
         let mut settings = Settings::load(SETTINGS_FILE.as_ref(), |name| std::env::var(name).ok())
             .map_err(|error| Stop::Input(told(&error)))?;
         for (flag, name, value) in [

@@ -28,7 +28,7 @@
 //! | `STATEFUN_LOG_FORMAT` | `human`, `json`, or `auto`: human when standard error is a terminal | `auto` |
 //! | `NO_COLOR` | anything: no colours on a terminal | |
 //!
-//! `import` and `migrate --dry-run`, which a person runs, are human where nothing else is said.
+//! `describe`, `import` and `migrate --dry-run`, which a person runs, are human where nothing else is said.
 //!
 //! # JSON
 //!
@@ -95,6 +95,10 @@ pub(crate) enum LogFormat {
 
 static CHOSEN: OnceLock<LogFormat> = OnceLock::new();
 
+fn asked(otherwise: LogFormat) -> Result<LogFormat, String> {
+    asked_for(&std::env::var(FORMAT).unwrap_or_default(), otherwise)
+}
+
 fn asked_for(text: &str, otherwise: LogFormat) -> Result<LogFormat, String> {
     match text {
         "" | "auto" => Ok(otherwise),
@@ -116,10 +120,12 @@ fn by_terminal() -> LogFormat {
 
 /// How lines are written; what a wrong setting asks for is left to [`begin`] to say.
 pub(crate) fn format() -> LogFormat {
-    *CHOSEN.get_or_init(|| {
-        let asked = std::env::var(FORMAT).unwrap_or_default();
-        asked_for(&asked, by_terminal()).unwrap_or_else(|_| by_terminal())
-    })
+    *CHOSEN.get_or_init(|| asked(by_terminal()).unwrap_or_else(|_| by_terminal()))
+}
+
+/// Has a command that a person runs speak to people, unless the settings say otherwise.
+pub(crate) fn speak_to_people() {
+    CHOSEN.get_or_init(|| asked(LogFormat::Human).unwrap_or(LogFormat::Human));
 }
 
 /// Whether a person looks at standard error while it is written.
@@ -132,41 +138,34 @@ pub(crate) fn has_colours() -> bool {
     is_watched() && std::env::var_os("NO_COLOR").is_none()
 }
 
-/// Sets up log lines; a command that a person runs is `for_people` unless the settings say otherwise.
+/// Sets up log lines.
 ///
 /// # Errors
 /// When a setting is wrong.
-pub(crate) fn begin(for_people: bool) -> Result<(), String> {
-    let setting = |name: &str| std::env::var(name).unwrap_or_default();
-    let otherwise = if for_people {
-        LogFormat::Human
-    } else {
-        by_terminal()
-    };
-    let asked = asked_for(&setting(FORMAT), otherwise)?;
-    let format = *CHOSEN.get_or_init(|| asked);
-    let levels = levels(&setting(LEVELS)).map_err(|problem| format!("{LEVELS}: {problem}"))?;
+pub(crate) fn begin() -> Result<(), String> {
+    asked(LogFormat::Human)?;
+    let text = std::env::var(LEVELS).unwrap_or_default();
+    let levels = levels(&text).map_err(|problem| format!("{LEVELS}: {problem}"))?;
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .log_internal_errors(false);
     let everything = tracing_subscriber::registry().with(levels);
-    // Where the program has set up log lines by itself, they stay as they are.
-    let _ = match format {
-        LogFormat::Human => everything
-            .with(
-                lines
-                    .with_ansi(has_colours())
-                    .fmt_fields(HumanFields)
-                    .event_format(HumanEvents),
-            )
-            .try_init(),
-        LogFormat::Json => {
-            panics::become_events();
-            everything
-                .with(lines.fmt_fields(JsonFields).event_format(JsonEvents))
-                .try_init()
+    // Where the program has set up log lines by itself, they and panics stay as they are.
+    match format() {
+        LogFormat::Human => {
+            let lines = lines
+                .with_ansi(has_colours())
+                .fmt_fields(HumanFields)
+                .event_format(HumanEvents);
+            let _ = everything.with(lines).try_init();
         }
-    };
+        LogFormat::Json => {
+            let lines = lines.fmt_fields(JsonFields).event_format(JsonEvents);
+            if everything.with(lines).try_init().is_ok() {
+                panics::become_events();
+            }
+        }
+    }
     Ok(())
 }
 
