@@ -57,7 +57,8 @@
 //! At its start an application says `ready`, with `data_dir`, `workers` and where it listens under `fields`; a finding of
 //! module.yaml is an event of its own with `code`, `file`, `line`, `column` and `help`; an error that ends the process is the
 //! last event, of the level `ERROR`; a panic of a handler is one of that level, with its `location`. These are written whatever
-//! `STATEFUN_LOG` says.
+//! `STATEFUN_LOG` says. What is no JSON is what neither this nor the application writes: the last words of the language's runtime
+//! when a stack overflows, say.
 //!
 //! In human lines control characters are shown as `\n` or `\u{1b}`, so that what comes from outside can neither forge a line
 //! nor change the terminal.

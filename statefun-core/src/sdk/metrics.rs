@@ -92,8 +92,7 @@ impl<F: StatefulFunction> Context<'_, F> {
     /// Counts something, for Prometheus and `statefun top`.
     ///
     /// What an invocation measures counts when it succeeds, as its other effects do; then it counts once, however often it was
-    /// tried. It is not persisted: every process begins with 0. Nothing is measured twice by a replay after a crash, but what
-    /// had been measured and was not durable yet is measured again by the next process.
+    /// tried. It is not persisted: every process begins with 0, and what it does again after a crash it measures again.
     ///
     /// A metric is the application's: of one name it is of one kind, and has the same labels everywhere; whose function has
     /// measured is kept as the label `function`. Names follow Prometheus' rules: letters, digits and `_`. What breaks these rules
@@ -159,5 +158,86 @@ impl<F: StatefulFunction> Context<'_, F> {
             name,
             labels: Labels::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::metrics::OwnValue;
+    use crate::prelude::*;
+    use crate::testing::Harness;
+
+    #[stateful_function(
+        typename = "own-metrics/till",
+        accepts(String, i64),
+        retry(max_attempts = 3, initial_delay = "1s")
+    )]
+    struct Till {}
+
+    impl Handle<String> for Till {
+        fn handle(&mut self, name: String, ctx: &mut Context<'_, Self>) -> HandlerResult {
+            match name.as_str() {
+                "kind" => ctx.gauge("sold").set(1.0),
+                "name" => ctx.counter("sold-out").add(1),
+                _ => {
+                    ctx.counter("sold").add(1);
+                    ctx.histogram_with("price", &[10.0]).observe(12.0);
+                }
+            }
+            Ok(())
+        }
+    }
+
+    /// Fails after it has measured, and panics next; the last attempt succeeds.
+    impl Handle<i64> for Till {
+        fn handle(&mut self, attempt: i64, ctx: &mut Context<'_, Self>) -> HandlerResult {
+            ctx.counter("sold").add(attempt.unsigned_abs());
+            ctx.gauge("left").set(0.5);
+            if ctx.now().as_ms() < 1_735_689_601_000 {
+                return Err(HandlerError::new("not yet"));
+            }
+            assert!(ctx.now().as_ms() >= 1_735_689_602_000, "not yet either");
+            Ok(())
+        }
+    }
+
+    fn till() -> Harness {
+        Harness::builder().function::<Till>().build().unwrap()
+    }
+
+    #[test]
+    fn what_is_tried_again_counts_once() {
+        let mut app = till();
+        app.send(Till::at("a"), 5).run_until_idle();
+        assert_eq!((app.failures().len(), app.metrics()), (1, Vec::new()));
+        app.advance(Duration::from_mins(1));
+        assert_eq!(app.failures().len(), 2);
+        assert_eq!(app.counter("own-metrics/till", "sold"), 5);
+        let left = app.metrics().remove(0);
+        assert_eq!(
+            (left.name.as_str(), left.value),
+            ("left", OwnValue::Gauge(0.5))
+        );
+        // It is the process' and not the state's.
+        app.restart();
+        assert_eq!(app.metrics(), []);
+        app.send(Till::at("a"), "tea".to_owned()).run_until_idle();
+        assert_eq!(app.counter("own-metrics/till", "sold"), 1);
+    }
+
+    #[test]
+    fn misuse_fails_the_invocation_for_good_and_says_why() {
+        let mut app = till();
+        app.send(Till::at("a"), "tea".to_owned());
+        for (name, problem) in [
+            ("kind", "`sold` is a counter, and is used as a gauge"),
+            ("name", "`sold-out` is no name of a metric"),
+        ] {
+            app.send(Till::at(name), name.to_owned()).run_until_idle();
+            let parked = app.parked();
+            let parked = parked.iter().find(|parked| parked.id == name).unwrap();
+            assert!(parked.problem.contains(problem), "{}", parked.problem);
+        }
+        assert_eq!(app.metrics().len(), 2);
     }
 }

@@ -2,6 +2,7 @@
 
 mod expiry;
 mod limits;
+mod own_metrics;
 mod running;
 mod sources;
 
