@@ -8,7 +8,7 @@ use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::registry::{LookupSpan, Scope};
 
 use crate::engine::current::{Current, Doing, current};
 
@@ -186,11 +186,7 @@ where
         if let Some(current) = &current {
             put_doing(&mut writer, current)?;
         }
-        for span in ctx
-            .event_scope()
-            .into_iter()
-            .flat_map(|scope| scope.from_root())
-        {
+        for span in ctx.event_scope().into_iter().flat_map(Scope::from_root) {
             styled(&mut writer, BOLD, |writer| writer.write_str(span.name()))?;
             let extensions = span.extensions();
             if let Some(fields) = extensions.get::<FormattedFields<N>>()

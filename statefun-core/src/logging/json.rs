@@ -8,7 +8,7 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::registry::{LookupSpan, Scope};
 
 use crate::clock;
 use crate::engine::current::{Current, Doing, current};
@@ -217,11 +217,7 @@ where
             line.raw("fields", format_args!("{}", fields.others));
         }
         let mut spans = Vec::new();
-        for span in ctx
-            .event_scope()
-            .into_iter()
-            .flat_map(|scope| scope.from_root())
-        {
+        for span in ctx.event_scope().into_iter().flat_map(Scope::from_root) {
             let mut of_span = Members::default();
             of_span.text("name", span.name());
             if let Some(fields) = span.extensions().get::<FormattedFields<N>>()

@@ -88,7 +88,7 @@ pub(crate) fn say_findings(findings: &Findings, sources: &Sources) {
             write_line(&render(findings, sources, Format::Human(options)));
         }
         LogFormat::Json => {
-            for finding in findings.iter() {
+            for finding in findings {
                 let level = match finding.severity() {
                     Severity::Error => Level::ERROR,
                     Severity::Warning => Level::WARN,

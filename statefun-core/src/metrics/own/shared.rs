@@ -44,7 +44,7 @@ impl Cell {
         match (self, value) {
             (Self::Counter(count), Value::Add(more)) => add(count, more),
             (Self::Gauge(bits), Value::Set(value)) => {
-                bits.store(value.to_bits(), Ordering::Relaxed)
+                bits.store(value.to_bits(), Ordering::Relaxed);
             }
             (
                 Self::Histogram {
@@ -76,14 +76,12 @@ struct Series {
 
 impl Series {
     fn join(&mut self, kind: Kind) -> Arc<Cell> {
-        match (kind, self.cells.first()) {
-            (Kind::Gauge, Some(cell)) => cell.clone(),
-            _ => {
-                let cell = Arc::new(Cell::new(kind));
-                self.cells.push(cell.clone());
-                cell
-            }
+        if let (Kind::Gauge, Some(cell)) = (kind, self.cells.first()) {
+            return cell.clone();
         }
+        let cell = Arc::new(Cell::new(kind));
+        self.cells.push(cell.clone());
+        cell
     }
 
     fn value(&self, kind: Kind) -> Option<OwnValue> {
