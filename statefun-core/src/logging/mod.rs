@@ -2,7 +2,7 @@
 //!
 //! # Writing log lines
 //!
-//! Handlers, routers and operations use the macros of [`tracing`](crate::tracing), which the prelude brings along:
+//! Handlers, routers and operations use the macros of [`tracing`], which the prelude brings along:
 //!
 //! ```
 //! # use statefun_core::prelude::*;
