@@ -18,7 +18,7 @@
 //!
 //! A line from within a handler, or an operation that it has spawned, says by itself which instance it is about; it costs
 //! nothing but to write it. A line from within a router says of which ingress the record is. What is not visible at the level
-//! that is set costs a comparison.
+//! that is set costs a comparison. Threads and tasks that an author starts by himself are not known to belong to anybody.
 //!
 //! # Settings
 //!
@@ -61,7 +61,7 @@
 //! when a stack overflows, say.
 //!
 //! In human lines control characters are shown as `\n` or `\u{1b}`, so that what comes from outside can neither forge a line
-//! nor change the terminal.
+//! nor change the terminal. Panics are shown as Rust shows them.
 
 mod filter;
 mod human;
