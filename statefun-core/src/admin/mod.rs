@@ -26,10 +26,15 @@
 //! over the Unix socket. What is absent from this room: the engine's threads and its files. It asks by [`Live`] only.
 
 mod api;
+mod guard;
+mod health;
 mod live;
+mod operations;
 mod server;
 mod socket;
+mod stage;
 mod state;
+mod tcp;
 mod wire;
 
 #[cfg(test)]
@@ -38,13 +43,18 @@ mod state_tests;
 mod tests;
 
 pub use api::{Reply, answer};
-pub use live::{Live, LiveEngine, Making, OpenState, Results, SettledState};
+pub use live::{Live, LiveEngine, Making, OPERATIONS, OpenState, Results, SettledState};
 pub use server::AdminServer;
 pub use socket::{AdminError, connect, socket_path};
+pub use stage::Stage;
 pub use state::ReplyBody;
+pub use tcp::{OperationsError, OperationsServer};
 pub use wire::{
-    Epochs, ListeningPlace, ParkedDone, ParkedList, ParkedShown, Problem, StateMark, Status,
+    Epochs, Health, ListeningPlace, Liveness, ParkedDone, ParkedList, ParkedShown, Problem,
+    StateMark, Status,
 };
 
+pub use crate::engine::condition::{Blocked, Condition};
+pub use crate::engine::shared::Hold;
 pub use crate::engine::waiting::{WaitKind, WaitingAddress};
 pub use crate::engine::worker::{Command, CommandError, CommandResult, QueuedMessage};

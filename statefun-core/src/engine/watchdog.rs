@@ -97,6 +97,7 @@ pub(crate) fn watch(workers: &[Watched], shared: &Shared, warn_after: Duration) 
             let version = watched.version.load(Ordering::Acquire);
             if version != seen.version {
                 if seen.reported {
+                    shared.note_blocked(worker, None);
                     tracing::warn!(
                         worker,
                         ran_for_ms = seen.since.elapsed().as_millis() as u64,
@@ -119,6 +120,7 @@ pub(crate) fn watch(workers: &[Watched], shared: &Shared, warn_after: Duration) 
             // Another invocation may have begun while the address was read.
             if watched.version.load(Ordering::Relaxed) == version {
                 seen.reported = true;
+                shared.note_blocked(worker, Some((address.clone(), seen.since)));
                 tracing::warn!(
                     worker,
                     %address,
