@@ -16,11 +16,10 @@ use http_body_util::Full;
 use serde::de::DeserializeOwned;
 use statefun_core::admin::{StateMark, socket_path};
 use statefun_core::inspect::{End, Progress};
-use statefun_core::settings::{SETTINGS_FILE, Settings};
 
 use crate::args::LiveArgs;
 use crate::client::{Answer, ClientError, Way, ask, ask_lines};
-use crate::project::nearest_root;
+use crate::project::{nearest_root, settings};
 use crate::status::Failure;
 use endpoint::Endpoint;
 
@@ -54,6 +53,12 @@ enum Place {
 impl Live {
     /// The one that the arguments mean, or else settings and environment.
     pub(crate) fn find(args: &LiveArgs) -> Result<Self, Failure> {
+        // The parser does not see it when one stands in front of the subcommand and one behind it.
+        if args.url.is_some() && args.data_dir.is_some() {
+            return Err(Failure::usage(
+                "`--url` and `--data-dir` name two applications: leave one of them out",
+            ));
+        }
         match args.url() {
             Some(url) => {
                 let endpoint = Endpoint::find(&url, args)?;
@@ -69,9 +74,7 @@ impl Live {
             given.to_path_buf()
         } else {
             let root = nearest_root().unwrap_or_default();
-            let file = root.join(SETTINGS_FILE);
-            let settings = Settings::load(&file, |name| std::env::var(name).ok());
-            root.join(settings.map_err(Failure::input)?.data_dir)
+            root.join(settings(&root)?.data_dir)
         };
         Ok(Self(Place::Directory(data_dir)))
     }

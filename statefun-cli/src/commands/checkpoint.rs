@@ -16,12 +16,12 @@ use statefun_core::checkpoint::verify::Verified;
 use statefun_core::checkpoint::{CheckpointError, operate};
 use statefun_core::clock::{Stopwatch, WallClock};
 use statefun_core::disk::RealDisk;
-use statefun_core::settings::{SETTINGS_FILE, Settings};
+use statefun_core::settings::Settings;
 
 use crate::args::{Checkpoint, CheckpointCommand, ListFormat, LiveArgs};
 use crate::client::percent_encode;
 use crate::live::{Live, read};
-use crate::project::nearest_root;
+use crate::project::{nearest_root, settings};
 use crate::status::{Failure, Outcome, Status};
 use crate::table::{grouped, printable, size, table};
 use crate::terminal::Terminal;
@@ -165,9 +165,7 @@ struct Place {
 impl Place {
     fn find(args: &Checkpoint) -> Result<Self, Failure> {
         let root = nearest_root().unwrap_or_default();
-        let file = root.join(SETTINGS_FILE);
-        let settings =
-            Settings::load(&file, |name| std::env::var(name).ok()).map_err(Failure::input)?;
+        let settings = settings(&root)?;
         Ok(Self {
             bucket: bucket(args.checkpoint_url.as_deref(), &settings, &root)?,
             data_dir: args
@@ -183,10 +181,7 @@ impl Place {
 /// Where checkpoints are, as the URL says, or statefun.yaml.
 pub(crate) fn find_bucket(url: Option<&str>) -> Result<Bucket, Failure> {
     let root = nearest_root().unwrap_or_default();
-    let file = root.join(SETTINGS_FILE);
-    let settings =
-        Settings::load(&file, |name| std::env::var(name).ok()).map_err(Failure::input)?;
-    bucket(url, &settings, &root)
+    bucket(url, &settings(&root)?, &root)
 }
 
 fn bucket(url: Option<&str>, settings: &Settings, root: &Path) -> Result<Bucket, Failure> {

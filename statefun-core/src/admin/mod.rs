@@ -38,6 +38,8 @@ mod tcp;
 mod wire;
 
 #[cfg(test)]
+mod operations_tests;
+#[cfg(test)]
 mod state_tests;
 #[cfg(test)]
 mod tests;

@@ -79,6 +79,15 @@ impl OperationsServer {
         self.instead_of
     }
 
+    /// Whether its port is the one that the settings say, and not one that the system chose.
+    pub fn is_where_expected(&self, settings: &OperationsSettings) -> bool {
+        match &settings.listen {
+            Listen::At(wanted) => wanted.port() == self.address.port(),
+            Listen::Default => self.instead_of.is_none(),
+            Listen::Off => true,
+        }
+    }
+
     /// Whether commands and state are not offered, since other machines reach it and it has no token.
     pub fn is_restricted(&self) -> bool {
         !self.guarded && !self.address.ip().to_canonical().is_loopback()

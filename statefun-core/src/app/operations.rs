@@ -41,6 +41,12 @@ impl Operations {
             }
             Err(error) => return Err(Stop::Input(told(&error))),
         };
+        if let Some(server) = &server
+            && !server.is_where_expected(settings)
+        {
+            // Whoever looks on while it starts has no other way to know.
+            tracing::info!(address = %server.address(), "the operations endpoint listens");
+        }
         if server.as_ref().is_some_and(OperationsServer::is_restricted) {
             tracing::warn!(
                 "the operations endpoint offers health and metrics only, since other machines reach it and it has no token: set \

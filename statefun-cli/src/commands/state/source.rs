@@ -92,6 +92,10 @@ impl Source {
         url: Option<&str>,
     ) -> Result<Self, Failure> {
         match checkpoint {
+            Some(_) if args.data_dir.is_some() || args.url.is_some() => Err(Failure::usage(
+                "`--checkpoint` reads no application: leave out `--data-dir` and `--url`",
+            )
+            .help("where checkpoints are is said with `--checkpoint-url`")),
             Some(wanted) => Self::checkpoint(wanted, url),
             None => Ok(Self::Application(Live::find(args)?)),
         }
