@@ -90,9 +90,9 @@ fn failure(error: &str) -> String {
 
 fn blocks(blocked: &Blocked) -> String {
     format!(
-        "worker {}: a handler of {} has run for {} s, and nothing becomes durable meanwhile; long work belongs into `ctx.spawn`",
+        "worker {}: a handler of {} has run for {} s, and nothing becomes durable meanwhile; the log names the address",
         blocked.worker,
-        blocked.address,
+        blocked.function,
         blocked.running_for.as_secs()
     )
 }

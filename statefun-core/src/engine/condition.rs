@@ -24,8 +24,8 @@ pub struct Condition {
 pub struct Blocked {
     /// Which worker, from 0 on.
     pub worker: usize,
-    /// The address whose handler it is.
-    pub address: String,
+    /// The type of the function whose handler it is. Which address it is, is in the log only: probes prove nothing of who they are.
+    pub function: String,
     /// How long it has run.
     pub running_for: Duration,
 }
@@ -52,12 +52,12 @@ impl Notes {
         }
     }
 
-    /// A handler has been blocking its worker since then; with none, it has returned.
+    /// A handler of that function has been blocking its worker since then; with none, it has returned.
     pub(crate) fn blocked(&self, worker: usize, handler: Option<(String, Stopwatch)>) {
         let mut blocked = lock(&self.blocked);
         blocked.retain(|(known, _, _)| *known != worker);
-        if let Some((address, since)) = handler {
-            blocked.push((worker, address, since));
+        if let Some((function, since)) = handler {
+            blocked.push((worker, function, since));
         }
     }
 
@@ -79,9 +79,9 @@ impl Notes {
                 .collect(),
             blocked: blocked
                 .iter()
-                .map(|(worker, address, since)| Blocked {
+                .map(|(worker, function, since)| Blocked {
                     worker: *worker,
-                    address: address.clone(),
+                    function: function.clone(),
                     running_for: since.elapsed(),
                 })
                 .collect(),

@@ -290,7 +290,7 @@ impl Shared {
         self.enter_phase(Phase::Stopped);
     }
 
-    /// A handler has been blocking its worker since then; with none, it has returned.
+    /// A handler of that function has been blocking its worker since then; with none, it has returned.
     pub(crate) fn note_blocked(&self, worker: usize, handler: Option<(String, Stopwatch)>) {
         self.notes.blocked(worker, handler);
     }

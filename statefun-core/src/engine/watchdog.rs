@@ -64,12 +64,13 @@ impl Watched {
         let len = self.len.load(Ordering::Relaxed) as usize;
         let shown = String::from_utf8_lossy(bytes.get(..len.min(bytes.len())).unwrap_or_default())
             .into_owned();
-        let name = crate::id::name_of_ordinal(self.function.load(Ordering::Relaxed) as usize);
         let more = if len > bytes.len() { "…" } else { "" };
-        format!(
-            "{}/{shown}{more}",
-            name.map_or_else(|| "?".to_owned(), |name| name.to_string())
-        )
+        format!("{}/{shown}{more}", self.function())
+    }
+
+    fn function(&self) -> String {
+        let name = crate::id::name_of_ordinal(self.function.load(Ordering::Relaxed) as usize);
+        name.map_or_else(|| "?".to_owned(), |name| name.to_string())
     }
 }
 
@@ -115,12 +116,12 @@ pub(crate) fn watch(workers: &[Watched], shared: &Shared, warn_after: Duration) 
             if !running || seen.reported || seen.since.elapsed() < warn_after {
                 continue;
             }
-            let address = watched.address();
+            let (function, address) = (watched.function(), watched.address());
             fence(Ordering::Acquire);
             // Another invocation may have begun while the address was read.
             if watched.version.load(Ordering::Relaxed) == version {
                 seen.reported = true;
-                shared.note_blocked(worker, Some((address.clone(), seen.since)));
+                shared.note_blocked(worker, Some((function, seen.since)));
                 tracing::warn!(
                     worker,
                     %address,

@@ -49,7 +49,7 @@ fn a_handler_that_blocks_its_worker_is_known_until_it_returns() {
         let blocked = condition(app).blocked;
         blocked
             .iter()
-            .any(|one| one.address == "tests/waiting/w-1" && one.worker < 2)
+            .any(|one| one.function == "tests/waiting" && one.worker < 2)
     });
     GATE.store(true, Ordering::SeqCst);
     app.eventually("it is forgotten", |app| {
