@@ -79,8 +79,11 @@ pub(crate) fn run(args: &Checkpoint, terminal: &Terminal) -> Outcome {
                 .block_on(operate::manifest(bucket))
                 .map_err(failed)?;
             let ended = list(&place, manifest.as_ref(), as_json, terminal)?;
-            if let Some(problem) = runtime.block_on(problem(&args.live)) {
-                terminal.warning(problem);
+            match runtime.block_on(problem(&args.live)) {
+                Ok(Some(problem)) => terminal.warning(problem),
+                // Who names an application wants to hear of it; else none need run.
+                Err(failure) if args.live.url().is_some() => terminal.warning(failure.message),
+                Ok(None) | Err(_) => {}
             }
             Ok(ended)
         }
@@ -276,23 +279,24 @@ fn list(place: &Place, manifest: Option<&Manifest>, as_json: bool, terminal: &Te
 }
 
 /// Why the running application makes no checkpoints at present; none when it does, or none runs.
-async fn problem(args: &LiveArgs) -> Option<String> {
-    let live = Live::find(args).ok()?;
+async fn problem(args: &LiveArgs) -> Result<Option<String>, Failure> {
+    let live = Live::find(args)?;
     let answer = live
         .ask_within(Method::GET, "/v1/status", STATUS_PATIENCE)
-        .await
-        .ok()?;
-    let status: admin::Status = read(&answer).ok()?;
-    let problem = status.checkpoints?.problem?;
+        .await?;
+    let status: admin::Status = read(&answer)?;
+    let Some(problem) = status.checkpoints.and_then(|of| of.problem) else {
+        return Ok(None);
+    };
     let since = WallClock::default()
         .now()
         .as_ms()
         .saturating_sub(problem.since_ms);
-    Some(format!(
+    Ok(Some(format!(
         "the application's checkpoints have failed for {}: {}",
         age(since),
         printable(&problem.error)
-    ))
+    )))
 }
 
 /// In the largest unit that fits.

@@ -99,6 +99,18 @@ fn the_command_line_asks_over_the_network() {
     asked(&["parked", "drop", "gate/waiter", "w-2", "--yes"]).ends(0);
     let made = asked(&["checkpoint", "create", "monday"]).ends(0);
     assert_eq!(made.stdout, "monday\n");
+    // That lists what is in a directory; the application is asked for problems only.
+    let listed = ["checkpoint", "ls", "--url"];
+    let fine = app.statefun(&[&listed[..], &[&url]].concat()).ends(0);
+    assert!(fine.stdout.contains("monday") && fine.stderr.is_empty());
+    let warned = app.statefun(&[&listed[..], &["http://127.0.0.1:1"]].concat());
+    let warned = warned.ends(0);
+    assert!(warned.stdout.contains("monday"), "{}", warned.stdout);
+    assert!(
+        warned.stderr.contains("nothing listens at"),
+        "{}",
+        warned.stderr
+    );
     // The variable says the same, and an argument counts more.
     let variable = [("STATEFUN_OPERATIONS_URL", url.as_str())];
     app.statefun_with(&variable, &["parked", "ls"]).ends(0);
