@@ -67,6 +67,28 @@ fn probes_see_the_start_the_work_and_the_end() {
     drop(body.join());
 }
 
+/// A blob store that takes connections, and does not answer.
+#[cfg(feature = "clouds")]
+#[test]
+fn a_restore_is_live_and_not_ready_however_long_it_takes() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", silent.local_addr().unwrap());
+    let app = App::new();
+    let running = app.start(&[
+        ("STATEFUN_OPERATIONS_LISTEN", "127.0.0.1:0"),
+        ("STATEFUN_RESTORE", "latest"),
+        ("STATEFUN_CHECKPOINT_URL", "s3://bucket/shop"),
+        ("STATEFUN_CHECKPOINT_S3_ENDPOINT", &endpoint),
+        ("AWS_ACCESS_KEY_ID", "none"),
+        ("AWS_SECRET_ACCESS_KEY", "none"),
+    ]);
+    eventually("it restores", || {
+        let (status, health) = ready(&running);
+        assert_eq!((status, live(&running)), (503, 200));
+        missing(&health).contains("restore: from s3://bucket/shop")
+    });
+}
+
 #[test]
 fn the_command_line_asks_over_the_network() {
     let app = App::new().with("statefun.yaml", "checkpoint:\n  url: kept\n");

@@ -22,8 +22,6 @@ use super::socket::{AdminError, bind};
 
 /// Longest time for the head of a request, and for an idle connection.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Largest head of a request, in bytes; a larger one is answered with 431.
-const HEADER_BYTES: usize = 64 << 10;
 /// Connections at a time; more wait until one ends.
 const CONNECTIONS: usize = 64;
 /// Pause after a connection could not be accepted, as when there are too many open files.
@@ -72,7 +70,6 @@ async fn serve(
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
-        .max_buf_size(HEADER_BYTES)
         .serve_connection(TokioIo::new(stream), service);
     // A client that goes away, or speaks something else, concerns nobody.
     let _ = connection.await;
