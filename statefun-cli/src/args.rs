@@ -1,5 +1,6 @@
 //! The command line.
 
+mod live;
 mod state;
 
 use std::ffi::OsString;
@@ -11,6 +12,7 @@ use statefun_core::module::units::parse_duration;
 
 use crate::terminal::Color;
 
+pub(crate) use live::{LiveArgs, TOKEN_VARIABLE};
 pub(crate) use state::{RowFormat, State, StateCommand, TopMeasure};
 
 const AFTER_HELP: &str = "\
@@ -272,13 +274,13 @@ pub(crate) struct Call {
 Examples:
   statefun parked ls
   statefun parked show example/greeter bob
-  statefun parked retry example/greeter bob")]
+  statefun parked retry example/greeter bob
+  statefun parked ls --url http://10.0.0.7:9464 --token-file token")]
 pub(crate) struct Parked {
     #[command(subcommand)]
     pub(crate) command: ParkedCommand,
-    /// Where the running application keeps its data [default: .statefun/data, or as statefun.yaml says].
-    #[arg(long, value_name = "DIR", global = true)]
-    pub(crate) data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) live: LiveArgs,
     /// How results are written.
     #[arg(long, value_enum, default_value_t, global = true)]
     pub(crate) format: ListFormat,
@@ -357,10 +359,9 @@ pub(crate) struct Checkpoint {
     pub(crate) command: CheckpointCommand,
     /// Where the checkpoints are: `s3://bucket/prefix`, `gs://…`, `az://…`, a directory [default: as statefun.yaml says].
     #[arg(long, value_name = "URL", global = true)]
-    pub(crate) url: Option<String>,
-    /// Where the application keeps its data [default: .statefun/data, or as statefun.yaml says].
-    #[arg(long, value_name = "DIR", global = true)]
-    pub(crate) data_dir: Option<PathBuf>,
+    pub(crate) checkpoint_url: Option<String>,
+    #[command(flatten)]
+    pub(crate) live: LiveArgs,
     /// How results are written.
     #[arg(long, value_enum, default_value_t, global = true)]
     pub(crate) format: ListFormat,

@@ -1,4 +1,4 @@
-//! One HTTP request, over TCP or over the socket of a data directory.
+//! One HTTP request, over the network or over the socket of a data directory.
 
 use std::fmt::Write as _;
 use std::future::Future;
@@ -87,53 +87,71 @@ pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
     Ok(runtime.block_on(work))
 }
 
-/// Sends a request to `host:port`, encrypted where that is asked for.
-pub(crate) async fn over_tcp(
-    authority: &str,
-    tls: Option<&ClientTls>,
+/// How a request gets there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Way<'a> {
+    /// By the socket of a data directory.
+    Socket(&'a Path),
+    /// By the network.
+    Tcp {
+        /// `host:port`.
+        authority: &'a str,
+        /// Whom to trust, where it is encrypted.
+        tls: Option<&'a ClientTls>,
+    },
+}
+
+/// A connection of any kind.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+impl Way<'_> {
+    async fn connect(&self) -> Result<Box<dyn Stream>, ClientError> {
+        let late = |_| ClientError::Late(CONNECT);
+        let (authority, tls) = match self {
+            Self::Socket(path) => {
+                let connected = statefun_core::admin::connect(path).await;
+                return Ok(Box::new(connected.map_err(ClientError::Connect)?));
+            }
+            Self::Tcp { authority, tls } => (authority, tls),
+        };
+        let stream = tokio::time::timeout(CONNECT, TcpStream::connect(authority))
+            .await
+            .map_err(late)?
+            .map_err(ClientError::Connect)?;
+        let Some(tls) = tls else {
+            return Ok(Box::new(stream));
+        };
+        let stream = tokio::time::timeout(CONNECT, tls.connect(stream))
+            .await
+            .map_err(late)?
+            .map_err(ClientError::Tls)?;
+        Ok(Box::new(stream))
+    }
+}
+
+/// Sends a request, and waits for all of the answer.
+pub(crate) async fn ask(
+    way: &Way<'_>,
     request: Request<Full<Bytes>>,
     patience: Duration,
 ) -> Result<Answer, ClientError> {
-    let late = |_| ClientError::Late(CONNECT);
-    let stream = tokio::time::timeout(CONNECT, TcpStream::connect(authority))
-        .await
-        .map_err(late)?
-        .map_err(ClientError::Connect)?;
-    let Some(tls) = tls else {
-        return over(stream, request, patience).await;
-    };
-    let stream = tokio::time::timeout(CONNECT, tls.connect(stream))
-        .await
-        .map_err(late)?
-        .map_err(ClientError::Tls)?;
+    let stream = way.connect().await?;
     over(stream, request, patience).await
 }
 
-/// Sends a request to the socket of a running application.
-pub(crate) async fn over_socket(
-    path: &Path,
-    request: Request<Full<Bytes>>,
-    patience: Duration,
-) -> Result<Answer, ClientError> {
-    let stream = statefun_core::admin::connect(path)
-        .await
-        .map_err(ClientError::Connect)?;
-    over(stream, request, patience).await
-}
-
-/// Sends a request to the socket of a running application, and gives each line of the answer to `each` as it comes, until
-/// that breaks. An answer that is no success is not given in lines, but returned. `patience` goes for each piece.
-pub(crate) async fn lines_over_socket(
-    path: &Path,
+/// Sends a request, and gives each line of the answer to `each` as it comes, until that breaks. An answer that is no success
+/// is not given in lines, but returned. `patience` goes for each piece.
+pub(crate) async fn ask_lines(
+    way: &Way<'_>,
     request: Request<Full<Bytes>>,
     patience: Duration,
     each: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
 ) -> Result<Option<Answer>, ClientError> {
     let broken = |error: hyper::Error| ClientError::Broken(error.to_string());
     let late = |_| ClientError::Late(patience);
-    let stream = statefun_core::admin::connect(path)
-        .await
-        .map_err(ClientError::Connect)?;
+    let stream = way.connect().await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .map_err(broken)?;

@@ -11,6 +11,8 @@ mod status;
 mod table;
 mod template;
 mod terminal;
+mod tls;
+mod url;
 
 use std::process::ExitCode;
 

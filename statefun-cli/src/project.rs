@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use statefun_core::module::{Application, Environment, Findings, Source};
+use statefun_core::settings::{SETTINGS_FILE, Settings};
 
 use crate::args::ProjectArgs;
 use crate::cargo::Package;
@@ -70,6 +71,12 @@ pub(crate) fn nearest_root() -> Option<PathBuf> {
         root.push("..");
     }
     None
+}
+
+/// What the statefun.yaml of a directory and the environment say.
+pub(crate) fn settings(root: &Path) -> Result<Settings, Failure> {
+    let file = root.join(SETTINGS_FILE);
+    Settings::load(&file, |name| std::env::var(name).ok()).map_err(Failure::input)
 }
 
 /// An empty path is no directory to the system.

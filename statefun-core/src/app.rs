@@ -3,22 +3,20 @@
 
 mod importing;
 mod migrating;
+mod operations;
 mod restoring;
+mod running;
 mod started;
 
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
-
-use crate::admin::{AdminServer, LiveEngine, socket_path};
+use crate::admin::{AdminServer, Live, LiveEngine, socket_path};
 use crate::engine::shared::EngineError;
-use crate::engine::start::{Engine, StartError};
-use crate::io::http::HttpServers;
+use crate::engine::start::StartError;
 use crate::logging::{self, say, say_error, say_fields, say_findings};
 use crate::module::render::summary;
 use crate::module::{Application, BuildFeatures, check};
@@ -27,7 +25,9 @@ use crate::sdk::module::{Binder, GlobalConfiguration, Module};
 use crate::settings::{SETTINGS_FILE, Settings};
 use importing::{Import, said};
 use migrating::Migrate;
+use operations::{Operations, check_port, listening_ports};
 use restoring::{open_checkpoints, restore};
+use running::{Signals, stop, wait_for_end};
 use started::{ready, started};
 
 /// What `main` returns: the process' exit code.
@@ -226,6 +226,7 @@ impl App {
             Some(&launch.describe()),
             &BuildFeatures::compiled(),
         );
+        let findings = findings.and(check_port(&wiring, &settings.operations));
         say_findings(&findings, wiring.sources());
         if findings.has_errors() {
             let mut text = summary(&findings);
@@ -243,19 +244,7 @@ impl App {
             .build()
             .map_err(|error| Stop::Failed(format!("threads cannot be started: {error}")))?;
         let checkpoints = open_checkpoints(&settings)?;
-        let wanted = arguments
-            .restore
-            .clone()
-            .or_else(|| std::env::var("STATEFUN_RESTORE").ok());
-        if let Some(wanted) = wanted.filter(|wanted| !wanted.is_empty() && runs) {
-            restore(
-                &settings,
-                checkpoints.as_ref(),
-                &wanted,
-                arguments.replace,
-                runtime.handle(),
-            )?;
-        }
+        let ports = listening_ports(&wiring);
         let launch = launch
             .checkpoints(checkpoints.clone())
             .wiring(wiring)
@@ -270,15 +259,33 @@ impl App {
             say(&said(&imported, import.options.dry_run, &settings.data_dir));
             return Ok(());
         }
+        // Before anything that may take long: probes ask from the first moment on.
+        let operations = Operations::start(&settings.operations, &ports, runtime.handle())?;
+        let wanted = arguments
+            .restore
+            .clone()
+            .or_else(|| std::env::var("STATEFUN_RESTORE").ok());
+        if let Some(wanted) = wanted.filter(|wanted| !wanted.is_empty()) {
+            let from = (checkpoints.as_ref(), wanted.as_str());
+            restore(
+                &settings,
+                from,
+                arguments.replace,
+                &operations,
+                runtime.handle(),
+            )?;
+        }
+        let launch = launch.listener(operations.listener());
         let servers = launch.servers();
         let reader_gone = launch.reader_gone();
         let engine = launch
             .start(runtime.handle())
             .map_err(|error| not_run(&error))?;
         let live = LiveEngine::new(engine.handle().clone(), servers.clone());
+        let live: Arc<dyn Live> = Arc::new(live.operations(operations.address()));
         let admin = AdminServer::start(
             &socket_path(&settings.data_dir),
-            Arc::new(live),
+            live.clone(),
             runtime.handle(),
         );
         if let Err(error) = &admin {
@@ -289,10 +296,18 @@ impl App {
             let _inside = runtime.enter();
             Signals::listen()
         };
-        say_fields(&started(&settings, &engine, &servers.listening()));
+        operations.running(live);
+        let listening = servers.listening();
+        say_fields(&started(&settings, &engine, &listening, &operations));
         ready();
-        let stopped = run(engine, &servers, &reader_gone, &runtime, signals);
-        drop(admin);
+        let ended = wait_for_end(&engine, &servers, &reader_gone, &runtime, signals);
+        // Before anything stops: who sends work here is to send it elsewhere.
+        operations.stopping();
+        if let Some(why) = ended {
+            say(why);
+        }
+        let stopped = stop(engine, &servers, &runtime);
+        drop((admin, operations));
         runtime.shutdown_timeout(Duration::from_secs(1));
         stopped.map_err(|error| Stop::Failed(told(&error)))
     }
@@ -466,77 +481,4 @@ fn load_wiring(modules: &[PathBuf]) -> Result<Application, Stop> {
         return Err(Stop::Input(summary(&findings)));
     }
     Ok(wiring)
-}
-
-/// Runs until a signal, a failure, the end of all sources, or of those who read the standard output.
-fn run(
-    engine: Engine,
-    servers: &HttpServers,
-    reader_gone: &AtomicBool,
-    runtime: &tokio::runtime::Runtime,
-    mut signals: Signals,
-) -> Result<(), EngineError> {
-    let quiet = runtime.block_on(async {
-        let mut quiet_looks = 0;
-        loop {
-            tokio::select! {
-                () = signals.received() => return false,
-                () = tokio::time::sleep(Duration::from_millis(50)) => {}
-            }
-            if engine.has_stopped() || reader_gone.load(Ordering::SeqCst) {
-                return false;
-            }
-            // Twice, since a message may be between two workers' looks.
-            quiet_looks = if engine.is_quiet() {
-                quiet_looks + 1
-            } else {
-                0
-            };
-            if quiet_looks > 2 && servers.listening().is_empty() {
-                return true;
-            }
-        }
-    });
-    if quiet {
-        say("statefun: all input has been read and worked off");
-    } else if reader_gone.load(Ordering::SeqCst) {
-        say("statefun: nobody reads the standard output any more; stopping");
-    } else if !engine.has_stopped() {
-        say("statefun: stopping");
-    }
-    let stopped = engine.stop();
-    runtime.block_on(servers.finish(Duration::from_secs(1)));
-    stopped
-}
-
-/// What asks the application to stop. From [`Signals::listen`] on, it ends in order; until then, it ends at once.
-struct Signals {
-    interrupt: Option<Signal>,
-    terminate: Option<Signal>,
-}
-
-impl Signals {
-    /// To be called inside of a runtime.
-    fn listen() -> Self {
-        Self {
-            interrupt: signal(SignalKind::interrupt()).ok(),
-            terminate: signal(SignalKind::terminate()).ok(),
-        }
-    }
-
-    async fn received(&mut self) {
-        tokio::select! {
-            () = received(&mut self.interrupt) => {}
-            () = received(&mut self.terminate) => {}
-        }
-    }
-}
-
-async fn received(signal: &mut Option<Signal>) {
-    match signal {
-        Some(signal) => {
-            signal.recv().await;
-        }
-        None => std::future::pending().await,
-    }
 }

@@ -15,6 +15,7 @@ use crate::engine::dead_letters::DeadLetterDesk;
 use crate::engine::recovery::recover;
 use crate::engine::registry::{IngressWiring, OnError, Parts, Registry, RegistryError};
 use crate::engine::start::{Engine, EngineSettings, EngineSetup, StartError};
+use crate::engine::starting::StartListener;
 use crate::id::{KeyGroups, TypeName};
 use crate::inspect::{Import, ImportError, ImportOptions, Imported, OfflineError, open_directory};
 use crate::io::egress::Egress;
@@ -68,6 +69,7 @@ pub struct Launch {
     key_groups: KeyGroups,
     drop_data: Vec<String>,
     checkpoints: Option<Checkpoints>,
+    listener: StartListener,
     modules: Option<Application>,
     servers: Arc<HttpServers>,
     reader_gone: Arc<AtomicBool>,
@@ -88,6 +90,7 @@ impl Launch {
             key_groups: KeyGroups::default(),
             drop_data: Vec::new(),
             checkpoints: None,
+            listener: StartListener::default(),
             modules: None,
             servers: HttpServers::new(),
             reader_gone: Arc::default(),
@@ -149,6 +152,13 @@ impl Launch {
     #[must_use]
     pub fn checkpoints(mut self, checkpoints: Option<Checkpoints>) -> Self {
         self.checkpoints = checkpoints;
+        self
+    }
+
+    /// Has someone hear what the start is doing.
+    #[must_use]
+    pub fn listener(mut self, listener: StartListener) -> Self {
+        self.listener = listener;
         self
     }
 
@@ -292,6 +302,7 @@ impl Launch {
             egresses,
             drop_data: self.drop_data,
             checkpoints: self.checkpoints,
+            listener: self.listener,
             dead_letters,
             clock: Arc::default(),
             runtime: runtime.clone(),

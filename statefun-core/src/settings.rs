@@ -2,6 +2,7 @@
 //! overridden by flags. What is wired to what is module.yaml's business.
 
 mod checkpoint;
+mod operations;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,11 +11,13 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use self::checkpoint::CheckpointSection;
+use self::operations::OperationsSection;
 use crate::engine::start::EngineSettings;
 use crate::id::KeyGroups;
 use crate::module::units::{ByteSize, parse_duration, parse_size};
 
 pub use self::checkpoint::CheckpointSettings;
+pub use self::operations::{DEFAULT_LISTEN, Listen, OperationsSettings};
 
 /// The name of the settings file.
 pub const SETTINGS_FILE: &str = "statefun.yaml";
@@ -43,6 +46,8 @@ pub struct Settings {
     pub durability: Durability,
     /// Checkpoints.
     pub checkpoint: CheckpointSettings,
+    /// The operations endpoint.
+    pub operations: OperationsSettings,
 }
 
 /// When an epoch counts as durable, so that what it leads to may be seen outside.
@@ -69,6 +74,7 @@ impl Default for Settings {
             metrics: engine.measures,
             durability: Durability::default(),
             checkpoint: CheckpointSettings::default(),
+            operations: OperationsSettings::default(),
         }
     }
 }
@@ -117,6 +123,7 @@ struct File {
     handler: HandlerSection,
     metrics: Option<String>,
     checkpoint: CheckpointSection,
+    operations: OperationsSection,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -139,7 +146,7 @@ struct HandlerSection {
 }
 
 /// Settings that the environment may override, with how their text is read.
-const ENVIRONMENT: [(&str, &str); 19] = [
+const ENVIRONMENT: [(&str, &str); 21] = [
     ("STATEFUN_DATA_DIR", "dataDir"),
     ("STATEFUN_WORKERS", "workers"),
     ("STATEFUN_KEY_GROUPS", "keyGroups"),
@@ -174,6 +181,8 @@ const ENVIRONMENT: [(&str, &str); 19] = [
         "STATEFUN_CHECKPOINT_AZURE_ENDPOINT",
         "checkpoint.azure.endpoint",
     ),
+    ("STATEFUN_OPERATIONS_LISTEN", "operations.listen"),
+    ("STATEFUN_OPERATIONS_TOKEN", "operations.token"),
 ];
 
 /// YAML has several words for it.
@@ -248,7 +257,9 @@ impl Settings {
             ("handler.warnAfter", file.handler.warn_after),
             ("metrics", file.metrics),
         ];
-        for (name, value) in values.into_iter().chain(file.checkpoint.values()) {
+        let sections = file.checkpoint.values().into_iter();
+        let sections = sections.chain(file.operations.values());
+        for (name, value) in values.into_iter().chain(sections) {
             if let Some(value) = value {
                 self.set(name, &value)
                     .map_err(|problem| failed(format!("`{name}`: {problem}")))?;
@@ -303,8 +314,11 @@ impl Settings {
             "handler.warnAfter" => self.warn_after = duration()?,
             "metrics" => self.metrics = on_or_off(value)?,
             other => {
-                let checkpoint = other.strip_prefix("checkpoint.");
-                let set = checkpoint.and_then(|name| self.checkpoint.set(name, value));
+                let set = match other.split_once('.') {
+                    Some(("checkpoint", name)) => self.checkpoint.set(name, value),
+                    Some(("operations", name)) => self.operations.set(name, value),
+                    _ => None,
+                };
                 return set.unwrap_or_else(|| Err(format!("there is no setting `{other}`")));
             }
         }

@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{AddressArgs, ProjectArgs};
+use super::{AddressArgs, LiveArgs, ProjectArgs};
 
 /// Shows, exports, compares and imports what functions have stored.
 ///
 /// Asks the application that runs on the data directory, without holding it up, and sees all that its functions have answered. Where
-/// none runs, the directory itself is read, and left as it was. With `--checkpoint`, a checkpoint is read where it is.
+/// none runs, the directory itself is read, and left as it was. With `--url`, an application anywhere is asked; with `--checkpoint`,
+/// a checkpoint is read where it is.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -25,15 +26,14 @@ Exit codes: 0 fine, 1 wrong input (no such function or address, a wrong line),
 pub(crate) struct State {
     #[command(subcommand)]
     pub(crate) command: StateCommand,
-    /// Where the application keeps its data [default: .statefun/data, or as statefun.yaml says].
-    #[arg(long, value_name = "DIR", global = true)]
-    pub(crate) data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) live: LiveArgs,
     /// Read this checkpoint instead: an id, a name, or `latest`.
-    #[arg(long, value_name = "WHICH", global = true, conflicts_with = "data_dir")]
+    #[arg(long, value_name = "WHICH", global = true, conflicts_with_all = ["data_dir", "url"])]
     pub(crate) checkpoint: Option<String>,
     /// Where the checkpoints are: `s3://bucket/prefix`, `gs://…`, `az://…`, a directory [default: as statefun.yaml says].
     #[arg(long, value_name = "URL", global = true)]
-    pub(crate) url: Option<String>,
+    pub(crate) checkpoint_url: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

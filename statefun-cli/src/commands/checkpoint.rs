@@ -16,12 +16,12 @@ use statefun_core::checkpoint::verify::Verified;
 use statefun_core::checkpoint::{CheckpointError, operate};
 use statefun_core::clock::{Stopwatch, WallClock};
 use statefun_core::disk::RealDisk;
-use statefun_core::settings::{SETTINGS_FILE, Settings};
+use statefun_core::settings::Settings;
 
-use crate::args::{Checkpoint, CheckpointCommand, ListFormat};
+use crate::args::{Checkpoint, CheckpointCommand, ListFormat, LiveArgs};
 use crate::client::percent_encode;
 use crate::live::{Live, read};
-use crate::project::nearest_root;
+use crate::project::{nearest_root, settings};
 use crate::status::{Failure, Outcome, Status};
 use crate::table::{grouped, printable, size, table};
 use crate::terminal::Terminal;
@@ -41,7 +41,7 @@ pub(crate) fn run(args: &Checkpoint, terminal: &Terminal) -> Outcome {
         .map_err(|error| Failure::usage(format_args!("cannot use the network: {error}")))?;
     let as_json = args.format == ListFormat::Json;
     if let CheckpointCommand::Create { name } = &args.command {
-        let live = Live::find(args.data_dir.as_deref())?;
+        let live = Live::find(&args.live)?;
         let query = name
             .as_ref()
             .map(|name| format!("?name={}", percent_encode(name)));
@@ -62,6 +62,14 @@ pub(crate) fn run(args: &Checkpoint, terminal: &Terminal) -> Outcome {
         }
         return Ok(Status::Fine);
     }
+    if let Some(url) = &args.live.url
+        && !matches!(args.command, CheckpointCommand::Ls)
+    {
+        return Err(Failure::usage(format_args!(
+            "`--url {url}` names a running application, which is not asked here"
+        ))
+        .help("where checkpoints are is said with `--checkpoint-url`"));
+    }
     let place = Place::find(args)?;
     let bucket = &place.bucket;
     match &args.command {
@@ -71,8 +79,11 @@ pub(crate) fn run(args: &Checkpoint, terminal: &Terminal) -> Outcome {
                 .block_on(operate::manifest(bucket))
                 .map_err(failed)?;
             let ended = list(&place, manifest.as_ref(), as_json, terminal)?;
-            if let Some(problem) = runtime.block_on(problem(&place.data_dir)) {
-                terminal.warning(problem);
+            match runtime.block_on(problem(&args.live)) {
+                Ok(Some(problem)) => terminal.warning(problem),
+                // Who names an application wants to hear of it; else none need run.
+                Err(failure) if args.live.url().is_some() => terminal.warning(failure.message),
+                Ok(None) | Err(_) => {}
             }
             Ok(ended)
         }
@@ -157,12 +168,11 @@ struct Place {
 impl Place {
     fn find(args: &Checkpoint) -> Result<Self, Failure> {
         let root = nearest_root().unwrap_or_default();
-        let file = root.join(SETTINGS_FILE);
-        let settings =
-            Settings::load(&file, |name| std::env::var(name).ok()).map_err(Failure::input)?;
+        let settings = settings(&root)?;
         Ok(Self {
-            bucket: bucket(args.url.as_deref(), &settings, &root)?,
+            bucket: bucket(args.checkpoint_url.as_deref(), &settings, &root)?,
             data_dir: args
+                .live
                 .data_dir
                 .clone()
                 .unwrap_or_else(|| root.join(&settings.data_dir)),
@@ -174,10 +184,7 @@ impl Place {
 /// Where checkpoints are, as the URL says, or statefun.yaml.
 pub(crate) fn find_bucket(url: Option<&str>) -> Result<Bucket, Failure> {
     let root = nearest_root().unwrap_or_default();
-    let file = root.join(SETTINGS_FILE);
-    let settings =
-        Settings::load(&file, |name| std::env::var(name).ok()).map_err(Failure::input)?;
-    bucket(url, &settings, &root)
+    bucket(url, &settings(&root)?, &root)
 }
 
 fn bucket(url: Option<&str>, settings: &Settings, root: &Path) -> Result<Bucket, Failure> {
@@ -190,7 +197,7 @@ fn bucket(url: Option<&str>, settings: &Settings, root: &Path) -> Result<Bucket,
             .map(|location| beside(root, location))
             .ok_or_else(|| {
                 Failure::input("it is not said where the checkpoints are")
-                    .help("name it with `--url`, or give `checkpoint: {url: …}` in statefun.yaml")
+                    .help("name it with `--checkpoint-url`, or give `checkpoint: {url: …}` in statefun.yaml")
             })?,
     };
     Bucket::open(&location, &settings.checkpoint.bucket()).map_err(Failure::input)
@@ -271,24 +278,25 @@ fn list(place: &Place, manifest: Option<&Manifest>, as_json: bool, terminal: &Te
     Ok(Status::Fine)
 }
 
-/// Why the application that runs on the data directory makes no checkpoints at present; none when it does, or none runs.
-async fn problem(data_dir: &Path) -> Option<String> {
-    let live = Live::find(Some(data_dir)).ok()?;
+/// Why the running application makes no checkpoints at present; none when it does, or none runs.
+async fn problem(args: &LiveArgs) -> Result<Option<String>, Failure> {
+    let live = Live::find(args)?;
     let answer = live
         .ask_within(Method::GET, "/v1/status", STATUS_PATIENCE)
-        .await
-        .ok()?;
-    let status: admin::Status = read(&answer).ok()?;
-    let problem = status.checkpoints?.problem?;
+        .await?;
+    let status: admin::Status = read(&answer)?;
+    let Some(problem) = status.checkpoints.and_then(|of| of.problem) else {
+        return Ok(None);
+    };
     let since = WallClock::default()
         .now()
         .as_ms()
         .saturating_sub(problem.since_ms);
-    Some(format!(
+    Ok(Some(format!(
         "the application's checkpoints have failed for {}: {}",
         age(since),
         printable(&problem.error)
-    ))
+    )))
 }
 
 /// In the largest unit that fits.

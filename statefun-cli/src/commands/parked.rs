@@ -16,7 +16,7 @@ use crate::table::{printable, shortened, width};
 use crate::terminal::Terminal;
 
 pub(crate) fn run(args: &Parked, terminal: &Terminal) -> Outcome {
-    let live = Live::find(args.data_dir.as_deref())?;
+    let live = Live::find(&args.live)?;
     let ask = |method, uri: String| block_on(async { live.ask(method, &uri).await })?;
     let as_json = args.format == ListFormat::Json;
     match &args.command {

@@ -1,7 +1,6 @@
 //! `statefun send` and `statefun call`: messages to HTTP ingresses.
 
 mod target;
-mod tls;
 
 use std::io::Read as _;
 use std::time::Duration;
@@ -12,12 +11,12 @@ use http::{Method, Request, StatusCode};
 use http_body_util::Full;
 
 use crate::args::{Call, MessageArgs, Send};
-use crate::client::{Answer, ClientError, block_on, over_tcp};
+use crate::client::{Answer, ClientError, Way, ask, block_on};
 use crate::status::{Failure, Outcome, Status};
 use crate::terminal::Terminal;
+use crate::tls::trust;
 
 use target::Target;
-use tls::trust;
 
 /// Longest time until a message is durable, a little more than the application takes before it says so itself.
 const DURABLE: Duration = Duration::from_secs(40);
@@ -111,9 +110,13 @@ fn post(
     let request = request
         .body(Full::new(body))
         .map_err(|error| Failure::usage(format_args!("the request cannot be made: {error}")))?;
-    let tls = target.is_https.then(|| trust(args, target)).transpose()?;
-    let answer =
-        block_on(async { over_tcp(&target.authority, tls.as_ref(), request, patience).await })?;
+    let trusted = || trust(args.cacert.as_deref(), &target.authority, &target.name);
+    let tls = target.is_https.then(trusted).transpose()?;
+    let way = Way::Tcp {
+        authority: &target.authority,
+        tls: tls.as_ref(),
+    };
+    let answer = block_on(async { ask(&way, request, patience).await })?;
     answer.map_err(|error| unreachable(target, &error))
 }
 

@@ -18,6 +18,7 @@ use crate::terminal::Terminal;
 use source::{Answered, Source, told};
 
 pub(crate) fn run(args: &State, terminal: &Terminal) -> Outcome {
+    refuse_url(args)?;
     if let StateCommand::Migrate {
         release,
         format,
@@ -27,8 +28,8 @@ pub(crate) fn run(args: &State, terminal: &Terminal) -> Outcome {
     {
         let options = migrate::Options {
             checkpoint: args.checkpoint.as_deref(),
-            url: args.url.as_deref(),
-            data_dir: args.data_dir.as_deref(),
+            checkpoint_url: args.checkpoint_url.as_deref(),
+            data_dir: args.live.data_dir.as_deref(),
             release: *release,
             format: *format,
         };
@@ -49,14 +50,14 @@ pub(crate) fn run(args: &State, terminal: &Terminal) -> Outcome {
         }
         let options = import::Options {
             file,
-            data_dir: args.data_dir.as_deref(),
+            data_dir: args.live.data_dir.as_deref(),
             replace: *replace,
             dry_run: *dry_run,
             release: *release,
         };
         return import::run(&options, project);
     }
-    let url = args.url.as_deref();
+    let url = args.checkpoint_url.as_deref();
     if let StateCommand::Diff {
         before,
         after,
@@ -67,14 +68,18 @@ pub(crate) fn run(args: &State, terminal: &Terminal) -> Outcome {
     } = &args.command
     {
         let after = match after {
-            Some(after) if args.data_dir.is_some() || args.checkpoint.is_some() => {
+            Some(after)
+                if args.live.data_dir.is_some()
+                    || args.live.url.is_some()
+                    || args.checkpoint.is_some() =>
+            {
                 return Err(Failure::usage(format_args!(
                     "both states are named: {before} and {after}"
                 ))
-                .help("leave out `--data-dir` and `--checkpoint`"));
+                .help("leave out `--data-dir`, `--url` and `--checkpoint`"));
             }
             Some(after) => Source::named(after, url)?,
-            None => Source::find(args.data_dir.as_deref(), args.checkpoint.as_deref(), url)?,
+            None => Source::find(&args.live, args.checkpoint.as_deref(), url)?,
         };
         let options = diff::Options {
             function: function.as_deref(),
@@ -84,7 +89,7 @@ pub(crate) fn run(args: &State, terminal: &Terminal) -> Outcome {
         };
         return diff::run(&Source::named(before, url)?, &after, &options, terminal);
     }
-    let source = Source::find(args.data_dir.as_deref(), args.checkpoint.as_deref(), url)?;
+    let source = Source::find(&args.live, args.checkpoint.as_deref(), url)?;
     match &args.command {
         StateCommand::Migrate { .. } | StateCommand::Import { .. } | StateCommand::Diff { .. } => {
             Ok(Status::Fine)
@@ -135,6 +140,22 @@ pub(crate) fn run(args: &State, terminal: &Terminal) -> Outcome {
             };
             export::run(&source, &query, output.as_deref(), terminal)
         }
+    }
+}
+
+/// Building the application, and reading or writing data with it, is done where the data is.
+fn refuse_url(args: &State) -> Result<(), Failure> {
+    let command = match &args.command {
+        StateCommand::Migrate { .. } => "migrate",
+        StateCommand::Import { .. } => "import",
+        _ => return Ok(()),
+    };
+    match &args.live.url {
+        None => Ok(()),
+        Some(url) => Err(Failure::usage(format_args!(
+            "`--url {url}` names a running application, and `{command}` works on data"
+        ))
+        .help("name its directory with `--data-dir`, or where checkpoints are with `--checkpoint-url`")),
     }
 }
 

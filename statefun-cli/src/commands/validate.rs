@@ -3,11 +3,13 @@
 use statefun_core::module::description::DESCRIPTION_VERSION;
 use statefun_core::module::model::{Availability, KINDS};
 use statefun_core::module::render::{Format, render, summary};
-use statefun_core::module::{Application, BuildFeatures, Finding, Findings, check};
+use statefun_core::module::{
+    Application, BuildFeatures, Finding, Findings, check, check_reserved_ports,
+};
 
 use crate::args::{FindingFormat, Validate};
 use crate::describe::Code;
-use crate::project::Project;
+use crate::project::{Project, settings};
 use crate::status::{Failure, Outcome, Status};
 use crate::terminal::Terminal;
 
@@ -17,6 +19,12 @@ pub(crate) fn run(args: &Validate, terminal: &Terminal) -> Outcome {
         return Err(nothing_here());
     }
     let (application, loaded) = project.load();
+    let reserved: Vec<_> = settings(&project.root)?
+        .operations
+        .reserved_port()
+        .into_iter()
+        .collect();
+    let loaded = loaded.and(check_reserved_ports(&application, &reserved));
     let early = yaml_findings(&application, &loaded);
     let format = match args.format {
         FindingFormat::Human => Format::Human(terminal.report_options()),

@@ -5,6 +5,7 @@
 mod graph;
 mod help;
 mod new;
+mod operations;
 mod parked;
 mod run;
 mod send;

@@ -9,6 +9,7 @@ use statefun_core::admin::{
 };
 use statefun_core::clock::{Timestamp, WallClock};
 use statefun_core::id::{Address, TypeName};
+use statefun_core::metrics::Snapshot;
 use statefun_core::state::StateError;
 use tokio::runtime::Runtime;
 
@@ -65,6 +66,10 @@ impl Live for Fake {
             Command::Skip(address) => find(&address).map(|_| CommandResult::Done { messages: 1 }),
         };
         Box::pin(async move { vec![result] })
+    }
+
+    fn metrics(&self) -> Snapshot {
+        Snapshot::default()
     }
 
     fn state(&self) -> SettledState {

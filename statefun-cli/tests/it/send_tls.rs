@@ -178,3 +178,28 @@ fn what_cannot_be_used_is_told() {
         output.stderr
     );
 }
+
+#[test]
+fn an_operations_endpoint_may_stand_behind_https() {
+    let authority = Authority::new("ours", "localhost");
+    let files = Files::new()
+        .with("ours.pem", &authority.pem)
+        .with("token", "hush\n");
+    let body = r#"{"addresses":[],"truncated":false}"#;
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let server = Server::encrypted(&answer, authority.server.clone());
+    let url = format!("https://localhost:{}/shop/", server.port);
+    let arguments = ["--url", &url, "--token-file", "token", "--cacert"];
+    let asked = |ca: &str| files.statefun(&[&["parked", "ls"], &arguments[..], &[ca]].concat());
+    let output = asked("ours.pem").ends(0);
+    assert_eq!(output.stderr, "nothing is parked\n");
+    let request = server.request();
+    assert!(
+        request.starts_with("get /shop/v1/parked?limit=100 http/1.1\r\n")
+            && request.contains("authorization: bearer hush\r\n"),
+        "{request}"
+    );
+}

@@ -250,7 +250,7 @@ pub(super) fn refuse(status: StatusCode, error: impl std::fmt::Display) -> Refus
     }
 }
 
-fn json(status: StatusCode, value: &impl Serialize) -> Reply {
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Reply {
     // Structs of numbers, texts and lists always serialize.
     let mut body = serde_json::to_vec(value).unwrap_or_default();
     body.push(b'\n');

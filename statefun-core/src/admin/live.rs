@@ -1,5 +1,6 @@
 //! What live commands ask of an application.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use super::wire::{Epochs, ListeningPlace, Status};
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::manifest::Entry;
 use crate::clock::Timestamp;
+use crate::engine::condition::Condition;
 use crate::engine::handle::EngineHandle;
 use crate::engine::worker::{Command, CommandError, CommandResult};
 use crate::id::Address;
@@ -14,6 +16,9 @@ use crate::inspect::StateView;
 use crate::io::http::HttpServers;
 use crate::metrics::Snapshot;
 use crate::state::StateError;
+
+/// What the operations endpoint is called among the places where an application listens. No ingress has such a name.
+pub const OPERATIONS: &str = "operations";
 
 /// The results of a command, from each worker that it concerned. None when the application stopped meanwhile.
 pub type Results = Pin<Box<dyn Future<Output = Vec<Result<CommandResult, CommandError>>> + Send>>;
@@ -30,6 +35,11 @@ pub type Making = Pin<Box<dyn Future<Output = Option<Result<Entry, CheckpointErr
 pub trait Live: Send + Sync + 'static {
     /// What it says of itself.
     fn status(&self) -> Status;
+
+    /// What keeps it from taking records in, or from going on. By default nothing.
+    fn condition(&self) -> Condition {
+        Condition::default()
+    }
 
     /// What it has measured so far.
     fn metrics(&self) -> Snapshot;
@@ -54,12 +64,24 @@ pub trait Live: Send + Sync + 'static {
 pub struct LiveEngine {
     engine: EngineHandle,
     servers: Arc<HttpServers>,
+    operations: Option<SocketAddr>,
 }
 
 impl LiveEngine {
     /// The application that this engine runs and that listens there.
     pub fn new(engine: EngineHandle, servers: Arc<HttpServers>) -> Self {
-        Self { engine, servers }
+        Self {
+            engine,
+            servers,
+            operations: None,
+        }
+    }
+
+    /// With an operations endpoint there.
+    #[must_use]
+    pub fn operations(mut self, address: Option<SocketAddr>) -> Self {
+        self.operations = address;
+        self
     }
 }
 
@@ -76,6 +98,12 @@ impl Live for LiveEngine {
                 method: place.method,
                 path: place.path,
             });
+        let operations = self.operations.map(|address| ListeningPlace {
+            component: OPERATIONS.to_owned(),
+            address: address.to_string(),
+            method: "GET".to_owned(),
+            path: "/".to_owned(),
+        });
         Status {
             core_version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -90,9 +118,13 @@ impl Live for LiveEngine {
             invocations: self.engine.invocations(),
             stopping: self.engine.is_stopping(),
             functions: self.engine.functions(),
-            listening: listening.collect(),
+            listening: listening.chain(operations).collect(),
             checkpoints: self.engine.checkpoints(),
         }
+    }
+
+    fn condition(&self) -> Condition {
+        self.engine.condition()
     }
 
     fn metrics(&self) -> Snapshot {

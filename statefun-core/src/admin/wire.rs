@@ -47,6 +47,30 @@ pub struct Epochs {
     pub applied: u64,
 }
 
+/// Whether an application can be given work.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Health {
+    /// Whether nothing is missing.
+    pub ready: bool,
+    /// What is missing, and what to do about it.
+    pub missing: Vec<String>,
+    /// What else somebody should look at. It holds nothing up.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+/// Whether the process of an application should go on.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Liveness {
+    /// Whether it should.
+    pub live: bool,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
 /// A place where an application takes requests.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListeningPlace {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::operations::Operations;
 use super::{Stop, told};
 use crate::catalog::DataDirectory;
 use crate::checkpoint::bucket::Bucket;
@@ -31,11 +32,12 @@ pub(super) fn open_checkpoints(settings: &Settings) -> Result<Option<Checkpoints
 /// Makes the data directory from a checkpoint.
 pub(super) fn restore(
     settings: &Settings,
-    checkpoints: Option<&Checkpoints>,
-    wanted: &str,
+    (checkpoints, wanted): (Option<&Checkpoints>, &str),
     replace: bool,
+    operations: &Operations,
     runtime: &tokio::runtime::Handle,
 ) -> Result<(), Stop> {
+    operations.starting("restore: the checkpoints are being looked at");
     let input = |error: CheckpointError| Stop::Input(told(&error));
     let Some(Checkpoints { bucket, .. }) = checkpoints else {
         return Err(Stop::Input(
@@ -71,8 +73,10 @@ pub(super) fn restore(
         stopping,
     };
     say(&format!("statefun: restoring from {}", bucket.url()));
+    operations.starting(format_args!("restore: from {}", bucket.url()));
     let mut told = Stopwatch::start();
     let restored = restore.run(|progress| {
+        operations.starting(format_args!("restore: {progress}"));
         if told.elapsed() >= TELL_EVERY {
             told = Stopwatch::start();
             say(&format!("  {progress}"));

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::operations::Operations;
 use crate::engine::start::Engine;
 use crate::io::http::Listening;
 use crate::logging::Said;
@@ -12,15 +13,21 @@ pub(super) fn started(
     settings: &Settings,
     engine: &Engine,
     listening: &[Listening],
+    operations: &Operations,
 ) -> Said<'static> {
     Said {
-        text: for_people(settings, engine, listening),
+        text: for_people(settings, engine, listening, operations),
         message: "ready",
-        fields: for_programs(settings, engine, listening),
+        fields: for_programs(settings, engine, listening, operations),
     }
 }
 
-fn for_programs(settings: &Settings, engine: &Engine, listening: &[Listening]) -> Value {
+fn for_programs(
+    settings: &Settings,
+    engine: &Engine,
+    listening: &[Listening],
+    operations: &Operations,
+) -> Value {
     let recovery = engine.handle().recovery();
     let listening: Vec<Value> = listening
         .iter()
@@ -41,10 +48,16 @@ fn for_programs(settings: &Settings, engine: &Engine, listening: &[Listening]) -
         "carried_messages": recovery.carried_messages,
         "recovery_ms": recovery.duration.as_millis() as u64,
         "listening": listening,
+        "operations": operations.address().map(|address| format!("http://{address}")),
     })
 }
 
-fn for_people(settings: &Settings, engine: &Engine, listening: &[Listening]) -> String {
+fn for_people(
+    settings: &Settings,
+    engine: &Engine,
+    listening: &[Listening],
+    operations: &Operations,
+) -> String {
     let recovery = engine.handle().recovery();
     let mut text = format!(
         "statefun: data in {}, {} worker{}",
@@ -69,6 +82,9 @@ fn for_people(settings: &Settings, engine: &Engine, listening: &[Listening]) -> 
         if let Some(example) = &place.example {
             text.push_str(&format!("\n    try: {example}"));
         }
+    }
+    if let Some(line) = operations.line() {
+        text.push_str(&format!("\n  {line}"));
     }
     text.push_str("\n  ready; Ctrl-C stops it");
     text

@@ -315,16 +315,19 @@ pub(crate) fn apply_window(
 }
 
 /// Applies everything in the log behind `from`, in windows of about so many bytes of memory; returns the last applied
-/// epoch.
+/// epoch. `tell` hears up to which epoch the log has been read.
 pub(crate) fn catch_up(
     store: &dyn StateStore,
     log: &LogReader,
     mut from: u64,
     window_bytes: usize,
+    mut tell: impl FnMut(u64),
 ) -> Result<u64, EngineError> {
     let mut window = Window::new();
     loop {
-        let next = window.last().unwrap_or(from) + 1;
+        let known = window.last().unwrap_or(from);
+        tell(known);
+        let next = known + 1;
         let epochs = match log.read_from(next, READ_BYTES) {
             Ok(epochs) => epochs,
             Err(LogError::Released { .. }) if log.durable_epoch() < next => Vec::new(),

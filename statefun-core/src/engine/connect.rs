@@ -14,6 +14,7 @@ use crate::engine::driver::{ActiveSource, ToCommit};
 use crate::engine::registry::Registry;
 use crate::engine::shared::{EngineError, Shared};
 use crate::engine::sinks::{SinkFeed, SinkRunner};
+use crate::engine::starting::{StartListener, StartStep};
 use crate::engine::stored::each_row;
 use crate::engine::worker::partition_address;
 use crate::id::MessageTypeId;
@@ -30,6 +31,7 @@ pub(crate) struct Connect<'a> {
     pub(crate) shared: &'a Arc<Shared>,
     pub(crate) runtime: &'a tokio::runtime::Handle,
     pub(crate) stopping: &'a watch::Receiver<bool>,
+    pub(crate) listener: &'a StartListener,
 }
 
 impl Connect<'_> {
@@ -46,6 +48,7 @@ impl Connect<'_> {
             .map(|worker| self.shared.waker(worker))
             .collect();
         for (id, mut ingress) in ingresses {
+            self.listener.tell(StartStep::Ingress(&id));
             let index = self.registry.ingress_index(&id);
             let decoder = self.registry.decoder();
             let context = IngressContext {
@@ -101,6 +104,7 @@ impl Connect<'_> {
         };
         let mut runners = Vec::new();
         for (id, mut egress) in egresses {
+            self.listener.tell(StartStep::Egress(&id));
             let known = positions.iter().find(|position| position.egress == id);
             egress.open(&EgressContext {
                 id: id.clone(),

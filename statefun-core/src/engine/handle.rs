@@ -12,6 +12,7 @@ use crate::checkpoint::checkpointer::CheckpointDesk;
 use crate::checkpoint::manifest::Entry;
 use crate::checkpoint::{CheckpointError, CheckpointStatus};
 use crate::clock::{Stopwatch, Timestamp, WallClock};
+use crate::engine::condition::Condition;
 use crate::engine::driver::ToWorker;
 use crate::engine::recovery::Recovery;
 use crate::engine::registry::Registry;
@@ -121,6 +122,11 @@ impl EngineHandle {
     pub fn expired_rows(&self) -> u64 {
         let workers = self.meters.workers.iter();
         workers.map(|worker| worker.expired.get()).sum()
+    }
+
+    /// What keeps it from taking records in, or from going on.
+    pub fn condition(&self) -> Condition {
+        self.shared.condition()
     }
 
     /// Whether the engine takes nothing in any more.

@@ -5,6 +5,7 @@ pub(crate) mod admission;
 pub(crate) mod applier;
 pub(crate) mod apply;
 pub(crate) mod commit;
+pub mod condition;
 pub(crate) mod connect;
 pub(crate) mod current;
 pub(crate) mod cut;
@@ -26,6 +27,7 @@ pub mod shared;
 pub(crate) mod sinks;
 pub(crate) mod slab;
 pub mod start;
+pub mod starting;
 pub(crate) mod stored;
 pub(crate) mod sweep;
 #[cfg(test)]

@@ -24,6 +24,7 @@ use crate::engine::cut::{EpochBody, EpochPart, SinkPosition, body_slices, encode
 use crate::engine::envelope::{Envelope, EnvelopeError};
 use crate::engine::registry::Registry;
 use crate::engine::start::{EngineSetup, StartError};
+use crate::engine::starting::{StartListener, StartStep};
 use crate::engine::stored::{each_row, orphans, undelivered};
 use crate::log::{EpochLog, OpenOptions};
 use crate::rand::Random;
@@ -109,6 +110,7 @@ pub(crate) fn recover(setup: &mut EngineSetup) -> Result<Recovered, StartError> 
         now.write(&**disk, &directory.root)?;
     }
     let mut last = Vec::new();
+    setup.listener.tell(StartStep::Store);
     let mut store = FjallStore::open(&directory.state(), STORE_CACHE_BYTES)?;
     let changes = change_log(setup)?;
     if let Some(changes) = &changes {
@@ -117,14 +119,20 @@ pub(crate) fn recover(setup: &mut EngineSetup) -> Result<Recovered, StartError> 
     let store = Arc::new(store);
     let mut options = OpenOptions::new(lineage);
     options.fit(setup.settings.max_log_bytes);
-    await_merging(&*store);
+    await_merging(&*store, &setup.listener);
     options.applied_epoch = store.applied_epoch()?;
+    setup.listener.tell(StartStep::Log);
     let opened = open_log(setup, &options, &mut last)?;
+    let tell = |epoch| {
+        let last = opened.last_epoch;
+        setup.listener.tell(StartStep::Applying { epoch, last });
+    };
     let applied = catch_up(
         &*store,
         &opened.log.reader(),
         options.applied_epoch,
         setup.settings.apply_bytes,
+        tell,
     )?;
     let mut sinks = if last.is_empty() {
         Vec::new()
@@ -250,8 +258,11 @@ impl Recovered {
 
 /// A process that is killed soon after each start would give the store more with every start than it comes to merge, until
 /// reading takes all its time: so merging comes first. A store that cannot merge says so elsewhere.
-fn await_merging(store: &dyn StateStore) {
+fn await_merging(store: &dyn StateStore, listener: &StartListener) {
     let watch = Stopwatch::start();
+    if store.is_crowded() {
+        listener.tell(StartStep::Merging);
+    }
     while store.is_crowded() && store.check().is_ok() && watch.elapsed() < MERGE_FOR {
         crate::clock::pause(Duration::from_millis(2));
     }

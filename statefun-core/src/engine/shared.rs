@@ -8,6 +8,8 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use crate::checkpoint::error::CheckpointError;
+use crate::clock::Stopwatch;
+use crate::engine::condition::{Condition, Notes};
 use crate::engine::worker::WorkerError;
 use crate::io::egress::EgressError;
 use crate::io::ingress::{IngressError, Waker};
@@ -70,9 +72,9 @@ pub(crate) enum Phase {
 }
 
 /// Why nothing new is taken in for the moment.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Hold {
+pub enum Hold {
     /// The disk of the epoch log is full.
     NoSpace = 1,
     /// The epoch log has reached its limit: the state store or a sink lags behind it.
@@ -139,6 +141,7 @@ pub(crate) struct Shared {
     /// How long epochs take.
     pub(crate) epochs: EpochMeter,
     failure: Mutex<Option<EngineError>>,
+    notes: Notes,
 }
 
 impl Shared {
@@ -163,6 +166,7 @@ impl Shared {
             full: watch::Sender::new(false),
             epochs: EpochMeter::default(),
             failure: Mutex::new(None),
+            notes: Notes::default(),
         }
     }
 
@@ -280,6 +284,7 @@ impl Shared {
         if (before & hold as u8 != 0) == on {
             return false;
         }
+        self.notes.held(hold, on);
         // Read within, since two threads may tell at once.
         self.full.send_if_modified(|full| {
             let is_full = self.hold.load(Ordering::SeqCst) & FULL != 0;
@@ -309,9 +314,20 @@ impl Shared {
     /// Ends the engine with an error; the first one counts.
     pub(crate) fn fail(&self, error: impl Into<EngineError>) {
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        failure.get_or_insert_with(|| error.into());
+        self.notes
+            .failed(failure.get_or_insert_with(|| error.into()));
         drop(failure);
         self.enter_phase(Phase::Stopped);
+    }
+
+    /// A handler of that function has been blocking its worker since then; with none, it has returned.
+    pub(crate) fn note_blocked(&self, worker: usize, handler: Option<(String, Stopwatch)>) {
+        self.notes.blocked(worker, handler);
+    }
+
+    /// How the engine is.
+    pub(crate) fn condition(&self) -> Condition {
+        self.notes.condition(self.phase() != Phase::Running)
     }
 
     pub(crate) fn take_failure(&self) -> Option<EngineError> {

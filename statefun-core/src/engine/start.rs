@@ -34,6 +34,7 @@ use crate::engine::registry::Registry;
 use crate::engine::release::{Gate, Outlet, Releaser};
 use crate::engine::shared::{EngineError, Phase, Shared};
 use crate::engine::sinks::{Buffers, SinkFeed};
+use crate::engine::starting::{StartListener, StartStep};
 use crate::engine::threads::{Committer, count_timers, read_cold_state, spawn};
 use crate::engine::watchdog::Watched;
 use crate::engine::worker::{StartOperation, Worker, WorkerSetup};
@@ -98,6 +99,8 @@ pub struct EngineSetup {
     pub(crate) dead_letters: DeadLetterDesk,
     /// Where its checkpoints go; none are made without.
     pub checkpoints: Option<Checkpoints>,
+    /// Who hears what the start is doing.
+    pub listener: StartListener,
     /// The clock of all its threads.
     pub(crate) clock: Arc<WallClock>,
     /// Where asynchronous work runs.
@@ -265,6 +268,7 @@ impl Engine {
             shared: &shared,
             runtime: &setup.runtime,
             stopping: &stop_signal,
+            listener: &setup.listener,
         };
         let sources = connect.ingresses(setup.ingresses, &*recovered.store, workers, &clients)?;
         let sink_ids: Vec<String> = setup.egresses.iter().map(|(id, _)| id.clone()).collect();
@@ -355,6 +359,7 @@ impl Engine {
                 .sinks
                 .push(spawn(&name, &shared, move || runner.run())?);
         }
+        setup.listener.tell(StartStep::Sinks);
         // A file that is not what it should be is refused before anybody thinks that the application runs.
         while settled.iter().any(|sink| !sink.load(Ordering::Acquire)) && !engine.has_stopped() {
             crate::clock::pause(Duration::from_millis(1));
@@ -363,6 +368,7 @@ impl Engine {
             let stopped = || EngineError::Thread("it was stopped while it started".to_owned());
             return Err(engine.stop().err().unwrap_or_else(stopped).into());
         }
+        setup.listener.tell(StartStep::Workers);
         let (reads, read_requests) = crossbeam_channel::unbounded();
         {
             let (store, inboxes, shared) =

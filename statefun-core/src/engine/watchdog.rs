@@ -129,6 +129,7 @@ pub(crate) fn watch(workers: &[Watched], meters: &Meters, shared: &Shared, warn_
             let version = watched.version.load(Ordering::Acquire);
             if version != seen.version {
                 if seen.reported {
+                    shared.note_blocked(worker, None);
                     tracing::warn!(
                         worker,
                         ran_for_ms = seen.since.elapsed().as_millis() as u64,
@@ -146,7 +147,7 @@ pub(crate) fn watch(workers: &[Watched], meters: &Meters, shared: &Shared, warn_
             if !running || seen.reported || seen.since.elapsed() < warn_after {
                 continue;
             }
-            let address = watched.address();
+            let (function, address) = (watched.function(), watched.address());
             fence(Ordering::Acquire);
             // Another invocation may have begun while the address was read.
             if watched.version.load(Ordering::Relaxed) == version {
@@ -154,6 +155,7 @@ pub(crate) fn watch(workers: &[Watched], meters: &Meters, shared: &Shared, warn_
                 if let Some(meter) = meters.workers.get(worker) {
                     meter.blocked.add(1);
                 }
+                shared.note_blocked(worker, Some((function, seen.since)));
                 tracing::warn!(
                     worker,
                     %address,

@@ -140,7 +140,7 @@ impl Sim {
                 )));
             }
         };
-        let caught_up = catch_up(&*self.store, &log.reader(), applied, 4 << 10);
+        let caught_up = catch_up(&*self.store, &log.reader(), applied, 4 << 10, |_| {});
         let applied = match caught_up {
             Err(EngineError::Log(error)) if !self.disk.is_down() => {
                 return Err(Stop::Violation(format!(

@@ -261,6 +261,13 @@ fn everything_on_a_disk_that_is_full() {
         disk.fill_up(64 << 10);
         clients.put_until_full(&mut running, 8000);
         hear(&running, "nothing is taken in until");
+        wait_for(
+            || {
+                let (status, missing) = running.health();
+                (status == 503 && missing.contains("free some space")).then_some(())
+            },
+            || format!("a probe sees nothing of it: {:?}", running.health()),
+        );
         if round == 1 {
             // A kill while it is full, and a start that finds it full.
             running.kill();
@@ -273,6 +280,10 @@ fn everything_on_a_disk_that_is_full() {
         disk.free();
         clients.put_all(&mut running, 100, 1000);
         clients.check(&app, &mut running);
+        wait_for(
+            || (running.health().0 == 200).then_some(()),
+            || format!("a probe does not see the end: {:?}", running.health()),
+        );
     }
     println!("{} refusals, {} messages", clients.refused, clients.sent);
     // Of the log, or of the state store: whichever met it first.

@@ -1,7 +1,7 @@
 //! An application in a directory of its own, started again and again.
 
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::SocketAddr;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -234,20 +234,25 @@ impl Running {
         }
     }
 
+    /// Whether it is ready, as a probe sees it, and what is missing.
+    pub(crate) fn health(&self) -> (u16, String) {
+        let (_, status) = self.admin("GET", "/v1/status");
+        let listening = status["listening"].as_array().unwrap();
+        let operations = listening
+            .iter()
+            .find(|place| place["component"] == "operations");
+        let address = operations.unwrap()["address"].as_str().unwrap();
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(ADMIN_PATIENCE)).unwrap();
+        let (status, health) = ask(stream, "GET", "/health/ready");
+        (status, health["missing"].to_string())
+    }
+
     /// Asks by the admin socket.
     pub(crate) fn admin(&self, method: &str, path: &str) -> (u16, Value) {
-        let mut stream = UnixStream::connect(&self.socket).unwrap();
+        let stream = UnixStream::connect(&self.socket).unwrap();
         stream.set_read_timeout(Some(ADMIN_PATIENCE)).unwrap();
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-        );
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        let body = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error} in {answer}"));
-        (status, body)
+        ask(stream, method, path)
     }
 
     /// Asks it to stop; it must do so cleanly.
@@ -260,6 +265,19 @@ impl Running {
     pub(crate) fn kill(mut self) {
         self.process.kill();
     }
+}
+
+fn ask(mut stream: impl Read + Write, method: &str, path: &str) -> (u16, Value) {
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    let body = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error} in {answer}"));
+    (status, body)
 }
 
 pub(crate) fn new_key() -> String {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use http::Method;
 use http::header::{AUTHORIZATION, HeaderName};
-use http::{Method, Uri};
 use statefun_core::admin::Status as LiveStatus;
 use statefun_core::module::model::{HttpIngress, PathSegment, RequestPart, ValueType};
 use statefun_core::module::suggest::nearest;
@@ -14,6 +14,10 @@ use crate::client::{block_on, percent_encode};
 use crate::live::{Live, read};
 use crate::project::{find_modules, load};
 use crate::status::Failure;
+use crate::url::Url;
+
+/// How a URL of an ingress looks.
+const EXAMPLE: &str = "http://127.0.0.1:8080/greets/bob";
 
 /// Where a message goes.
 #[derive(Debug)]
@@ -29,15 +33,6 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// The host that a certificate must be for.
-    pub(super) fn host(&self) -> &str {
-        let host = self
-            .authority
-            .rsplit_once(':')
-            .map_or(self.authority.as_str(), |(host, _)| host);
-        host.trim_start_matches('[').trim_end_matches(']')
-    }
-
     pub(super) fn find(args: &MessageArgs) -> Result<Self, Failure> {
         if args.to.contains("://") {
             return Self::of_url(args);
@@ -63,7 +58,7 @@ impl Target {
             authority,
             is_https,
             path,
-        } = split_url(&args.to)?;
+        } = Url::parse(&args.to, EXAMPLE)?;
         Ok(Self {
             name: args.to.clone(),
             authority,
@@ -81,7 +76,7 @@ impl Target {
             is_https,
             path: prefix,
         } = match &args.url {
-            Some(url) => split_url(url)?,
+            Some(url) => Url::parse(url, EXAMPLE)?,
             None => Url {
                 authority: authority(spec)?,
                 is_https: spec.tls.is_some(),
@@ -236,7 +231,7 @@ fn ingress<'a>(application: &'a Application, wanted: &str) -> Result<&'a HttpIng
 /// Where the ingress listens. Of a port that the system chose, only the running application knows.
 fn authority(spec: &HttpIngress) -> Result<String, Failure> {
     if spec.address.port() == 0 {
-        let live = Live::find(None)?;
+        let live = Live::of_directory(None)?;
         let answer = block_on(async { live.ask(Method::GET, "/v1/status").await })??;
         let status: LiveStatus = read(&answer)?;
         let place = status
@@ -262,45 +257,6 @@ fn authority(spec: &HttpIngress) -> Result<String, Failure> {
         format!("[{host}]:{port}")
     } else {
         format!("{host}:{port}")
-    })
-}
-
-/// The parts of a URL.
-#[derive(Debug, PartialEq, Eq)]
-struct Url {
-    /// `host:port`.
-    authority: String,
-    is_https: bool,
-    /// With the query.
-    path: String,
-}
-
-fn split_url(url: &str) -> Result<Url, Failure> {
-    let bad = |problem: &str| {
-        Failure::usage(format_args!("`{url}` cannot be used: {problem}"))
-            .help("write it in full, as in `http://127.0.0.1:8080/greets/bob`")
-    };
-    let uri: Uri = url
-        .parse()
-        .map_err(|error: http::uri::InvalidUri| bad(&error.to_string()))?;
-    let is_https = match uri.scheme_str() {
-        Some("http") => false,
-        Some("https") => true,
-        _ => return Err(bad("it begins neither with `http://` nor with `https://`")),
-    };
-    let authority = uri.authority().ok_or_else(|| bad("it names no host"))?;
-    if authority.as_str().contains('@') {
-        return Err(bad("it has a user name"));
-    }
-    let authority = match authority.port_u16() {
-        Some(_) => authority.to_string(),
-        None => format!("{}:{}", authority.host(), if is_https { 443 } else { 80 }),
-    };
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    Ok(Url {
-        authority,
-        is_https,
-        path: path.to_owned(),
     })
 }
 
@@ -442,7 +398,10 @@ mod tests {
             ("h:443".to_owned(), true, "/behind/x".to_owned())
         );
         let own = target(document, |_| {}).unwrap();
-        assert_eq!((own.is_https, own.host()), (true, "127.0.0.1"));
+        assert_eq!(
+            (own.is_https, Url::host_of(&own.authority)),
+            (true, "127.0.0.1")
+        );
     }
 
     #[test]
@@ -468,31 +427,5 @@ mod tests {
                 .unwrap_err()
                 .contains("`a/in`, `b/in`, `b/two`")
         );
-    }
-
-    #[test]
-    fn urls() {
-        let split = |url: &str| split_url(url).map_err(|failure| failure.message);
-        for (url, authority, is_https, path) in [
-            ("http://h:8/a?b", "h:8", false, "/a?b"),
-            ("http://[::1]", "[::1]:80", false, "/"),
-            ("https://h/a", "h:443", true, "/a"),
-            ("https://[::1]:8443", "[::1]:8443", true, "/"),
-        ] {
-            let expected = Url {
-                authority: authority.to_owned(),
-                is_https,
-                path: path.to_owned(),
-            };
-            assert_eq!(split(url).unwrap(), expected);
-        }
-        for (url, problem) in [
-            ("ftp://h", "https://"),
-            ("http://u@h", "user name"),
-            ("http://", "cannot be used"),
-            ("http://a b", "cannot be used"),
-        ] {
-            assert!(split(url).unwrap_err().contains(problem), "{url}");
-        }
     }
 }

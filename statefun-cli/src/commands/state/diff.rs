@@ -11,7 +11,7 @@ use statefun_core::inspect::{
 };
 use statefun_core::state::{Row, StateError};
 
-use super::source::{Source, View, live_place, scope};
+use super::source::{Source, View, scope};
 use crate::args::RowFormat;
 use crate::client::block_on;
 use crate::live::{Live, Reader};
@@ -234,7 +234,7 @@ fn in_words(change: &StateChange) -> String {
 }
 
 fn open(source: &Source, options: &Options<'_>) -> Result<Opened, Failure> {
-    if let Source::Directory(live) = source
+    if let Source::Application(live) = source
         && let Some(stream) = Stream::open(live, options)?
     {
         return Ok(Opened::Live(Box::new(stream)));
@@ -312,8 +312,8 @@ enum Sent {
 impl Stream {
     /// None when no application runs there.
     fn open(live: &Live, options: &Options<'_>) -> Result<Option<Self>, Failure> {
-        let place = live_place(live);
-        let live = Live::find(Some(live.data_dir()))?;
+        let place = format!("from {live}");
+        let live = live.clone();
         let uri = format!("/v1/state/rows?{}", scope(options.function, options.prefix));
         let (sender, sent) = mpsc::sync_channel(AHEAD);
         std::thread::Builder::new()

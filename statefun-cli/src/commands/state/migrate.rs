@@ -9,7 +9,7 @@ use crate::status::{Outcome, Status};
 /// What is read, and how the result is written.
 pub(super) struct Options<'a> {
     pub(super) checkpoint: Option<&'a str>,
-    pub(super) url: Option<&'a str>,
+    pub(super) checkpoint_url: Option<&'a str>,
     pub(super) data_dir: Option<&'a Path>,
     pub(super) release: bool,
     pub(super) format: RowFormat,
@@ -24,7 +24,7 @@ pub(super) fn run(options: &Options<'_>, project: &ProjectArgs) -> Outcome {
         call.arg("--checkpoint");
         call.arg(checkpoint);
     }
-    if let Some(url) = options.url {
+    if let Some(url) = options.checkpoint_url {
         call.variable("STATEFUN_CHECKPOINT_URL", url);
     }
     if let Some(data_dir) = options.data_dir {

@@ -17,6 +17,7 @@ use statefun_core::inspect::{
 
 use tokio::runtime::Runtime;
 
+use crate::args::LiveArgs;
 use crate::client::{block_on, percent_encode};
 use crate::commands::checkpoint::{self, find_bucket};
 use crate::live::{Live, Reader};
@@ -26,8 +27,8 @@ use crate::terminal::Terminal;
 
 /// A place that has state.
 pub(super) enum Source {
-    /// A data directory, whether an application runs on it or not.
-    Directory(Live),
+    /// An application that runs; or a data directory, whether one runs on it or not.
+    Application(Live),
     /// A checkpoint, where it is.
     Checkpoint(Kept),
 }
@@ -86,13 +87,17 @@ impl Reader for Passing<'_> {
 impl Source {
     /// The application's, or a checkpoint.
     pub(super) fn find(
-        data_dir: Option<&Path>,
+        args: &LiveArgs,
         checkpoint: Option<&str>,
         url: Option<&str>,
     ) -> Result<Self, Failure> {
         match checkpoint {
+            Some(_) if args.data_dir.is_some() || args.url.is_some() => Err(Failure::usage(
+                "`--checkpoint` reads no application: leave out `--data-dir` and `--url`",
+            )
+            .help("where checkpoints are is said with `--checkpoint-url`")),
             Some(wanted) => Self::checkpoint(wanted, url),
-            None => Ok(Self::Directory(Live::find(data_dir)?)),
+            None => Ok(Self::Application(Live::find(args)?)),
         }
     }
 
@@ -100,7 +105,9 @@ impl Source {
     pub(super) fn named(name: &str, url: Option<&str>) -> Result<Self, Failure> {
         match name.strip_prefix("checkpoint:") {
             Some(wanted) => Self::checkpoint(wanted, url),
-            None => Ok(Self::Directory(Live::find(Some(Path::new(name)))?)),
+            None => Ok(Self::Application(Live::of_directory(Some(Path::new(
+                name,
+            )))?)),
         }
     }
 
@@ -142,10 +149,10 @@ impl Source {
     }
 
     fn answer(&self, query: &Query, passing: &mut Passing<'_>) -> Result<Answered, Failure> {
-        if let Self::Directory(live) = self {
+        if let Self::Application(live) = self {
             let asked = block_on(live.lines(&uri(query), passing))?;
             if let Some(end) = asked? {
-                let place = live_place(live);
+                let place = format!("from {live}");
                 return Ok(Answered { end, place });
             }
         }
@@ -160,9 +167,12 @@ impl Source {
     /// Opens what is read here.
     pub(super) fn open(&self) -> Result<View, Failure> {
         match self {
-            Self::Directory(live) => {
-                let (view, now) = open_offline(live.data_dir())?;
-                let data_dir = live.data_dir().display();
+            Self::Application(live) => {
+                let data_dir = live
+                    .data_dir()
+                    .ok_or_else(|| Failure::usage(format_args!("{live} does not answer")))?;
+                let (view, now) = open_offline(data_dir)?;
+                let data_dir = data_dir.display();
                 Ok(View {
                     view,
                     now,
@@ -191,7 +201,7 @@ impl Source {
     /// Its data directory, where it has one.
     pub(super) fn data_dir(&self) -> Option<&Path> {
         match self {
-            Self::Directory(live) => Some(live.data_dir()),
+            Self::Application(live) => live.data_dir(),
             Self::Checkpoint(_) => None,
         }
     }
@@ -203,12 +213,6 @@ impl Source {
             answered.end.epoch, answered.place
         ));
     }
-}
-
-/// Where an application's answers come from, for people.
-pub(super) fn live_place(live: &Live) -> String {
-    let data_dir = live.data_dir().display();
-    format!("from the application that runs on {data_dir}")
 }
 
 /// Answers a query here.

@@ -70,6 +70,13 @@ fn a_checkpoint_is_shown_and_compared_where_it_is() {
     files
         .statefun(&["state", "import", "x", "--checkpoint", "monday"])
         .ends(2);
-    let elsewhere = ["state", "ls", "--checkpoint", "latest", "--url", "nowhere"];
+    let elsewhere = [
+        "state",
+        "ls",
+        "--checkpoint",
+        "latest",
+        "--checkpoint-url",
+        "nowhere",
+    ];
     files.statefun(&elsewhere).ends(1);
 }

@@ -1,5 +1,6 @@
 //! The whole engine in this process, on a directory of its own: threads, log and fjall as in production.
 
+mod condition;
 mod expiry;
 mod limits;
 mod metrics;

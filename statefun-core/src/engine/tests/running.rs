@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::PATIENCE;
 use crate::engine::start::{Engine, EngineSettings};
+use crate::engine::starting::StartListener;
 use crate::engine::waiting::WaitingAddress;
 use crate::engine::worker::{Command, CommandError, CommandResult};
 use crate::id::Address;
@@ -67,6 +68,23 @@ impl Running {
         settings: EngineSettings,
         functions: impl FnOnce(&mut Binder),
     ) -> Self {
+        Self::start_heard(
+            directory,
+            egress,
+            settings,
+            StartListener::default(),
+            functions,
+        )
+    }
+
+    /// The same, and someone hears what the start does.
+    pub(super) fn start_heard(
+        directory: &std::path::Path,
+        egress: &str,
+        settings: EngineSettings,
+        listener: StartListener,
+        functions: impl FnOnce(&mut Binder),
+    ) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .build()
@@ -77,7 +95,9 @@ impl Running {
         binder
             .ingress("tests/feed", Feed(Arc::clone(&feed)))
             .egress(egress, Kept(Arc::clone(&kept)));
-        let launch = Launch::of(binder, directory).settings(settings);
+        let launch = Launch::of(binder, directory)
+            .settings(settings)
+            .listener(listener);
         let engine = launch.start(runtime.handle()).unwrap();
         let feed = feed.lock().unwrap().clone().unwrap();
         Self {

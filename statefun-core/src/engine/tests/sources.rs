@@ -16,6 +16,7 @@ use crate::disk::RealDisk;
 use crate::engine::dead_letters::DeadLetterDesk;
 use crate::engine::registry::{IngressWiring, Parts, Registry};
 use crate::engine::start::{Engine, EngineSettings, EngineSetup};
+use crate::engine::starting::StartListener;
 use crate::io::ingress::{
     Ack, AckOutcome, Ingress, IngressContext, IngressError, Partition, Record, Source,
     SourceStatus, Waker,
@@ -111,6 +112,7 @@ fn start(directory: &Path, clock: WallClock, sources: Vec<MakePoll>) -> Engine {
         drop_data: Vec::new(),
         checkpoints: None,
         dead_letters: DeadLetterDesk::default(),
+        listener: StartListener::default(),
         clock: Arc::new(clock),
         runtime: runtime.handle().clone(),
     })

@@ -27,6 +27,7 @@ pub use webhook::Webhook;
 
 pub(in crate::io) use answer::{Reply, problem, with_type};
 pub(in crate::io) use body::Budget;
+pub(crate) use parts::is_authorised;
 pub(in crate::io) use route::Segment;
 pub(crate) use route::percent_decode;
 pub(in crate::io) use server::{Answering, Endpoint, Example, Opening, Route};

@@ -200,7 +200,7 @@ pub(super) fn record_headers(headers: &HeaderMap) -> BTreeMap<String, String> {
 }
 
 /// Whether a request carries the token.
-pub(super) fn is_authorised(headers: &HeaderMap, token: &str) -> bool {
+pub(crate) fn is_authorised(headers: &HeaderMap, token: &str) -> bool {
     let mut given = headers.get_all(AUTHORIZATION).iter();
     let (Some(given), None) = (given.next(), given.next()) else {
         return false;

@@ -149,6 +149,11 @@ pub(super) const HEADER_NAME: Check = Check {
 };
 
 impl ListenAddress {
+    /// Reads one that does not stand in module.yaml. The error says what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        check_address(text).map(|()| Self(text.to_owned()))
+    }
+
     /// The host, without the brackets of an IPv6 address.
     pub fn host(&self) -> &str {
         let host = self.0.rsplit_once(':').map_or("", |(host, _)| host);

@@ -62,6 +62,11 @@ impl FieldType for JsonFormat {
 pub struct Secret(String);
 
 impl Secret {
+    /// That text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
     /// The text itself.
     pub fn reveal(&self) -> &str {
         &self.0

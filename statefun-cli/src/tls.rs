@@ -1,10 +1,11 @@
-//! Whom `statefun send` and `statefun call` trust to be the host of an https:// URL.
+//! Whom a command trusts to be the host of an https:// URL.
+
+use std::path::Path;
 
 use statefun_core::io::http::tls::{ClientTls, Names, Trust};
 
-use super::target::Target;
-use crate::args::MessageArgs;
 use crate::status::Failure;
+use crate::url::Url;
 
 /// What the command line calls them.
 const NAMES: Names = Names {
@@ -12,14 +13,18 @@ const NAMES: Names = Names {
     ca: "--cacert",
 };
 
-/// The authorities of `--cacert`, or else those of the system.
-pub(super) fn trust(args: &MessageArgs, target: &Target) -> Result<ClientTls, Failure> {
+/// The authorities of `--cacert`, or else those of the system, for the host of an authority. `name` is what problems speak of.
+pub(crate) fn trust(
+    cacert: Option<&Path>,
+    authority: &str,
+    name: &str,
+) -> Result<ClientTls, Failure> {
     if !cfg!(feature = "tls") {
-        return Err(absent(&target.authority));
+        return Err(absent(authority));
     }
-    let trust = args.cacert.as_deref().map_or(Trust::System, Trust::Only);
-    let problem = |problem| Failure::usage(format_args!("{}: {problem}", target.name));
-    ClientTls::load(target.host(), trust, NAMES).map_err(problem)
+    let trust = cacert.map_or(Trust::System, Trust::Only);
+    let problem = |problem| Failure::usage(format_args!("{name}: {problem}"));
+    ClientTls::load(Url::host_of(authority), trust, NAMES).map_err(problem)
 }
 
 /// What is said by a build without the feature.
@@ -46,7 +51,7 @@ mod tests {
             "{help}"
         );
         // The line is right: there is such a feature, which is that of the core.
-        let manifest = include_str!("../../../Cargo.toml");
+        let manifest = include_str!("../Cargo.toml");
         assert!(manifest.contains("\ntls = [\"statefun-core/tls\"]\n"));
     }
 }
