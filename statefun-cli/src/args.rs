@@ -1,6 +1,7 @@
 //! The command line.
 
 mod state;
+mod top;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use statefun_core::module::units::parse_duration;
 use crate::terminal::Color;
 
 pub(crate) use state::{RowFormat, State, StateCommand, TopMeasure};
+pub(crate) use top::{Top, TopFormat, TopSort};
 
 const AFTER_HELP: &str = "\
 Begin with an application of your own:
@@ -45,6 +47,7 @@ pub(crate) enum Command {
     Graph(Graph),
     Send(Send),
     Call(Call),
+    Top(Top),
     Parked(Parked),
     State(State),
     Checkpoint(Checkpoint),

@@ -9,6 +9,7 @@ use statefun_core::admin::{
 };
 use statefun_core::clock::{Timestamp, WallClock};
 use statefun_core::id::{Address, TypeName};
+use statefun_core::metrics::Snapshot;
 use statefun_core::state::StateError;
 use tokio::runtime::Runtime;
 
@@ -29,6 +30,10 @@ impl Live for Fake {
             }],
             ..Status::default()
         }
+    }
+
+    fn metrics(&self) -> Snapshot {
+        Snapshot::default()
     }
 
     fn address(&self, function: &str, id: &str) -> Option<Address> {
