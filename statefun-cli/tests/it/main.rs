@@ -13,4 +13,5 @@ mod send_tls;
 mod state;
 mod support;
 mod templates;
+mod top;
 mod validate;

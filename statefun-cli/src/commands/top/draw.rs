@@ -30,10 +30,17 @@ struct Section {
     weight: usize,
 }
 
+impl Section {
+    /// Lines below which it shows too little.
+    fn least(&self) -> usize {
+        1 + self.lines.len().min(2)
+    }
+}
+
 /// The lines of a view.
 pub(super) fn draw(view: &View, page: &Page) -> Vec<Line> {
     let mut lines = head(view, page);
-    let sections: Vec<Section> = [
+    let mut sections: Vec<Section> = [
         functions(view, page),
         ingresses(&view.ingresses, page.columns),
         egresses(&view.egresses, page.columns),
@@ -43,18 +50,20 @@ pub(super) fn draw(view: &View, page: &Page) -> Vec<Line> {
     .flatten()
     .collect();
     let room = page.rows.map(|rows| rows.saturating_sub(lines.len()));
+    if let Some(room) = room {
+        // A heading of which nothing but "more" is shown takes the room of others.
+        while sections.len() > 1 && room < sections.iter().map(Section::least).sum() {
+            sections.pop();
+        }
+    }
     let headings = sections.len();
-    let wanted: Vec<usize> = sections
-        .iter()
-        .map(|section| section.lines.len())
-        .collect();
-    let all: usize = wanted.iter().sum();
+    let wanted: Vec<usize> = sections.iter().map(|section| section.lines.len()).collect();
     // Blank lines are the first thing to go.
-    let blanks = room.is_none_or(|room| room >= all + 2 * headings);
+    let blanks = room.is_none_or(|room| room >= wanted.iter().sum::<usize>() + 2 * headings);
     let weights: Vec<usize> = sections.iter().map(|section| section.weight).collect();
     let given = match room {
-        Some(room) => shared_out(room.saturating_sub(headings), &wanted, &weights),
-        None => wanted,
+        Some(room) if !blanks => shared_out(room.saturating_sub(headings), &wanted, &weights),
+        _ => wanted,
     };
     for (section, given) in sections.into_iter().zip(given) {
         if blanks {
@@ -128,27 +137,29 @@ fn head(view: &View, page: &Page) -> Vec<Line> {
     let mut lines = Vec::new();
     let mut add = |label: &str, pieces: &[Piece]| lines.extend(facts(label, pieces, columns));
 
-    let source = shortened_inside(&printable(&page.source), columns.saturating_sub(45).max(20));
+    let source = shortened_inside(&printable(&page.source), columns.saturating_sub(60).max(12));
     let mut application = vec![
         plain(source),
         plain(format!("pid {}", view.application.pid)),
         plain(format!("up {}", uptime(view.application.uptime_ms))),
     ];
+    if let Some(cores) = view.process.cpu_cores {
+        application.push(plain(format!("{} cpu", percent(cores))));
+    }
+    application.push(plain(format!("rss {}", size(view.process.resident_bytes))));
     if view.application.stopping {
         application.push((Style::Warning, "stopping".to_owned()));
     }
     add("application", &application);
-    if let Some(trouble) = &page.trouble {
+    let alarms = page
+        .trouble
+        .iter()
+        .map(|text| ("not reached", printable(text)));
+    let holds = view.epochs.holds.iter().map(|hold| ("held", held(hold)));
+    for (label, text) in alarms.chain(holds) {
         let room = columns.saturating_sub(13).max(20);
-        for (number, text) in wrapped(&printable(trouble), room).into_iter().enumerate() {
-            let label = if number == 0 { "not reached" } else { "" };
-            add(label, &[(Style::Bad, text)]);
-        }
-    }
-    for hold in &view.epochs.holds {
-        let room = columns.saturating_sub(13).max(20);
-        for (number, text) in wrapped(&held(hold), room).into_iter().enumerate() {
-            let label = if number == 0 { "held" } else { "" };
+        for (number, text) in wrapped(&text, room).into_iter().enumerate() {
+            let label = if number == 0 { label } else { "" };
             add(label, &[(Style::Bad, text)]);
         }
     }
@@ -159,7 +170,7 @@ fn head(view: &View, page: &Page) -> Vec<Line> {
         add("checkpoints", &checkpoints_made(checkpoints));
         if let Some(problem) = &checkpoints.problem {
             let text = format!(
-                "fail for {}: {}",
+                "failing for {}: {}",
                 age_of(problem.age_ms),
                 printable(&problem.error)
             );
@@ -187,16 +198,14 @@ fn uptime(ms: u64) -> String {
 /// Why nothing is taken in.
 fn held(reason: &str) -> String {
     let why = match reason {
-        "disk_full" => "the disk of the epoch log is full: free space on it",
-        "store_full" => "the disk of the state store is full: free space on it",
-        "log_full" => {
-            "the epoch log has reached log.maxBytes: the state store or an egress is behind"
-        }
-        "store_behind" => "the state store is behind: it goes on when it has caught up",
-        "blob_store" => "the blob store takes no epochs, and `durability: blob` waits for it",
+        "disk_full" => ": the disk of the epoch log is full",
+        "store_full" => ": the disk of the state store is full",
+        "log_full" => ": the log is full; store or egress is behind",
+        "store_behind" => " until the state store has caught up",
+        "blob_store" => ": the blob store takes no epochs",
         other => return format!("nothing is taken in: {}", printable(other)),
     };
-    format!("nothing is taken in, since {why}")
+    format!("nothing is taken in{why}")
 }
 
 /// Broken between words.
@@ -204,9 +213,7 @@ fn wrapped(text: &str, columns: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
         match lines.last_mut() {
-            Some(line)
-                if crate::table::width(line) + 1 + crate::table::width(word) <= columns =>
-            {
+            Some(line) if crate::table::width(line) + 1 + crate::table::width(word) <= columns => {
                 line.push(' ');
                 line.push_str(word);
             }
@@ -219,13 +226,6 @@ fn wrapped(text: &str, columns: usize) -> Vec<String> {
 fn workers(view: &View) -> Vec<Piece> {
     let workers = &view.workers;
     let mut pieces = vec![plain(workers.count.to_string())];
-    if let Some(cores) = view.process.cpu_cores {
-        pieces.push(plain(format!("{} cpu", percent(cores))));
-    }
-    pieces.push(plain(format!(
-        "{} memory",
-        size(view.process.resident_bytes)
-    )));
     pieces.push(plain(format!("{} queued", amount(workers.queue as f64))));
     if let Some(timers) = workers.timers {
         pieces.push(plain(counted(timers, "timer", "timers")));
@@ -316,17 +316,17 @@ fn waiting(view: &View) -> Option<Vec<Piece>> {
     let (parked, retrying) = (sum(|one| one.parked), sum(|one| one.retrying));
     let mut pieces = Vec::new();
     if parked > 0 {
-        let text = counted(parked, "address is parked", "addresses are parked");
+        let text = format!("{} parked", amount(parked as f64));
         pieces.push((Style::Bad, text));
     }
     if retrying > 0 {
-        let text = counted(retrying, "is tried again", "are tried again");
+        let text = format!("{} tried again", amount(retrying as f64));
         pieces.push((Style::Warning, text));
     }
     if pieces.is_empty() {
         return None;
     }
-    pieces.push(plain("see `statefun parked ls`"));
+    pieces.push(plain("`statefun parked ls` shows them"));
     Some(pieces)
 }
 
@@ -526,7 +526,12 @@ fn hottest(view: &View, columns: usize) -> Option<Section> {
         })
         .collect();
     let share = column("SHARE", 6);
-    let (left, left_lines) = table("HOTTEST BY TIME", &[share, column("TIME", 8)], &by_time, half);
+    let (left, left_lines) = table(
+        "HOTTEST BY TIME",
+        &[share, column("TIME", 8)],
+        &by_time,
+        half,
+    );
     let (right, right_lines) = table(
         "HOTTEST BY BYTES",
         &[share, column("WRITTEN", 10)],
@@ -556,24 +561,51 @@ fn hottest(view: &View, columns: usize) -> Option<Section> {
 pub(super) fn help(columns: usize) -> Vec<Line> {
     const TEXT: [(&str, &str); 14] = [
         ("q", "quits, and so does Ctrl-C"),
-        ("s", "sorts the functions by what comes in, errors, p99, queue, name"),
+        (
+            "s",
+            "sorts the functions by what comes in, errors, p99, queue, name",
+        ),
         ("?", "shows this, or the view again"),
         ("", ""),
-        ("IN/S", "messages that the function was invoked with, each second"),
-        ("LOCAL, REMOTE", "messages that it sent to the same worker, and to others"),
+        (
+            "IN/S",
+            "messages that the function was invoked with, each second",
+        ),
+        (
+            "LOCAL, REMOTE",
+            "messages that it sent to the same worker, and to others",
+        ),
         ("EGRESS", "records that it wrote to egresses"),
         ("ERR/S", "invocations that failed; they are tried again"),
-        ("P50, P99", "time that half of its invocations, and 99 of 100, did not exceed"),
+        (
+            "P50, P99",
+            "time that half of its invocations, and 99 of 100, did not exceed",
+        ),
         ("QUEUE", "messages that wait at its addresses"),
-        ("PARKED", "addresses that wait for somebody: `statefun parked ls`"),
-        ("LAG", "what the source has and the application has not taken in"),
-        ("WAITS, OUTBOX", "output that is durable and that the receiver has not taken"),
-        ("HOTTEST", "addresses by time of their handlers, by bytes of state written"),
+        (
+            "PARKED",
+            "addresses that wait for somebody: `statefun parked ls`",
+        ),
+        (
+            "LAG",
+            "what the source has and the application has not taken in",
+        ),
+        (
+            "WAITS, OUTBOX",
+            "output that is durable and that the receiver has not taken",
+        ),
+        (
+            "HOTTEST",
+            "addresses by time of their handlers, by bytes of state written",
+        ),
     ];
     TEXT.iter()
         .map(|(what, meaning)| {
             let mut line = Line::of(Style::Heading, padded(what, 15));
-            line.push(Style::Plain, shortened_inside(meaning, columns.saturating_sub(15)));
+            line.push(
+                Style::Plain,
+                shortened_inside(meaning, columns.saturating_sub(15)),
+            );
             line
         })
         .collect()

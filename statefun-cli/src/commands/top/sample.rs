@@ -25,9 +25,7 @@ pub(super) struct Sample {
 
 impl Sample {
     pub(super) async fn take(live: &Live) -> Result<Self, Failure> {
-        let status = live
-            .ask_within(Method::GET, "/v1/status", PATIENCE)
-            .await?;
+        let status = live.ask_within(Method::GET, "/v1/status", PATIENCE).await?;
         let metrics = live
             .ask_within(Method::GET, "/v1/metrics", PATIENCE)
             .await?;

@@ -95,8 +95,12 @@ impl<'t> Screen<'t> {
                 queue!(frame, Clear(ClearType::UntilNewLine)).map_err(Failure::output)?;
             }
         }
-        queue!(frame, Clear(ClearType::FromCursorDown), EndSynchronizedUpdate)
-            .map_err(Failure::output)?;
+        queue!(
+            frame,
+            Clear(ClearType::FromCursorDown),
+            EndSynchronizedUpdate
+        )
+        .map_err(Failure::output)?;
         self.terminal.data(frame)
     }
 }

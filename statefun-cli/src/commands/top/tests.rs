@@ -325,9 +325,15 @@ fn the_shape_of_the_json() {
     let pretty: Value = serde_json::from_str(&json(&view).unwrap()).unwrap();
     assert_snapshot!("json", serde_json::to_string_pretty(&pretty).unwrap());
     // An idle application has the same names.
-    let idle: Value =
-        serde_json::from_str(&json(&seen(&idle(1), &idle(2))).unwrap()).unwrap();
-    let names = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let idle: Value = serde_json::from_str(&json(&seen(&idle(1), &idle(2))).unwrap()).unwrap();
+    let names = |value: &Value| {
+        value
+            .as_object()
+            .unwrap()
+            .keys()
+            .cloned()
+            .collect::<Vec<_>>()
+    };
     assert_eq!(names(&idle), names(&pretty));
     assert_eq!(names(&idle["functions"][0]), names(&pretty["functions"][0]));
     assert_eq!(idle["functions"][0]["handler_p50_ms"], Value::Null);
@@ -341,7 +347,10 @@ fn rates_are_differences() {
     let greeter = &view.functions[1];
     assert_eq!(greeter.in_per_second, Some(1_234_567.0));
     assert_eq!(view.epochs.per_second, Some(612.0));
-    assert_eq!(view.process.cpu_cores.map(|cores| (cores * 100.0).round()), Some(143.0));
+    assert_eq!(
+        view.process.cpu_cores.map(|cores| (cores * 100.0).round()),
+        Some(143.0)
+    );
     assert_eq!(view.workers.cache_hit_share, Some(600_000.0 / 600_040.0));
     assert_eq!(view.log.flush_lag_epochs, 700);
     assert_eq!(view.ingresses[1].lag_bytes, Some(3 << 20));
@@ -351,7 +360,14 @@ fn rates_are_differences() {
     let mut now = busy(104);
     now.metrics.epochs.seconds = around(5.0, 10);
     let quick = around(0.001_2, 100);
-    for (count, more) in now.metrics.epochs.seconds.counts.iter_mut().zip(&quick.counts) {
+    for (count, more) in now
+        .metrics
+        .epochs
+        .seconds
+        .counts
+        .iter_mut()
+        .zip(&quick.counts)
+    {
         *count += more;
     }
     let view = seen(&slow_before, &now);
@@ -361,7 +377,9 @@ fn rates_are_differences() {
 #[test]
 fn a_function_that_is_new_begins_with_nothing() {
     let mut then = busy(100);
-    then.metrics.functions.retain(|one| one.function != "example/greeter");
+    then.metrics
+        .functions
+        .retain(|one| one.function != "example/greeter");
     let mut now = busy(102);
     now.metrics.functions[1].invocations = 20;
     let view = seen(&then, &now);
@@ -412,7 +430,9 @@ fn functions_are_sorted() {
             ..page(80, None)
         };
         let text = shown(&view, &page);
-        let mut lines = text.lines().skip_while(|line| !line.starts_with("FUNCTION"));
+        let mut lines = text
+            .lines()
+            .skip_while(|line| !line.starts_with("FUNCTION"));
         lines.nth(1).unwrap().to_owned()
     };
     for (sort, expected) in [
@@ -422,6 +442,10 @@ fn functions_are_sorted() {
         (TopSort::Queue, "exampl"),
         (TopSort::Name, "exampl"),
     ] {
-        assert!(first(sort).starts_with(expected), "{sort:?}: {}", first(sort));
+        assert!(
+            first(sort).starts_with(expected),
+            "{sort:?}: {}",
+            first(sort)
+        );
     }
 }
