@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
 use std::process::{Child, Command as Process, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::termios::{Termios, Winsize, tcgetattr, tcsetwinsize};
@@ -398,18 +398,25 @@ fn without_colours_there_are_none() {
     assert!(!pty.drawn.lock().unwrap().contains("\u{1b}[1m"));
 }
 
-/// Calls a function until it is told to stop.
+/// Calls a function until this was looked at.
 fn under_load<T>(running: &app::Running<'_>, look: impl FnOnce() -> T) -> T {
-    let stop = std::sync::atomic::AtomicBool::new(false);
+    /// Also when the look fails.
+    struct Stop<'s>(&'s AtomicBool);
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+
+    let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            while !stop.load(Ordering::SeqCst) {
+            while !is_over.load(Ordering::SeqCst) {
                 running.put("carts", "c-1", "apple", 1);
             }
         });
-        let result = look();
-        stop.store(true, Ordering::SeqCst);
-        result
+        let _stop = Stop(&is_over);
+        look()
     })
 }
 
