@@ -147,6 +147,11 @@ impl TypeName {
         &self.0.text[..self.0.slash]
     }
 
+    /// Whether it is one of the engine's own, which is none of the application's.
+    pub(crate) fn is_own(self) -> bool {
+        self.namespace() == "io.statefun"
+    }
+
     /// What stands behind the last slash.
     pub fn name(self) -> &'static str {
         &self.0.text[self.0.slash + 1..]

@@ -37,6 +37,8 @@ pub struct Settings {
     pub max_log_bytes: u64,
     /// How long a handler may run before it is reported.
     pub warn_after: Duration,
+    /// Whether handlers are timed, and who sends how much is counted. Off saves a percent or two at most.
+    pub metrics: bool,
     /// When an epoch counts as durable.
     pub durability: Durability,
     /// Checkpoints.
@@ -64,6 +66,7 @@ impl Default for Settings {
             apply_after: engine.apply_after,
             max_log_bytes: engine.max_log_bytes,
             warn_after: engine.warn_after,
+            metrics: engine.measures,
             durability: Durability::default(),
             checkpoint: CheckpointSettings::default(),
         }
@@ -112,6 +115,7 @@ struct File {
     state: StateSection,
     log: LogSection,
     handler: HandlerSection,
+    metrics: Option<String>,
     checkpoint: CheckpointSection,
 }
 
@@ -135,7 +139,7 @@ struct HandlerSection {
 }
 
 /// Settings that the environment may override, with how their text is read.
-const ENVIRONMENT: [(&str, &str); 18] = [
+const ENVIRONMENT: [(&str, &str); 19] = [
     ("STATEFUN_DATA_DIR", "dataDir"),
     ("STATEFUN_WORKERS", "workers"),
     ("STATEFUN_KEY_GROUPS", "keyGroups"),
@@ -144,6 +148,7 @@ const ENVIRONMENT: [(&str, &str); 18] = [
     ("STATEFUN_STATE_APPLY_AFTER", "state.applyAfter"),
     ("STATEFUN_LOG_MAX_BYTES", "log.maxBytes"),
     ("STATEFUN_HANDLER_WARN_AFTER", "handler.warnAfter"),
+    ("STATEFUN_METRICS", "metrics"),
     ("STATEFUN_CHECKPOINT_URL", "checkpoint.url"),
     ("STATEFUN_CHECKPOINT_INTERVAL", "checkpoint.interval"),
     ("STATEFUN_CHECKPOINT_RETAIN", "checkpoint.retain"),
@@ -170,6 +175,15 @@ const ENVIRONMENT: [(&str, &str); 18] = [
         "checkpoint.azure.endpoint",
     ),
 ];
+
+/// YAML has several words for it.
+fn on_or_off(value: &str) -> Result<bool, String> {
+    match value {
+        "on" | "true" | "yes" => Ok(true),
+        "off" | "false" | "no" => Ok(false),
+        _ => Err(format!("`{value}` is neither `on` nor `off`")),
+    }
+}
 
 impl Settings {
     /// Reads the file, if it exists, and then the environment.
@@ -232,6 +246,7 @@ impl Settings {
             ("state.applyAfter", file.state.apply_after),
             ("log.maxBytes", file.log.max_bytes),
             ("handler.warnAfter", file.handler.warn_after),
+            ("metrics", file.metrics),
         ];
         for (name, value) in values.into_iter().chain(file.checkpoint.values()) {
             if let Some(value) = value {
@@ -286,6 +301,7 @@ impl Settings {
             "state.applyAfter" => self.apply_after = duration()?,
             "log.maxBytes" => self.max_log_bytes = size()?,
             "handler.warnAfter" => self.warn_after = duration()?,
+            "metrics" => self.metrics = on_or_off(value)?,
             other => {
                 let checkpoint = other.strip_prefix("checkpoint.");
                 let set = checkpoint.and_then(|name| self.checkpoint.set(name, value));
@@ -305,6 +321,7 @@ impl Settings {
             apply_bytes: (self.cache_bytes as usize / 2).max(MIN_APPLY_BYTES),
             apply_after: self.apply_after,
             warn_after: self.warn_after,
+            measures: self.metrics,
         }
     }
 }

@@ -89,7 +89,15 @@ impl Status {
             let failed_for = Duration::from_millis(now.as_ms().saturating_sub(problem.since_ms));
             tracing::info!(url = known.0.url, ?failed_for, "checkpoints are made again");
         }
-        if let Some(entry) = entry {
+        // Who asks for one when nothing has happened gets the last one again.
+        let is_news = |entry: &&Entry| {
+            known
+                .0
+                .latest
+                .as_ref()
+                .is_none_or(|latest| latest.id != entry.id)
+        };
+        if let Some(entry) = entry.filter(is_news) {
             tracing::debug!(
                 id = entry.id,
                 epoch = entry.epoch,

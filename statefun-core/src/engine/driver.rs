@@ -1,5 +1,6 @@
 //! A worker's thread around its core: polls sources, passes on what the core wants done, and decides when to cut.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use crate::engine::worker::{
 use crate::id::Address;
 use crate::io::egress::DeadLetter;
 use crate::io::ingress::{Ack, Record, Source, SourceStatus};
+use crate::metrics::Lag;
 use crate::steps::{Step, reached};
 
 /// Messages run between two looks at what comes from elsewhere.
@@ -31,6 +33,8 @@ const TIMER_BUDGET: usize = 1024;
 const SLICE: usize = 128;
 /// No budget takes longer than this, however long handlers take: an epoch waits for the slowest worker.
 const RUN_FOR: Duration = Duration::from_millis(5);
+/// How often sources are asked how far they are behind.
+const LAG_EVERY: Duration = Duration::from_millis(500);
 
 /// The result of a command, told once it is durable.
 pub(crate) type CommandReply = Box<dyn FnOnce(Result<CommandResult, CommandError>) + Send>;
@@ -94,6 +98,7 @@ pub(crate) struct Driver {
     records: Vec<Record>,
     admission: Admission,
     applied: u64,
+    lag_looked: Stopwatch,
 }
 
 impl Driver {
@@ -117,6 +122,7 @@ impl Driver {
             records: Vec::with_capacity(POLL_RECORDS),
             admission: Admission::default(),
             applied: 0,
+            lag_looked: Stopwatch::start(),
         }
     }
 
@@ -326,16 +332,30 @@ impl Driver {
                 .sources
                 .iter()
                 .all(|source| source.status == SourceStatus::Finished);
-        if let (Some(backlog), Some(flag), Some(invocations), Some(expired)) = (
+        if let (Some(backlog), Some(flag)) = (
             self.shared.backlog.get(self.index),
             self.shared.quiet.get(self.index),
-            self.shared.invocations.get(self.index),
-            self.shared.expired.get(self.index),
         ) {
             backlog.store(self.worker.backlog(), Ordering::Relaxed);
             flag.store(quiet, Ordering::Relaxed);
-            invocations.store(self.worker.counts.invocations, Ordering::Relaxed);
-            expired.store(self.worker.counts.expired, Ordering::Relaxed);
+        }
+        self.worker.publish_cache();
+        if self.lag_looked.elapsed() >= LAG_EVERY {
+            self.look_for_lag();
+        }
+    }
+
+    /// Publishes how far the sources are behind.
+    fn look_for_lag(&mut self) {
+        self.lag_looked = Stopwatch::start();
+        let mut ingresses: BTreeMap<u16, Option<Lag>> = BTreeMap::new();
+        for source in &mut self.sources {
+            let lag = source.source.lag();
+            let sum = ingresses.entry(source.ingress).or_default();
+            *sum = Lag::sum(*sum, lag);
+        }
+        for (ingress, lag) in ingresses {
+            self.worker.publish_lag(ingress, lag);
         }
     }
 

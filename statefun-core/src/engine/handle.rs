@@ -16,10 +16,14 @@ use crate::engine::driver::ToWorker;
 use crate::engine::recovery::Recovery;
 use crate::engine::registry::Registry;
 use crate::engine::shared::{Phase, Shared};
+use crate::engine::sinks::SinkFeed;
 use crate::engine::worker::{Command, CommandError, CommandResult};
 use crate::id::{Address, KeyGroups};
 use crate::inspect::StateView;
-use crate::metrics::{FunctionMetrics, Snapshot};
+use crate::log::Retention;
+use crate::metrics::Snapshot;
+use crate::metrics::collect::collect;
+use crate::metrics::meter::Meters;
 use crate::state::fjall::FjallStore;
 use crate::state::{Row, StateError, StateReader, StateSnapshot, StateStore as _};
 
@@ -42,6 +46,10 @@ pub struct EngineHandle {
     pub(crate) clock: Arc<WallClock>,
     pub(crate) recovery: Recovery,
     pub(crate) checkpoints: Option<CheckpointDesk>,
+    pub(crate) meters: Arc<Meters>,
+    /// By egress.
+    pub(crate) sinks: Vec<(String, Arc<SinkFeed>)>,
+    pub(crate) retention: Retention,
 }
 
 impl fmt::Debug for EngineHandle {
@@ -99,33 +107,20 @@ impl EngineHandle {
 
     /// What was measured since the start.
     pub fn metrics(&self) -> Snapshot {
-        let functions = self.functions().into_iter();
-        Snapshot {
-            taken_ms: self.clock.now().as_ms(),
-            functions: functions
-                .map(|function| FunctionMetrics {
-                    function,
-                    ..FunctionMetrics::default()
-                })
-                .collect(),
-            checkpoints: self.checkpoints(),
-            ..Snapshot::default()
-        }
+        collect(self)
     }
 
     /// Invocations since the start.
     pub fn invocations(&self) -> u64 {
-        self.shared
-            .invocations
-            .iter()
-            .map(|count| count.load(Ordering::Relaxed))
-            .sum()
+        let workers = self.meters.workers.iter();
+        let functions = workers.flat_map(|worker| &worker.functions);
+        functions.map(|meter| meter.invocations.get()).sum()
     }
 
     /// Rows of states that were deleted since the start because they had expired.
     pub fn expired_rows(&self) -> u64 {
-        let expired = self.shared.expired.iter();
-        expired.map(|count| count.load(Ordering::Relaxed)).sum()
+        let workers = self.meters.workers.iter();
+        workers.map(|worker| worker.expired.get()).sum()
     }
 
     /// Whether the engine takes nothing in any more.
@@ -141,7 +136,7 @@ impl EngineHandle {
             .iter()
             .map(|function| function.typename);
         let mut names: Vec<String> = names
-            .filter(|name| name.namespace() != "io.statefun")
+            .filter(|name| !name.is_own())
             .map(|name| name.as_str().to_owned())
             .collect();
         names.sort();

@@ -350,6 +350,11 @@ impl<F: StatefulFunction> FunctionTable for InstanceTable<F> {
         self.slots.get(slot as usize).is_some_and(|slot| slot.busy)
     }
 
+    fn bytes_to_write(&self, slot: SlotId) -> usize {
+        let slot = self.slots.get(slot as usize).filter(|slot| slot.dirty);
+        slot.map_or(0, |slot| slot.row_bytes as usize)
+    }
+
     fn set_busy(&mut self, slot: SlotId, busy: bool) {
         if let Some(slot) = self.slot(slot) {
             slot.busy = busy;

@@ -39,6 +39,7 @@ impl Releaser {
     /// The epoch is complete: its output leaves, its clients are answered, its records are acknowledged. All sinks had accepted
     /// everything through `accepted`, as its record says.
     pub(crate) fn release(&mut self, epoch: u64, mut parts: Vec<EpochPart>, accepted: u64) {
+        let watch = Stopwatch::start();
         // First of all: a stop closes the feeds once it sees that the epoch is durable, and a sink that finds nothing more then
         // takes everything durable for delivered.
         if let Some(egress) = EpochEgress::take(epoch, &mut parts, &self.buffers) {
@@ -48,6 +49,7 @@ impl Releaser {
             }
         }
         self.shared.durable.store(epoch, Ordering::SeqCst);
+        self.shared.epochs.durable(epoch);
         self.shared.wake_all();
         for part in &mut parts {
             for ack in part.acks.drain(..) {
@@ -64,6 +66,8 @@ impl Releaser {
         if self.shared.apply_soon.load(Ordering::Relaxed) {
             self.rows.wake();
         }
+        self.shared.epochs.release.observe(watch.elapsed());
+        self.shared.epochs.released(epoch);
         reached(Step::Released);
     }
 }
@@ -173,6 +177,7 @@ impl Gate {
         if shared.set_hold(Hold::NoBlobStore, false) {
             tracing::info!(epoch, after = ?watch.elapsed(), "the blob store takes epochs again");
         }
+        shared.epochs.upload.observe(watch.elapsed());
         reached(Step::Completed);
         self.kept.add(link.sequence, link.epoch);
         self.next.sequence += 1;

@@ -12,6 +12,8 @@ use crate::engine::worker::WorkerError;
 use crate::io::egress::EgressError;
 use crate::io::ingress::{IngressError, Waker};
 use crate::log::LogError;
+use crate::metrics::HOLDS;
+use crate::metrics::meter::EpochMeter;
 use crate::state::StateError;
 
 /// Why the engine stopped by itself.
@@ -82,6 +84,28 @@ pub(crate) enum Hold {
     NoBlobStore = 16,
 }
 
+impl Hold {
+    /// All of them.
+    pub(crate) const ALL: [Self; 5] = [
+        Self::NoSpace,
+        Self::LogFull,
+        Self::StoreNoSpace,
+        Self::GathererBehind,
+        Self::NoBlobStore,
+    ];
+
+    /// Its name, for machines.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::NoSpace => HOLDS[0],
+            Self::LogFull => HOLDS[1],
+            Self::StoreNoSpace => HOLDS[2],
+            Self::GathererBehind => HOLDS[3],
+            Self::NoBlobStore => HOLDS[4],
+        }
+    }
+}
+
 /// The holds that end when somebody mends something: free space, or the blob store.
 const FULL: u8 = Hold::NoSpace as u8 | Hold::StoreNoSpace as u8 | Hold::NoBlobStore as u8;
 
@@ -102,10 +126,6 @@ pub(crate) struct Shared {
     pub(crate) in_transit: Vec<AtomicUsize>,
     /// Whether each worker has nothing under way and its sources have ended.
     pub(crate) quiet: Vec<AtomicBool>,
-    /// Invocations of each worker, for whoever watches.
-    pub(crate) invocations: Vec<AtomicU64>,
-    /// Rows that each worker deleted since they had expired.
-    pub(crate) expired: Vec<AtomicU64>,
     threads: Vec<OnceLock<Thread>>,
     sleeping: Vec<AtomicBool>,
     /// Whether a source of each worker has called since its idle sources were last polled.
@@ -113,6 +133,8 @@ pub(crate) struct Shared {
     phase: AtomicU8,
     hold: AtomicU8,
     full: watch::Sender<bool>,
+    /// How long epochs take.
+    pub(crate) epochs: EpochMeter,
     failure: Mutex<Option<EngineError>>,
 }
 
@@ -128,8 +150,6 @@ impl Shared {
             backlog: counters(),
             in_transit: counters(),
             quiet: flags(),
-            invocations: (0..workers).map(|_| AtomicU64::new(0)).collect(),
-            expired: (0..workers).map(|_| AtomicU64::new(0)).collect(),
             threads: (0..workers).map(|_| OnceLock::new()).collect(),
             sleeping: flags(),
             // What a source had before anybody could call is to be found as well.
@@ -137,6 +157,7 @@ impl Shared {
             phase: AtomicU8::new(Phase::Running as u8),
             hold: AtomicU8::new(0),
             full: watch::Sender::new(false),
+            epochs: EpochMeter::default(),
             failure: Mutex::new(None),
         }
     }
@@ -222,7 +243,12 @@ impl Shared {
 
     /// Asks all workers to enter an epoch; true when nobody had asked for it before.
     pub(crate) fn request(&self, epoch: u64) -> bool {
-        self.requested.fetch_max(epoch, Ordering::SeqCst) < epoch
+        let is_news = self.requested.fetch_max(epoch, Ordering::SeqCst) < epoch;
+        if is_news {
+            // The one before it ends by that.
+            self.epochs.called(epoch - 1);
+        }
+        is_news
     }
 
     pub(crate) fn phase(&self) -> Phase {

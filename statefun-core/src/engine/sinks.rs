@@ -20,6 +20,7 @@ use crate::id::MessageTypeId;
 use crate::io::egress::{Egress, EgressRecord};
 use crate::io::stdio::is_reader_gone;
 use crate::log::{LogError, LogReader};
+use crate::metrics::meter::EgressMeter;
 use crate::sdk::egress::egress_hash;
 use crate::steps::{Step, reached};
 
@@ -171,6 +172,7 @@ impl Queue {
 pub(crate) struct SinkFeed {
     queue: Mutex<Queue>,
     ready: Condvar,
+    pub(crate) meter: EgressMeter,
 }
 
 impl SinkFeed {
@@ -181,7 +183,7 @@ impl SinkFeed {
                 read_from: Some(epoch),
                 ..Queue::default()
             }),
-            ready: Condvar::new(),
+            ..Self::default()
         }
     }
 
@@ -202,6 +204,15 @@ impl SinkFeed {
         }
         drop(queue);
         self.ready.notify_one();
+    }
+
+    /// The first epoch that waits for the sink to take its records; none when it has taken all.
+    pub(crate) fn waits_from(&self) -> Option<u64> {
+        let queue = self.queue();
+        let delivering = Some(self.meter.delivering.get()).filter(|epoch| *epoch > 0);
+        delivering
+            .or_else(|| queue.epochs.front().map(|egress| egress.epoch))
+            .or(queue.read_from)
     }
 
     /// As when the queue is full: from this epoch on the sink reads the log.
@@ -441,14 +452,22 @@ impl SinkRunner {
             return Ok(Some(0));
         }
         let (shared, settled, sink) = (&*self.shared, &*self.settled, &mut self.egress);
-        let delivered = patiently(shared, settled, || sink.deliver(egress.epoch, &records))?;
+        let meter = &self.feed.meter;
+        meter.delivering.set(egress.epoch);
+        let delivered = patiently(shared, settled, meter, || {
+            sink.deliver(egress.epoch, &records)
+        })?;
+        meter.delivering.set(0);
+        if delivered.is_some() {
+            meter.records.add(records.len() as u64);
+        }
         reached(Step::Delivered);
         Ok(delivered.map(|()| records.iter().map(|record| record.payload.len() + 1).sum()))
     }
 
     fn flush(&mut self, through_epoch: u64) -> Result<(), EngineError> {
         let (shared, settled, sink) = (&*self.shared, &*self.settled, &mut self.egress);
-        if let Some(position) = patiently(shared, settled, || sink.flush())? {
+        if let Some(position) = patiently(shared, settled, &self.feed.meter, || sink.flush())? {
             reached(Step::Flushed);
             let accepted = SinkPosition {
                 egress: self.id.clone(),
@@ -465,6 +484,7 @@ impl SinkRunner {
 fn patiently<T>(
     shared: &Shared,
     settled: &AtomicBool,
+    meter: &EgressMeter,
     mut attempt: impl FnMut() -> Result<T, crate::io::egress::EgressError>,
 ) -> Result<Option<T>, EngineError> {
     let mut pause = FIRST_PAUSE;
@@ -472,6 +492,7 @@ fn patiently<T>(
         match attempt() {
             Ok(done) => return Ok(Some(done)),
             Err(error) if error.transient => {
+                meter.failures.add(1);
                 // It may take long, and nobody is to wait for it.
                 settled.store(true, Ordering::Release);
                 // The application stops then, and says so.

@@ -33,16 +33,17 @@ use crate::engine::registry::Registry;
 use crate::engine::release::{Gate, Outlet, Releaser};
 use crate::engine::shared::{EngineError, Phase, Shared};
 use crate::engine::sinks::{Buffers, SinkFeed};
-use crate::engine::threads::{Committer, read_cold_state, spawn};
+use crate::engine::threads::{Committer, count_timers, read_cold_state, spawn};
 use crate::engine::watchdog::Watched;
 use crate::engine::worker::{StartOperation, Worker, WorkerSetup};
 use crate::io::clients::Clients;
 use crate::io::egress::Egress;
 use crate::io::ingress::Ingress;
+use crate::metrics::meter::Meters;
 use crate::rand::Random;
 use crate::settings::Durability;
-use crate::state::StateReader;
 use crate::state::keys::Space;
+use crate::state::{StateReader, StateStore as _};
 use crate::steps::{Step, reached};
 
 /// How an engine is set up.
@@ -60,6 +61,8 @@ pub struct EngineSettings {
     pub apply_after: Duration,
     /// How long a handler may run before it is reported as blocking its worker.
     pub warn_after: Duration,
+    /// Whether handlers are timed, and who sends how much is counted.
+    pub measures: bool,
 }
 
 impl Default for EngineSettings {
@@ -71,6 +74,7 @@ impl Default for EngineSettings {
             apply_bytes: 256 << 20,
             apply_after: Duration::from_secs(10),
             warn_after: Duration::from_millis(100),
+            measures: true,
         }
     }
 }
@@ -191,6 +195,7 @@ impl Engine {
         let workers = settings.workers.max(1);
         let summary = recovered.summary;
         let shared = Arc::new(Shared::new(workers, summary.epoch, summary.epoch));
+        let meters = Arc::new(Meters::new(workers, &registry));
         let clients = Arc::new(Clients::default());
         let (stopping, stop_signal) = watch::channel(false);
         let (commit, commit_input) = crossbeam_channel::unbounded();
@@ -236,6 +241,9 @@ impl Engine {
                 clock: clock.clone(),
                 recovery: summary,
                 checkpoints: desk.clone(),
+                meters: meters.clone(),
+                sinks: Vec::new(),
+                retention: recovered.log.retention(),
             },
             workers: None,
             threads: Vec::new(),
@@ -267,6 +275,11 @@ impl Engine {
             &commit,
         )?;
         engine.feeds = runners.iter().map(|runner| runner.feed.clone()).collect();
+        engine.handle.sinks = sink_ids
+            .iter()
+            .cloned()
+            .zip(engine.feeds.iter().cloned())
+            .collect();
 
         let accepted = Arc::new(Accepted::default());
         let (rows, handover) = (
@@ -359,15 +372,26 @@ impl Engine {
                     read_cold_state(&read_requests, &*store, &inboxes, &shared);
                 })?);
         }
+        {
+            // Before any worker sets or fires one.
+            let timers = recovered.store.snapshot()?;
+            let (meters, shared) = (meters.clone(), shared.clone());
+            engine
+                .threads
+                .push(spawn("statefun-count", &engine.handle.shared, move || {
+                    count_timers(&*timers, &meters, &shared);
+                })?);
+        }
         let watched: Arc<Vec<Watched>> =
             Arc::new((0..workers).map(|_| Watched::default()).collect());
         {
             let (watched, shared, warn_after) =
                 (watched.clone(), shared.clone(), settings.warn_after);
+            let meters = meters.clone();
             engine
                 .threads
                 .push(spawn("statefun-watch", &engine.handle.shared, move || {
-                    crate::engine::watchdog::watch(&watched, &shared, warn_after);
+                    crate::engine::watchdog::watch(&watched, &meters, &shared, warn_after);
                 })?);
         }
         let outlets = Outlets {
@@ -405,6 +429,7 @@ impl Engine {
         let make = {
             let shared = shared.clone();
             move |index: usize| -> Result<Driver, EngineError> {
+                let meter = meters.workers.get(index).cloned().unwrap_or_default();
                 let own = per_worker
                     .get(index)
                     .and_then(|own| own.lock().unwrap_or_else(PoisonError::into_inner).take());
@@ -422,6 +447,8 @@ impl Engine {
                     cache_bytes: settings.cache_bytes / workers,
                     seed,
                     watched: Some((watched.clone(), index)),
+                    meter,
+                    measures: settings.measures,
                 })
                 .and_then(|mut worker| {
                     worker.recover(own.carried, clock.now())?;

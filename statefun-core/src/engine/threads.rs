@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use crate::clock::WallClock;
+use crate::clock::{Stopwatch, WallClock};
 use crate::engine::commit::GroupCommit;
 use crate::engine::cut::EpochPart;
 use crate::engine::driver::{ToCommit, ToReader, ToWorker};
@@ -15,7 +15,9 @@ use crate::engine::release::{Outlet, Written};
 use crate::engine::shared::{EngineError, Hold, Phase, Shared};
 use crate::engine::worker::ReadDone;
 use crate::log::LogError;
-use crate::state::StateStore;
+use crate::metrics::meter::Meters;
+use crate::state::keys::{Space, prefix_end};
+use crate::state::{StateReader, StateStore};
 use crate::steps::{Step, reached};
 
 /// Starts a named thread, whose panic ends the engine: nothing may go on without it.
@@ -81,11 +83,16 @@ impl Committer {
             }
             while let Some((epoch, parts)) = self.commit.take_complete() {
                 reached(Step::Gathered);
+                self.shared.epochs.cut(epoch);
+                let watch = Stopwatch::start();
                 if let Err(error) = self.write(epoch, &parts) {
                     self.shared.fail(error);
                     return;
                 }
                 reached(Step::Synced);
+                self.shared.epochs.fsync.observe(watch.elapsed());
+                let bytes = parts.iter().map(EpochPart::bytes).sum::<usize>();
+                self.shared.epochs.log_written_bytes.add(bytes as u64);
                 self.pass_on(epoch, parts);
             }
         }
@@ -166,5 +173,30 @@ pub(crate) fn read_cold_state(
             }
         }
         shared.wake(worker);
+    }
+}
+
+/// Rows that are counted at a time.
+const COUNTED: usize = 4096;
+
+/// Counts the delayed messages that the last process left; very many take a while.
+pub(crate) fn count_timers(store: &dyn StateReader, meters: &Meters, shared: &Shared) {
+    let (mut start, mut count) = (vec![Space::Timer as u8], 0);
+    let end = prefix_end(&start);
+    while shared.phase() != Phase::Stopped {
+        let rows = match store.scan(&start, &end, COUNTED) {
+            Ok(rows) => rows,
+            Err(error) => {
+                tracing::warn!(%error, "delayed messages cannot be counted: `statefun_timers_pending` is not shown");
+                return;
+            }
+        };
+        count += rows.len() as u64;
+        let Some((last, _)) = rows.last().filter(|_| rows.len() == COUNTED) else {
+            meters.count_timers(count);
+            return;
+        };
+        start.clone_from(last);
+        start.push(0);
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::clock::Stopwatch;
 use crate::engine::shared::{Phase, Shared};
 use crate::id::Address;
+use crate::metrics::meter::Meters;
 
 /// Bytes of an id that a report shows.
 const ID_WORDS: usize = 6;
@@ -81,7 +82,7 @@ struct Seen {
 }
 
 /// Looks at all workers until the engine stops.
-pub(crate) fn watch(workers: &[Watched], shared: &Shared, warn_after: Duration) {
+pub(crate) fn watch(workers: &[Watched], meters: &Meters, shared: &Shared, warn_after: Duration) {
     let every = (warn_after / 4).clamp(Duration::from_millis(5), Duration::from_millis(50));
     let mut seen: Vec<Seen> = workers
         .iter()
@@ -119,6 +120,9 @@ pub(crate) fn watch(workers: &[Watched], shared: &Shared, warn_after: Duration) 
             // Another invocation may have begun while the address was read.
             if watched.version.load(Ordering::Relaxed) == version {
                 seen.reported = true;
+                if let Some(meter) = meters.workers.get(worker) {
+                    meter.blocked.add(1);
+                }
                 tracing::warn!(
                     worker,
                     %address,

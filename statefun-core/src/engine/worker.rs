@@ -5,8 +5,10 @@ mod commands;
 mod expiry;
 mod invoke;
 mod mailbox;
+mod measure;
 mod queues;
 mod trace;
+mod waits;
 mod written;
 
 use std::cmp::Reverse;
@@ -30,6 +32,8 @@ use crate::engine::waiting::{Wait, WaitKind, WaitRow};
 use crate::engine::watchdog::Watched;
 use crate::id::{Address, KeyGroups};
 use crate::io::ingress::Ack;
+use crate::metrics::Lag;
+use crate::metrics::meter::WorkerMeter;
 use crate::rand::Random;
 use crate::sdk::context::{InvocationEffects, Operation};
 use crate::sdk::function::MissingFactory;
@@ -42,7 +46,9 @@ pub use commands::{Command, CommandError, CommandResult, QueuedMessage};
 use invoke::Ahead;
 pub(crate) use invoke::{BAD_RECORD, partition_address};
 use mailbox::{BATCH, Mailbox};
+use measure::Measure;
 pub(crate) use trace::{TraceEvent, TraceOutcome};
+use waits::Waits;
 
 /// Messages taken from the mailbox together, so that what they touch can be fetched ahead.
 const GROUP: usize = 16;
@@ -130,8 +136,6 @@ pub(crate) struct WorkerCounts {
     pub(crate) failures: u64,
     pub(crate) dead_letters: u64,
     pub(crate) parked: u64,
-    /// Rows deleted since they had expired.
-    pub(crate) expired: u64,
 }
 
 /// Uses the hash that an address carries.
@@ -169,6 +173,10 @@ pub(crate) struct WorkerSetup {
     pub(crate) seed: u64,
     /// Where the worker says which handler it is in; its number there.
     pub(crate) watched: Option<(Arc<Vec<Watched>>, usize)>,
+    /// Where it counts what it does.
+    pub(crate) meter: Arc<WorkerMeter>,
+    /// Whether it counts what would cost time, too.
+    pub(crate) measures: bool,
 }
 
 /// An emptied buffer keeps its memory up to this size, in bytes, and a larger one when it had good use of it.
@@ -206,9 +214,9 @@ pub(crate) struct Worker {
     /// What has expired and is to be deleted at the next cut.
     expired: Option<Looked>,
     /// Addresses that are loaded or worked off: what waits there counts as runnable.
-    moving: AddressMap<Wait>,
+    moving: Waits,
     /// Addresses that retry or are parked.
-    held: AddressMap<Wait>,
+    held: Waits,
     /// Addresses in `moving` whose queue can be worked off.
     ready: VecDeque<Address>,
     retries: BinaryHeap<Reverse<(Timestamp, Address)>>,
@@ -226,6 +234,7 @@ pub(crate) struct Worker {
     sequence: u64,
     changed: bool,
     watched: Option<(Arc<Vec<Watched>>, usize)>,
+    measure: Measure,
     pub(crate) counts: WorkerCounts,
     pub(crate) effects: Effects,
     /// What was sent and handled, where a test harness watches.
@@ -271,8 +280,8 @@ impl Worker {
             sweep: Sweep::new(setup.registry.functions(), range.clone()),
             expired: None,
             timers: Timers::new(range),
-            moving: AddressMap::default(),
-            held: AddressMap::default(),
+            moving: Waits::new(&setup.registry, &setup.meter),
+            held: Waits::new(&setup.registry, &setup.meter),
             ready: VecDeque::new(),
             retries: BinaryHeap::new(),
             invocation: InvocationEffects::default(),
@@ -287,6 +296,7 @@ impl Worker {
             sequence: epoch << 24,
             changed: false,
             watched: setup.watched,
+            measure: Measure::new(setup.meter, setup.measures),
             counts: WorkerCounts::default(),
             effects: Effects::default(),
             trace: None,
@@ -307,10 +317,13 @@ impl Worker {
             let (Some(key), Some(row)) = (parse_address_key(&key), WaitRow::decode(&value)) else {
                 return Err(WorkerError::Row("a waiting address"));
             };
+            let name = self.registry.function_name(key.function);
             if row.kind == WaitKind::Parked {
+                if let Some(name) = name {
+                    self.held.found(&Address::new(name, key.id.as_str()), row);
+                }
                 continue;
             }
-            let name = self.registry.function_name(key.function);
             let name = name.ok_or(EnvelopeError::UnknownFunction(key.function.0))?;
             self.begin_load(&Address::new(name, key.id.as_str()), Wait::loading());
         }
@@ -352,12 +365,7 @@ impl Worker {
 
     /// Messages on this worker that will run without anybody's help: the measure for admission.
     pub(crate) fn backlog(&self) -> usize {
-        self.mailbox.len()
-            + self
-                .moving
-                .values()
-                .map(|wait| wait.memory.len())
-                .sum::<usize>()
+        self.mailbox.len() + self.moving.messages()
     }
 
     /// Whether nothing at all is under way but timers, retries and operations.
@@ -444,6 +452,13 @@ impl Worker {
         if owner == self.index {
             self.mailbox.push(envelope);
         } else if let Some(outbox) = self.outboxes.get_mut(owner) {
+            if self.measure.is_on()
+                && let Some(from) = &envelope.from
+                && let Some(function) = self.registry.function_index(from.function())
+                && let Some(meter) = self.measure.meter.functions.get(function)
+            {
+                meter.out_remote.add(1);
+            }
             outbox.push(envelope);
             if outbox.len() >= BATCH {
                 let messages = std::mem::replace(outbox, self.mailbox.empty_batch());
@@ -558,6 +573,19 @@ impl Worker {
         } else {
             Some(self.applied)
         };
+    }
+
+    /// Publishes what instances occupy in memory.
+    pub(crate) fn publish_cache(&self) {
+        let bytes = self.cached_bytes() as u64;
+        self.measure.meter.cache_bytes.set(bytes);
+    }
+
+    /// Publishes how far the partitions of an ingress that this worker polls are behind.
+    pub(crate) fn publish_lag(&self, ingress: u16, lag: Option<Lag>) {
+        if let Some(meter) = self.measure.meter.ingresses.get(usize::from(ingress)) {
+            meter.set_lag(lag);
+        }
     }
 
     fn cached_bytes(&self) -> usize {

@@ -12,6 +12,7 @@ use thiserror::Error;
 use crate::clock::Timestamp;
 use crate::engine::registry::check_size;
 use crate::id::{Address, MessageTypeId, TypeName};
+pub use crate::metrics::Lag;
 use crate::sdk::context::SendError;
 use crate::sdk::message::{AnyMessage, CodecError, Message, MessageDefinition, Taken, TypedValue};
 
@@ -117,6 +118,11 @@ pub trait Source: Send {
     /// Puts up to `limit` records into `batch`, and says how it goes on. Must not block.
     fn poll(&mut self, limit: usize, batch: &mut Vec<Record>)
     -> Result<SourceStatus, IngressError>;
+
+    /// What is there and has not been polled yet, as far as the source can tell without waiting. Asked for now and then.
+    fn lag(&mut self) -> Option<Lag> {
+        None
+    }
 }
 
 /// What a source will have next.
@@ -542,6 +548,10 @@ struct ChannelSource {
 }
 
 impl Source for ChannelSource {
+    fn lag(&mut self) -> Option<Lag> {
+        Some(Lag::Records(self.receiver.len() as u64))
+    }
+
     fn poll(
         &mut self,
         limit: usize,

@@ -73,9 +73,14 @@ impl Ingress for StdioIngress {
             .ok_or_else(|| context.error("standard input can be read only once"))?;
         let most_bytes = self.most_bytes;
         // The thread may wait for input when the application stops; it ends with the process then.
-        let partition = feed::spawn(context, "stdin".to_owned(), None, move |feed| {
-            read(input, Arc::new(format), most_bytes, feed)
-        })?;
+        let partition = feed::spawn(
+            context,
+            "stdin".to_owned(),
+            None,
+            // What the writer has not written yet is not known; what waits here is.
+            Box::new(|_| None),
+            move |feed| read(input, Arc::new(format), most_bytes, feed),
+        )?;
         Ok(vec![partition])
     }
 }

@@ -1,8 +1,26 @@
 //! What an application measures of itself, for Prometheus and for `statefun top`.
 
+mod catalog;
+pub(crate) mod cell;
+pub(crate) mod collect;
+mod expose;
+pub(crate) mod hot;
+pub(crate) mod meter;
+mod process;
 mod snapshot;
 
+pub use catalog::{Kind, METRICS, Metric};
+pub use expose::{CONTENT_TYPE, OWN_PREFIX, expose};
 pub use snapshot::{
     EgressMetrics, EpochMetrics, FunctionMetrics, Histogram, HotAddress, Hottest, IngressMetrics,
     Lag, OwnMetric, OwnValue, ProcessMetrics, Snapshot, StateMetrics, WorkerMetrics,
 };
+
+/// Reasons why nothing is taken in, as [`EpochMetrics::holds`] names them.
+pub const HOLDS: [&str; 5] = [
+    "disk_full",
+    "log_full",
+    "store_full",
+    "store_behind",
+    "blob_store",
+];

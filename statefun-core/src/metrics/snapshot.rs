@@ -22,6 +22,8 @@ pub struct Snapshot {
     pub egresses: Vec<EgressMetrics>,
     /// By worker.
     pub workers: Vec<WorkerMetrics>,
+    /// Delayed messages that are not due yet; none while those of before the start are being counted.
+    pub timers: Option<u64>,
     /// Epochs.
     pub epochs: EpochMetrics,
     /// The epoch log and the state store.
@@ -89,6 +91,19 @@ pub enum Lag {
     Bytes(u64),
 }
 
+impl Lag {
+    /// The lag of several partitions of one ingress, as far as they can tell.
+    pub fn sum(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        match (one, other) {
+            (Some(Self::Records(one)), Some(Self::Records(other))) => {
+                Some(Self::Records(one + other))
+            }
+            (Some(Self::Bytes(one)), Some(Self::Bytes(other))) => Some(Self::Bytes(one + other)),
+            (one, other) => one.or(other),
+        }
+    }
+}
+
 /// One egress.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -115,8 +130,6 @@ pub struct WorkerMetrics {
     pub in_transit: u64,
     /// Messages sent by functions, to any function: what StateFun calls feedback.
     pub feedback: u64,
-    /// Delayed messages that are not due yet; none while they are still being counted after the start.
-    pub timers: Option<u64>,
     /// Invocations whose address was in memory.
     pub cache_hits: u64,
     /// Invocations whose address had to be read from the state store.
@@ -127,6 +140,8 @@ pub struct WorkerMetrics {
     pub blocked: u64,
     /// Rows of states that were deleted because they had expired.
     pub expired: u64,
+    /// Messages that could not be delivered and are kept aside.
+    pub dead_letters: u64,
 }
 
 /// Epochs.

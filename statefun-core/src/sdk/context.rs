@@ -75,7 +75,13 @@ impl InvocationEffects {
     /// How many messages and records the invocation wants sent.
     #[inline]
     pub(crate) fn sent(&self) -> usize {
-        self.sends.len() - self.first_send + self.delayed.len() + self.egress_records as usize
+        self.messages() + self.delayed.len() + self.egress_records as usize
+    }
+
+    /// How many messages the invocation wants sent at once.
+    #[inline]
+    pub(crate) fn messages(&self) -> usize {
+        self.sends.len() - self.first_send
     }
 
     /// Nothing remains of what the invocation wanted.

@@ -96,6 +96,8 @@ impl Rig {
                 cache_bytes: 0,
                 seed: 1,
                 watched: None,
+                meter: Arc::new(crate::metrics::meter::WorkerMeter::new(&self.registry)),
+                measures: true,
             };
             let mut worker = Worker::new(setup).unwrap();
             worker.recover(carried, self.now).unwrap();

@@ -213,6 +213,8 @@ impl Sim {
                 cache_bytes: self.shape.cache_bytes,
                 seed: self.random.next_u64(),
                 watched: None,
+                meter: Arc::new(crate::metrics::meter::WorkerMeter::new(&self.registry)),
+                measures: true,
             })?;
             worker.recover(carried, now)?;
             list.push(worker);

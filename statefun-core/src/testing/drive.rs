@@ -18,6 +18,7 @@ use crate::engine::worker::{ReadDone, TraceEvent, Worker, WorkerError, WorkerSet
 use crate::id::Address;
 use crate::io::ingress::AckOutcome;
 use crate::log::LoggedEpoch;
+use crate::metrics::meter::WorkerMeter;
 use crate::migrate::{MigrationReport, dry_run};
 use crate::sdk::message::{Message, TypedValue};
 use crate::state::memory::MemoryStore;
@@ -52,6 +53,8 @@ fn make_worker(
         // The same numbers again after a restart would be a trap of the harness' own.
         seed: settings.seed.wrapping_add(applied),
         watched: None,
+        meter: Arc::new(WorkerMeter::new(registry)),
+        measures: false,
     })?;
     worker.trace = Some(Vec::new());
     worker.recover(carried, now)?;

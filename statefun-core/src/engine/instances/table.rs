@@ -75,6 +75,8 @@ pub trait FunctionTable {
     fn row_states(&self) -> &[u32];
     /// Whether messages to the instance must wait.
     fn is_busy(&self, slot: SlotId) -> bool;
+    /// What the instance will write at the cut, roughly, in bytes.
+    fn bytes_to_write(&self, slot: SlotId) -> usize;
     /// Makes messages to the instance wait, or not.
     fn set_busy(&mut self, slot: SlotId, busy: bool);
     /// Keeps the instance in memory until the store has applied `epoch`.

@@ -2,6 +2,7 @@
 
 mod expiry;
 mod limits;
+mod metrics;
 mod running;
 mod sources;
 

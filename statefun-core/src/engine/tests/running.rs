@@ -148,3 +148,12 @@ impl Running {
         self.engine.take().unwrap().stop().unwrap();
     }
 }
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // After a failed assertion: threads that go on would wait for each other.
+        if let Some(engine) = self.engine.take() {
+            let _ = engine.stop();
+        }
+    }
+}

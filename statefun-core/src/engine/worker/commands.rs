@@ -183,14 +183,16 @@ impl Worker {
             arrived = self.moving.remove(address).map(|wait| wait.memory);
         }
         let queued = row.next - row.head;
-        if !self.held.contains_key(address) {
+        if !self.held.contains(address) {
             let function = self.registry.function_index(address.function());
             if let Some(table) = function.and_then(|function| self.tables.get_mut(function))
                 && table.find(address).is_none()
             {
                 table.insert(address);
             }
-            self.held.insert(address.clone(), row.into_wait());
+            let wait = row.into_wait();
+            self.held.recall(address, &wait);
+            self.held.insert(address.clone(), wait);
         }
         let messages = change(self, queued)?;
         if let Some(mut wait) = self.held.remove(address) {
@@ -209,18 +211,23 @@ impl Worker {
         let Some(row) = self.wait_row(address)? else {
             return Ok(0);
         };
-        if row.next - row.head <= PART || self.moving.contains_key(address) {
+        if row.next - row.head <= PART || self.moving.contains(address) {
             return Ok(0);
         }
-        let was_held = self.held.contains_key(address);
+        let was_held = self.held.contains(address);
         if !was_held {
-            self.held.insert(address.clone(), row.into_wait());
+            let wait = row.into_wait();
+            self.held.recall(address, &wait);
+            self.held.insert(address.clone(), wait);
         }
         self.drop_messages(address, PART)?;
         if let Some(mut wait) = self.held.remove(address) {
             self.store_wait(address, &mut wait);
+            let row = WaitRow::of(&wait);
             if was_held {
                 self.held.insert(address.clone(), wait);
+            } else {
+                self.held.found(address, row);
             }
         }
         self.changed = true;
@@ -229,13 +236,15 @@ impl Worker {
 
     /// Drops the first messages that wait at a held address.
     fn drop_messages(&mut self, address: &Address, count: u64) -> Result<(), WorkerError> {
-        let Some(wait) = self.held.get_mut(address) else {
+        let dropped = self.held.change(address, |wait| {
+            let until = wait.next.min(wait.head.saturating_add(count));
+            std::mem::replace(&mut wait.head, until)..until
+        });
+        let Some(dropped) = dropped else {
             return Ok(());
         };
-        let until = wait.next.min(wait.head.saturating_add(count));
-        let mut start = queue_key(self.groups, address, wait.head);
-        let end = queue_key(self.groups, address, until);
-        wait.head = until;
+        let mut start = queue_key(self.groups, address, dropped.start);
+        let end = queue_key(self.groups, address, dropped.end);
         loop {
             let chunk = self.rows.borrow().scan(&start, &end, 1024)?;
             let Some((last, _)) = chunk.last() else {

@@ -55,7 +55,7 @@ impl Worker {
                 // What is newer than the store's is not for this look to judge.
                 if rows.overlay(&key).is_none() {
                     rows.delete(key);
-                    self.counts.expired += 1;
+                    self.measure.meter.expired.add(1);
                 }
                 continue;
             }
@@ -71,12 +71,12 @@ impl Worker {
             if let Some(slot) = table.find(&address) {
                 // Its instance finds that it has expired, and is written at this cut.
                 if table.inspect(slot, self.now, &mut |_| {}) {
-                    self.counts.expired += 1;
+                    self.measure.meter.expired.add(1);
                 }
             } else {
                 framing::push(&mut part.rows, &key, None);
                 part.row_count += 1;
-                self.counts.expired += 1;
+                self.measure.meter.expired.add(1);
             }
         }
     }

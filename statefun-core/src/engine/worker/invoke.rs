@@ -161,6 +161,7 @@ impl Worker {
                 return self.invoke_or_hold(function, slot, envelope);
             }
             let address = envelope.to.clone();
+            self.measure.meter.cache_misses.add(1);
             self.begin_load(&address, Wait::loading());
             return self.enqueue(envelope.take());
         };
@@ -195,6 +196,8 @@ impl Worker {
         };
         self.counts.invocations += 1;
         self.invocation.begin();
+        let timed = self.measure.begin(function);
+        let written_before = self.early.section.len();
         let traced = self.trace.is_some().then(|| envelope.clone());
         let mut scope = InvocationScope {
             address: &envelope.to,
@@ -213,17 +216,33 @@ impl Worker {
         if let Some(watched) = watched {
             watched.leave();
         }
+        if let Some(timed) = timed {
+            let bytes = match self.early.section.len() - written_before {
+                0 => table.bytes_to_write(slot),
+                written => written,
+            };
+            self.measure.end(function, &timed, &envelope.to, bytes);
+        }
         if let Some(envelope) = traced {
             self.trace_invocation(envelope, &invoked);
         }
         match invoked {
             Invoked::Done => {
-                self.carry_out(&envelope.to)?;
+                if let Some(meter) = self.measure.meter.functions.get(function) {
+                    meter.out.add(self.invocation.messages() as u64);
+                    meter
+                        .out_egress
+                        .add(u64::from(self.invocation.egress_records));
+                }
+                self.carry_out(function, &envelope.to)?;
                 Ok(Ok(()))
             }
             Invoked::Failed(error) => {
                 self.invocation.undo();
                 self.counts.failures += 1;
+                if let Some(meter) = self.measure.meter.functions.get(function) {
+                    meter.errors.add(1);
+                }
                 Ok(Err(error))
             }
         }
@@ -231,7 +250,7 @@ impl Worker {
 
     /// Carries out the effects of an invocation that has succeeded.
     #[inline]
-    fn carry_out(&mut self, own: &Address) -> Result<(), WorkerError> {
+    fn carry_out(&mut self, function: usize, own: &Address) -> Result<(), WorkerError> {
         self.egress_count += self.invocation.egress_records as usize;
         if !self.invocation.responses.is_empty() {
             self.responses.append(&mut self.invocation.responses);
@@ -260,6 +279,9 @@ impl Worker {
                     .borrow_mut()
                     .put(self.operation_key(own, id), bytes);
                 self.operations.insert(id);
+                if let Some(meter) = self.measure.meter.functions.get(function) {
+                    meter.inflight.add(1);
+                }
                 self.effects.operations.push(StartOperation {
                     address: own.clone(),
                     id,
@@ -289,6 +311,11 @@ impl Worker {
     /// An operation has ended; what is not one of this process' own is dropped.
     pub(crate) fn operation_done(&mut self, address: &Address, id: u64, result: Body) {
         if self.operations.remove(&id) {
+            if let Some(function) = self.registry.function_index(address.function())
+                && let Some(meter) = self.measure.meter.functions.get(function)
+            {
+                meter.inflight.sub(1);
+            }
             self.rows
                 .borrow_mut()
                 .delete(self.operation_key(address, id));
@@ -331,6 +358,7 @@ impl Worker {
         }
         rows.put(key, value);
         self.timers.insert(group, timer);
+        self.measure.meter.timers.add(1);
         Ok(())
     }
 
@@ -356,6 +384,7 @@ impl Worker {
             ),
         );
         rows.delete(key);
+        self.measure.meter.timers.sub(1);
         Ok(())
     }
 
@@ -385,6 +414,13 @@ impl Worker {
                 rows.delete(key);
             }
             let envelope = Envelope::decode(&mut value, &self.registry)?;
+            self.measure.meter.timers.sub(1);
+            if let Some(from) = &envelope.from
+                && let Some(function) = self.registry.function_index(from.function())
+                && let Some(meter) = self.measure.meter.functions.get(function)
+            {
+                meter.out.add(1);
+            }
             self.route(envelope);
             self.changed = true;
             fired += 1;
@@ -401,6 +437,7 @@ impl Worker {
         partition: Option<&Address>,
         mut record: Record,
     ) -> Result<(), WorkerError> {
+        self.count_records(ingress, 1);
         self.take_in(ingress, partition, &mut record)?;
         self.send_all();
         Ok(())
@@ -413,12 +450,19 @@ impl Worker {
         partition: Option<&Address>,
         records: &mut Vec<Record>,
     ) -> Result<(), WorkerError> {
+        self.count_records(ingress, records.len());
         for record in &mut *records {
             self.take_in(ingress, partition, record)?;
         }
         records.clear();
         self.send_all();
         Ok(())
+    }
+
+    fn count_records(&self, ingress: u16, records: usize) {
+        if let Some(meter) = self.measure.meter.ingresses.get(usize::from(ingress)) {
+            meter.records.add(records as u64);
+        }
     }
 
     fn take_in(
@@ -484,6 +528,9 @@ impl Worker {
         problem: String,
         ack: Option<Ack>,
     ) -> Result<(), WorkerError> {
+        if let Some(meter) = self.measure.meter.ingresses.get(usize::from(ingress)) {
+            meter.refused.add(1);
+        }
         if let Some(ack) = ack {
             ack.tell(AckOutcome::Refused(problem));
             return Ok(());

@@ -66,6 +66,7 @@ impl Worker {
                 let stored = WaitRow::decode(row)
                     .ok_or(WorkerError::Row("a waiting address"))?
                     .into_wait();
+                self.held.recall(&address, &stored);
                 let arrived = std::mem::replace(&mut wait, stored).memory;
                 for envelope in arrived {
                     self.push_row(&mut wait, &envelope)?;
@@ -108,15 +109,15 @@ impl Worker {
             .function_index(envelope.to.function())
             .and_then(|function| self.registry.functions().get(function))
             .map_or(u64::MAX, |function| function.limits.queue_len);
-        if let Some(wait) = self.moving.get_mut(&envelope.to)
-            && wait.stored_len() == 0
-            && (wait.kind == WaitKind::Loading || wait.memory.len() < MEMORY_QUEUE)
-        {
-            wait.memory.push_back(envelope);
+        if self.moving.get(&envelope.to).is_some_and(|wait| {
+            wait.stored_len() == 0
+                && (wait.kind == WaitKind::Loading || wait.memory.len() < MEMORY_QUEUE)
+        }) {
+            self.moving.push(envelope);
             return Ok(());
         }
         let address = envelope.to.clone();
-        let held = self.held.contains_key(&address);
+        let held = self.held.contains(&address);
         let waits = if held {
             &mut self.held
         } else {
@@ -171,7 +172,7 @@ impl Worker {
             if let Some(slot) = table.find(&address)
                 && table.remove(slot, self.applied)
             {
-                self.held.remove(&address);
+                self.held.release(&address);
                 any = true;
             }
         }

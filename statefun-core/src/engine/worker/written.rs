@@ -53,7 +53,7 @@ impl Worker {
                 }
             }
         };
-        for (address, wait) in &self.moving {
+        for (address, wait) in self.moving.iter() {
             take(&mut wait.memory.iter(), Some(address));
         }
         take(&mut self.mailbox.iter(), None);
@@ -63,8 +63,8 @@ impl Worker {
                 None => self.mailbox.remove(place),
                 Some(address) => self
                     .moving
-                    .get_mut(address)
-                    .and_then(|wait| wait.memory.remove(place)),
+                    .change(address, |wait| wait.memory.remove(place))
+                    .flatten(),
             };
             if let Some(envelope) = removed {
                 self.dead_letter(&envelope, &problem)?;
@@ -124,6 +124,7 @@ impl Worker {
     ) -> Result<(), WorkerError> {
         tracing::error!(address = %envelope.to, problem, "a message goes to the dead letters");
         self.counts.dead_letters += 1;
+        self.measure.meter.dead_letters.add(1);
         self.trace_dead_letter(envelope, problem);
         let mut key = group_key(Space::DeadLetter, envelope.to.key_group(self.groups));
         key.extend_from_slice(&self.next_sequence().to_be_bytes());

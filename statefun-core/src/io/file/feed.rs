@@ -4,12 +4,14 @@ use std::fmt::Display;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::io::ingress::{
     IngressContext, IngressError, Partition, Record, RecordSender, Source, SourceStatus,
     TrySendError, Waker, channel,
 };
+use crate::metrics::Lag;
 
 /// Records that wait between the thread and the worker.
 const CAPACITY: usize = 512;
@@ -103,11 +105,15 @@ impl Drop for Feed {
     }
 }
 
+/// Tells how far the last record that was taken is behind what there is, by its position.
+pub(crate) type LagOf = Box<dyn Fn(Option<&[u8]>) -> Option<Lag> + Send>;
+
 /// Starts a thread that reads records, and returns the partition that they come out of.
 pub(crate) fn spawn(
     context: &IngressContext,
     thread: String,
     name: Option<String>,
+    lag: LagOf,
     read: impl FnOnce(&mut Feed) -> Result<(), Halt> + Send + 'static,
 ) -> Result<Partition, IngressError> {
     let worker = context.owner(name.as_deref().unwrap_or(&context.id));
@@ -134,6 +140,8 @@ pub(crate) fn spawn(
         receiver,
         outcome,
         ended: false,
+        taken: None,
+        lag,
     };
     Ok(Partition {
         name,
@@ -147,6 +155,9 @@ struct FeedSource<S> {
     receiver: S,
     outcome: Outcome,
     ended: bool,
+    /// The position of the last record that was taken.
+    taken: Option<Bytes>,
+    lag: LagOf,
 }
 
 impl<S: Source> Source for FeedSource<S> {
@@ -160,6 +171,10 @@ impl<S: Source> Source for FeedSource<S> {
         }
         let before = batch.len();
         let status = self.receiver.poll(limit, batch)?;
+        let mut positions = batch.iter().skip(before).rev();
+        if let Some(position) = positions.find_map(|record| record.position.as_ref()) {
+            self.taken = Some(position.clone());
+        }
         if status != SourceStatus::Finished {
             return Ok(status);
         }
@@ -176,5 +191,12 @@ impl<S: Source> Source for FeedSource<S> {
                 problem: "the thread that reads it has panicked; this is a bug, the panic's message is above".to_owned(),
             }),
         }
+    }
+
+    fn lag(&mut self) -> Option<Lag> {
+        if self.ended {
+            return None;
+        }
+        (self.lag)(self.taken.as_deref()).or_else(|| self.receiver.lag())
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::behind::Behind;
 use super::feed::Halt;
 use super::frames::{Frames, Layout};
 use super::ingress::{MOST_BYTES, Start, read_error};
@@ -49,6 +50,7 @@ pub(crate) struct Follower {
     reading: Option<Reading>,
     finished: bool,
     pause: Duration,
+    pub(super) behind: Behind,
 }
 
 /// What there is at the end of what was read.
@@ -98,6 +100,7 @@ impl Follower {
             reading: None,
             finished: false,
             pause: FIRST_PAUSE,
+            behind: Behind::default(),
         }
     }
 
@@ -219,6 +222,8 @@ impl Follower {
                 return Ok(Err(opened));
             }
         }
+        let file = opened.file.clone();
+        self.behind.reads(file, opened.found.inode, start.offset);
         let Seen { head, tail } = start.seen;
         Ok(Ok(Reading {
             frames: Frames::new(layout, self.most_bytes, start.offset, start.line).behind(tail),

@@ -135,7 +135,9 @@ impl Ingress for FileIngress {
         let path = &self.spec.path;
         let thread = format!("file {}", path.file_name().unwrap_or_default().display());
         let name = path.display().to_string();
-        let partition = feed::spawn(context, thread, Some(name), move |feed| {
+        let behind = follower.behind.clone();
+        let lag = Box::new(move |taken: Option<&[u8]>| behind.lag(taken));
+        let partition = feed::spawn(context, thread, Some(name), lag, move |feed| {
             loop {
                 match follower.next()? {
                     Next::Record(record) => feed.send(*record)?,

@@ -1,5 +1,6 @@
 //! `io.statefun.file.v1`: records out of and into files, a JSON value or a row of CSV per line.
 
+mod behind;
 mod csv;
 mod egress;
 pub(crate) mod encode;

@@ -84,6 +84,7 @@ impl Ingress for Scripted {
             context,
             "scripted".to_owned(),
             None,
+            Box::new(|_| None),
             body,
         )?])
     }

@@ -421,6 +421,8 @@ fn work(
         cache_bytes: 64 << 20,
         seed: 7,
         watched: None,
+        meter: Arc::new(crate::metrics::meter::WorkerMeter::new(registry)),
+        measures: true,
     };
     let mut all: Vec<Worker> = (0..workers)
         .map(|index| Worker::new(setup(index)).unwrap())
