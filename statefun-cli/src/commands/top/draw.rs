@@ -237,6 +237,10 @@ fn workers(view: &View) -> Vec<Piece> {
         let text = format!("{}/s long handlers", rate(workers.blocked_per_second));
         pieces.push((Style::Warning, text));
     }
+    if workers.dead_letters > 0 {
+        let text = counted(workers.dead_letters, "dead letter", "dead letters");
+        pieces.push((Style::Warning, text));
+    }
     // Nobody can connect any more when they are used up.
     if view.process.max_fds > 0 && view.process.open_fds * 10 >= view.process.max_fds * 9 {
         let text = format!(
@@ -285,12 +289,13 @@ fn checkpoints_made(checkpoints: &Checkpoints) -> Vec<Piece> {
         Some(age) => format!("{} ago", age_of(age)),
         None => "none yet".to_owned(),
     })];
-    if let Some(bytes) = checkpoints.bytes {
+    if let Some((bytes, uploaded)) = checkpoints.bytes.zip(checkpoints.uploaded_bytes) {
         let took = checkpoints
             .took_ms
             .map(|ms| format!(" in {}", time(ms as f64 / 1000.0)));
         pieces.push(plain(format!(
-            "{}{}",
+            "{} of {}{}",
+            size(uploaded),
             size(bytes),
             took.unwrap_or_default()
         )));

@@ -110,12 +110,12 @@ fn busy(seconds: u64) -> Sample {
         queue: 1_200,
         in_transit: 300,
         feedback: 600_000 * seconds,
-        timers: Some(40_000),
         cache_hits: 600_000 * seconds,
         cache_misses: 40 * seconds,
         cache_bytes: 700 << 20,
         blocked: 0,
         expired: 100 * seconds,
+        dead_letters: 0,
     };
     let hot = |id: &str, share: f64, rate: f64| HotAddress {
         function: "example/greeter".to_owned(),
@@ -145,6 +145,7 @@ fn busy(seconds: u64) -> Sample {
                 egress("example/hooks", 10, 2_300),
             ],
             workers: vec![worker.clone(), worker],
+            timers: Some(80_000),
             epochs: EpochMetrics {
                 durable: 612 * seconds,
                 applied: 612 * seconds - 700,
@@ -226,6 +227,7 @@ fn troubled(seconds: u64) -> Sample {
     metrics.functions[0].retrying = 1;
     metrics.epochs.holds = vec!["disk_full".to_owned(), "log_full".to_owned()];
     metrics.workers[0].blocked = seconds;
+    metrics.workers[1].dead_letters = 2;
     metrics.process.open_fds = 1_000;
     let checkpoints = metrics.checkpoints.as_mut().unwrap();
     checkpoints.failed = 4;

@@ -90,7 +90,7 @@ pub(super) struct Workers {
     pub(super) in_transit: u64,
     /// Messages that functions sent to functions.
     pub(super) feedback_per_second: Option<f64>,
-    /// Delayed messages that are not due yet.
+    /// Delayed messages that are not due yet; null while those of before the start are being counted.
     pub(super) timers: Option<u64>,
     /// The part of invocations, from 0 to 1, whose address was in memory.
     pub(super) cache_hit_share: Option<f64>,
@@ -98,6 +98,8 @@ pub(super) struct Workers {
     /// Handlers that ran longer than `handler.warnAfter`.
     pub(super) blocked_per_second: Option<f64>,
     pub(super) expired_rows_per_second: Option<f64>,
+    /// Messages that could not be delivered since the start, and are kept aside.
+    pub(super) dead_letters: u64,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -305,11 +307,12 @@ fn workers(then: Option<&Snapshot>, now: &Snapshot, span: Span, count: usize) ->
         queue: now_sum(|worker| worker.queue),
         in_transit: now_sum(|worker| worker.in_transit),
         feedback_per_second: rate(|worker| worker.feedback),
-        timers: now.workers.iter().map(|worker| worker.timers).sum(),
+        timers: now.timers,
         cache_hit_share: hit_share,
         cache_bytes: now_sum(|worker| worker.cache_bytes),
         blocked_per_second: rate(|worker| worker.blocked),
         expired_rows_per_second: rate(|worker| worker.expired),
+        dead_letters: now_sum(|worker| worker.dead_letters),
     }
 }
 
