@@ -294,9 +294,9 @@ fn checkpoints_made(checkpoints: &Checkpoints) -> Vec<Piece> {
             .took_ms
             .map(|ms| format!(" in {}", time(ms as f64 / 1000.0)));
         pieces.push(plain(format!(
-            "{} of {}{}",
-            size(uploaded),
+            "{} ({} new){}",
             size(bytes),
+            size(uploaded),
             took.unwrap_or_default()
         )));
     }
