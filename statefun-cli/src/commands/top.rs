@@ -1,12 +1,16 @@
 //! `statefun top`: watches a running application.
 
 mod draw;
+mod head;
+mod help;
 mod lines;
 mod sample;
 mod screen;
+mod sections;
 #[cfg(test)]
 mod tests;
 mod view;
+mod words;
 
 use std::fmt::Write as _;
 use std::pin::pin;
@@ -23,7 +27,8 @@ use crate::status::{Failure, Outcome, Status};
 use crate::table::is_obeyed;
 use crate::terminal::Terminal;
 
-use draw::{Page, draw, help};
+use draw::{Page, draw};
+use help::help;
 use lines::{Line, Look, Style};
 use sample::Sample;
 use screen::{Screen, Wish, wish};
@@ -186,14 +191,11 @@ async fn watch(args: &Top, live: &Live, terminal: &Terminal) -> Outcome {
                 }
                 None
             }
-            event = events.next(), if has_keys => match event {
-                Some(Ok(event)) => wish(&event),
-                // The view goes on without a keyboard.
-                Some(Err(_)) | None => {
-                    has_keys = false;
-                    None
-                }
-            },
+            event = events.next(), if has_keys => {
+                // Without a keyboard the view goes on.
+                has_keys = matches!(event, Some(Ok(_)));
+                event.and_then(Result::ok).as_ref().and_then(wish)
+            }
             _ = terminate.recv() => Some(Wish::Quit),
             _ = hang_up.recv() => Some(Wish::Quit),
             _ = interrupt.recv() => Some(Wish::Quit),

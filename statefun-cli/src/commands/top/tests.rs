@@ -9,7 +9,8 @@ use statefun_core::metrics::{
     Lag, ProcessMetrics, Snapshot, StateMetrics, WorkerMetrics,
 };
 
-use super::draw::{Page, draw, help};
+use super::draw::{Page, draw};
+use super::help::help;
 use super::lines::{Line, Look};
 use super::sample::Sample;
 use super::view::View;
