@@ -81,6 +81,11 @@ impl Status {
         self.known().1 = None;
     }
 
+    /// An earlier process has made this one.
+    pub(crate) fn found(&self, entry: &Entry) {
+        self.known().0.latest = Some(entry.clone());
+    }
+
     /// One was made, or there was nothing to do.
     pub(crate) fn made(&self, entry: Option<&Entry>, took: Duration, now: Timestamp) {
         let mut known = self.known();

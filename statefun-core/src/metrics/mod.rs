@@ -3,6 +3,8 @@
 mod catalog;
 pub(crate) mod cell;
 pub(crate) mod collect;
+#[cfg(test)]
+mod documented;
 mod expose;
 pub(crate) mod hot;
 pub(crate) mod meter;

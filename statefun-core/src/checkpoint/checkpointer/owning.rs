@@ -102,7 +102,10 @@ impl Checkpointer {
         self.progress.previous = match from {
             None => None,
             Some(entry) => match self.waiting.on(ledger.descriptor(&entry)) {
-                Ok(descriptor) => Some((entry, descriptor)),
+                Ok(descriptor) => {
+                    self.desk.status.found(&entry);
+                    Some((entry, descriptor))
+                }
                 Err(
                     error @ (CheckpointError::Missing { .. } | CheckpointError::Damaged { .. }),
                 ) => {

@@ -170,20 +170,25 @@ fn a_parked_address_that_leaves_memory_still_counts() {
     let mut app = Running::start(directory.path(), "tests/counted", settings, |binder| {
         binder.register::<Counted>().register::<CountedTwice>();
     });
-    for id in 0..300 {
+    for id in 0..1000 {
         app.send(Counted::at(format!("bad-{id}")), -1_i64);
     }
     for id in 0..3000 {
         app.send(Counted::at(format!("good-{id}")), 1_i64);
     }
     app.eventually("the output", |app| app.left::<i64>().len() == 3000);
-    for id in 0..300 {
+    // Which these thousand alone would not fit into.
+    app.eventually("addresses to leave memory", |app| {
+        let cached = metrics(app).workers[0].cache_bytes;
+        cached < 100_000
+    });
+    for id in 0..1000 {
         app.send(Counted::at(format!("bad-{id}")), 1_i64);
     }
     app.eventually("the queues", |app| {
         let all = metrics(app);
         let counted = function(&all, "tests/counted");
-        (counted.parked, counted.backlog) == (300, 600)
+        (counted.parked, counted.backlog) == (1000, 2000)
     });
     assert!(metrics(&app).workers[0].cache_misses > 0);
     let waiting = app.waiting();
@@ -199,7 +204,7 @@ fn a_parked_address_that_leaves_memory_still_counts() {
     app.eventually("another failure of each", |app| {
         let all = metrics(app);
         let counted = function(&all, "tests/counted");
-        (counted.errors, counted.parked, counted.backlog) == (600, 300, 600)
+        (counted.errors, counted.parked, counted.backlog) == (2000, 1000, 2000)
     });
     for address in &waiting {
         let address = app.engine().handle().address("tests/counted", &address.id);

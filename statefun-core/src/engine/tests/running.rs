@@ -127,7 +127,7 @@ impl Running {
 
     /// The addresses that wait.
     pub(super) fn waiting(&self) -> Vec<WaitingAddress> {
-        let results = self.command(Command::List { limit: 1000 });
+        let results = self.command(Command::List { limit: 10_000 });
         let waiting = results
             .into_iter()
             .flat_map(|result| match result.unwrap() {
