@@ -4,8 +4,9 @@
 mod importing;
 mod migrating;
 mod restoring;
+mod started;
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -17,8 +18,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::admin::{AdminServer, LiveEngine, socket_path};
 use crate::engine::shared::EngineError;
 use crate::engine::start::{Engine, StartError};
-use crate::io::http::{HttpServers, Listening};
-use crate::module::render::{Format, HumanOptions, render, summary};
+use crate::io::http::HttpServers;
+use crate::logging::{self, say, say_error, say_fields, say_findings};
+use crate::module::render::summary;
 use crate::module::{Application, BuildFeatures, check};
 use crate::runtime::{Launch, RunError};
 use crate::sdk::module::{Binder, GlobalConfiguration, Module};
@@ -26,6 +28,7 @@ use crate::settings::{SETTINGS_FILE, Settings};
 use importing::{Import, said};
 use migrating::Migrate;
 use restoring::{open_checkpoints, restore};
+use started::{ready, started};
 
 /// What `main` returns: the process' exit code.
 pub type Exit = ExitCode;
@@ -63,6 +66,10 @@ Options of run and import (each overrides its variable, which overrides statefun
   --checkpoint WHICH   migrate: another one than the newest: an id, or a name
   --json               migrate: the report as JSON
   -h, --help           this text
+
+Variables for log lines, which go to standard error:
+  STATEFUN_LOG         error, warn, info, debug, trace or off; one crate's as my_app=debug    [info]
+  STATEFUN_LOG_FORMAT  human, json, or auto: human on a terminal, JSON otherwise              [auto]
 ";
 
 /// Runs the application that is linked into this program: `fn main() -> statefun::Exit { statefun::main() }`.
@@ -117,11 +124,6 @@ enum Stop {
     Failed(String),
 }
 
-fn say(text: &str) {
-    // Without a place to say it there is nobody to tell.
-    let _ = writeln!(std::io::stderr(), "{text}");
-}
-
 /// What an error says, and what caused it as far as it does not say so itself.
 fn told(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -172,15 +174,15 @@ impl App {
                 ExitCode::from(FINE)
             }
             Err(Stop::Usage(problem)) => {
-                say(&format!("error: {problem}\n\n{HELP}"));
+                say_error(&problem, Some(HELP));
                 ExitCode::from(FAILED)
             }
             Err(Stop::Input(problem)) => {
-                say(&format!("error: {problem}"));
+                say_error(&problem, None);
                 ExitCode::from(WRONG_INPUT)
             }
             Err(Stop::Failed(problem)) => {
-                say(&format!("error: {problem}"));
+                say_error(&problem, None);
                 ExitCode::from(FAILED)
             }
         }
@@ -188,10 +190,14 @@ impl App {
 
     fn follow(self, arguments: Vec<String>) -> Result<(), Stop> {
         let arguments = parse(arguments)?;
+        let runs = arguments.import.is_none() && arguments.migrate.is_none();
+        if arguments.describe || !runs {
+            logging::speak_to_people();
+        }
         if arguments.describe {
             return self.describe();
         }
-        log_to_stderr();
+        logging::begin().map_err(Stop::Input)?;
         let mut settings = Settings::load(SETTINGS_FILE.as_ref(), |name| std::env::var(name).ok())
             .map_err(|error| Stop::Input(told(&error)))?;
         for (flag, name, value) in [
@@ -220,9 +226,7 @@ impl App {
             Some(&launch.describe()),
             &BuildFeatures::compiled(),
         );
-        if !findings.is_empty() {
-            say(&render(&findings, wiring.sources(), Format::Human(human())));
-        }
+        say_findings(&findings, wiring.sources());
         if findings.has_errors() {
             let mut text = summary(&findings);
             if arguments.modules.is_empty() && default_modules().is_empty() {
@@ -243,7 +247,6 @@ impl App {
             .restore
             .clone()
             .or_else(|| std::env::var("STATEFUN_RESTORE").ok());
-        let runs = arguments.import.is_none() && arguments.migrate.is_none();
         if let Some(wanted) = wanted.filter(|wanted| !wanted.is_empty() && runs) {
             restore(
                 &settings,
@@ -286,7 +289,7 @@ impl App {
             let _inside = runtime.enter();
             Signals::listen()
         };
-        say(&started(&settings, &engine, &servers.listening()));
+        say_fields(&started(&settings, &engine, &servers.listening()));
         ready();
         let stopped = run(engine, &servers, &reader_gone, &runtime, signals);
         drop(admin);
@@ -459,71 +462,10 @@ fn load_wiring(modules: &[PathBuf]) -> Result<Application, Stop> {
     };
     let (wiring, findings) = Application::load_files(files);
     if findings.has_errors() {
-        say(&render(&findings, wiring.sources(), Format::Human(human())));
+        say_findings(&findings, wiring.sources());
         return Err(Stop::Input(summary(&findings)));
     }
     Ok(wiring)
-}
-
-fn human() -> HumanOptions {
-    if std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
-        HumanOptions::default()
-    } else {
-        HumanOptions::plain()
-    }
-}
-
-fn log_to_stderr() {
-    let level = std::env::var("STATEFUN_LOG")
-        .ok()
-        .and_then(|level| level.parse().ok())
-        .unwrap_or(tracing::Level::INFO);
-    let _ = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .try_init();
-}
-
-/// What a person sees when the application is ready.
-fn started(settings: &Settings, engine: &Engine, listening: &[Listening]) -> String {
-    let recovery = engine.handle().recovery();
-    let mut text = format!(
-        "statefun: data in {}, {} worker{}",
-        settings.data_dir.display(),
-        settings.workers,
-        if settings.workers == 1 { "" } else { "s" },
-    );
-    if recovery.epoch > 0 {
-        text.push_str(&format!(
-            "\n  continues behind epoch {} ({} epochs replayed, {} messages under way, {} ms)",
-            recovery.epoch,
-            recovery.replayed_epochs,
-            recovery.carried_messages,
-            recovery.duration.as_millis()
-        ));
-    }
-    for place in listening {
-        text.push_str(&format!(
-            "\n  {}: {} {}://{}{}",
-            place.component, place.method, place.scheme, place.address, place.path
-        ));
-        if let Some(example) = &place.example {
-            text.push_str(&format!("\n    try: {example}"));
-        }
-    }
-    text.push_str("\n  ready; Ctrl-C stops it");
-    text
-}
-
-/// Tells tools that the application is ready.
-fn ready() {
-    if let Some(path) = std::env::var_os("STATEFUN_READY_FILE")
-        && let Err(error) = std::fs::write(&path, std::process::id().to_string())
-    {
-        tracing::warn!(%error, path = %path.to_string_lossy(), "the ready file cannot be written");
-    }
 }
 
 /// Runs until a signal, a failure, the end of all sources, or of those who read the standard output.

@@ -111,7 +111,7 @@ impl WallClock {
     clippy::disallowed_methods,
     reason = "this is the door to the wall clock"
 )]
-fn system_time() -> Timestamp {
+pub(crate) fn system_time() -> Timestamp {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

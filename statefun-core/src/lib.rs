@@ -25,6 +25,7 @@ pub mod inspect;
 pub mod io;
 #[doc(hidden)]
 pub mod log;
+pub mod logging;
 pub mod metrics;
 pub mod migrate;
 pub mod module;
@@ -42,6 +43,7 @@ pub mod testing;
 mod unwinding;
 
 pub use app::{App, Exit, main};
+pub use tracing;
 
 /// What an author of functions needs in scope.
 ///
@@ -64,6 +66,7 @@ pub mod prelude {
 
     pub use serde::{Deserialize, Serialize};
     pub use statefun_macros::{Message, persisted, router, stateful_function};
+    pub use tracing;
 
     pub use crate::clock::Timestamp;
     pub use crate::id::{Address, TypeName};

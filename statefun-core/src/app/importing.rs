@@ -1,10 +1,11 @@
 //! `APP import`: lines of JSON become the state of functions.
 
-use std::io::{BufReader, IsTerminal, Write};
+use std::io::{BufReader, Write};
 use std::path::PathBuf;
 
 use super::{Stop, not_run, told};
 use crate::inspect::{ImportError, ImportOptions, Imported};
+use crate::logging::is_watched;
 use crate::runtime::{ImportRunError, Launch};
 
 /// What is imported, and how.
@@ -22,7 +23,7 @@ impl Import {
         runtime: &tokio::runtime::Handle,
     ) -> Result<Imported, Stop> {
         let file = self.file.as_deref().unwrap_or("-".as_ref());
-        let watched = std::io::stderr().is_terminal();
+        let watched = is_watched();
         let mut progress = |lines: u64| {
             if watched {
                 let _ = write!(std::io::stderr(), "\r\u{1b}[K{lines} lines read");

@@ -1,15 +1,16 @@
 //! `APP migrate --dry-run`: whether the code reads all that is stored, before it is deployed.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::sync::Arc;
 
-use super::{Stop, not_run, say, told};
+use super::{Stop, not_run, told};
 use crate::catalog::{DataDirectory, StoredData};
 use crate::checkpoint::view::CheckpointView;
 use crate::checkpoint::{CheckpointError, Checkpoints};
 use crate::disk::RealDisk;
 use crate::inspect::{OfflineError, open_directory};
+use crate::logging::{is_watched, say};
 use crate::migrate::{MigrationReport, Progress};
 use crate::runtime::Launch;
 use crate::settings::Settings;
@@ -100,7 +101,7 @@ fn read(
     data: &StoredData<'_>,
     runtime: &tokio::runtime::Handle,
 ) -> Result<MigrationReport, Stop> {
-    let watched = std::io::stderr().is_terminal();
+    let watched = is_watched();
     let mut progress = |progress: Progress| {
         if watched {
             let Progress {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Stop, say, told};
+use super::{Stop, told};
 use crate::catalog::DataDirectory;
 use crate::checkpoint::bucket::Bucket;
 use crate::checkpoint::manifest::Manifest;
@@ -11,6 +11,7 @@ use crate::checkpoint::restore::{self, Restore};
 use crate::checkpoint::{CheckpointError, Checkpoints, operate};
 use crate::clock::Stopwatch;
 use crate::disk::RealDisk;
+use crate::logging::say;
 use crate::settings::Settings;
 
 /// Where checkpoints go, as the settings say.

@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, Sender};
 
 use crate::clock::{Stopwatch, Timestamp, WallClock};
 use crate::engine::admission::Admission;
+use crate::engine::current::routing;
 use crate::engine::cut::EpochPart;
 use crate::engine::shared::{Phase, Shared};
 use crate::engine::sweep::{Look, Looked};
@@ -300,9 +301,15 @@ impl Driver {
                 }
             }
             source.polled = Stopwatch::start();
-            any |= !self.records.is_empty();
-            self.worker
-                .admit_all(source.ingress, source.partition.as_ref(), &mut self.records)?;
+            if self.records.is_empty() {
+                continue;
+            }
+            any = true;
+            let (worker, records) = (&mut self.worker, &mut self.records);
+            let partition = source.partition.as_ref();
+            routing(source.ingress, || {
+                worker.admit_all(source.ingress, partition, records)
+            })?;
         }
         Ok(any)
     }

@@ -6,6 +6,7 @@ pub(crate) mod applier;
 pub(crate) mod apply;
 pub(crate) mod commit;
 pub(crate) mod connect;
+pub(crate) mod current;
 pub(crate) mod cut;
 pub(crate) mod dataflow;
 pub(crate) mod dead_letters;

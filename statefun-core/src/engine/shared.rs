@@ -14,6 +14,7 @@ use crate::io::ingress::{IngressError, Waker};
 use crate::log::LogError;
 use crate::metrics::HOLDS;
 use crate::metrics::meter::EpochMeter;
+use crate::metrics::own::OwnMetrics;
 use crate::state::StateError;
 
 /// Why the engine stopped by itself.
@@ -126,6 +127,8 @@ pub(crate) struct Shared {
     pub(crate) in_transit: Vec<AtomicUsize>,
     /// Whether each worker has nothing under way and its sources have ended.
     pub(crate) quiet: Vec<AtomicBool>,
+    /// What functions measure of their own.
+    pub(crate) own: Arc<OwnMetrics>,
     threads: Vec<OnceLock<Thread>>,
     sleeping: Vec<AtomicBool>,
     /// Whether a source of each worker has called since its idle sources were last polled.
@@ -150,6 +153,7 @@ impl Shared {
             backlog: counters(),
             in_transit: counters(),
             quiet: flags(),
+            own: Arc::default(),
             threads: (0..workers).map(|_| OnceLock::new()).collect(),
             sleeping: flags(),
             // What a source had before anybody could call is to be found as well.

@@ -22,6 +22,7 @@ use crate::engine::applier::Applier;
 use crate::engine::apply::Window;
 use crate::engine::commit::GroupCommit;
 use crate::engine::connect::Connect;
+use crate::engine::current;
 use crate::engine::dataflow::{self, Workers};
 use crate::engine::dead_letters::DeadLetterDesk;
 use crate::engine::driver::{ActiveSource, Driver, Outlets, ToCommit, ToWorker};
@@ -436,6 +437,7 @@ impl Engine {
                 let own = own.ok_or_else(|| {
                     EngineError::Thread(format!("worker {index} was started twice"))
                 })?;
+                current::enter_worker(&watched, index, &registry);
                 let recovered = Worker::new(WorkerSetup {
                     index,
                     workers,
@@ -451,6 +453,7 @@ impl Engine {
                     measures: settings.measures,
                 })
                 .and_then(|mut worker| {
+                    worker.record_into(shared.own.clone());
                     worker.recover(own.carried, clock.now())?;
                     Ok(worker)
                 });
@@ -510,7 +513,8 @@ fn operations(
             return;
         };
         let shared = shared.clone();
-        let running = runtime.spawn(start.operation);
+        let operation = current::operation_of(start.address.clone(), start.operation);
+        let running = runtime.spawn(operation);
         runtime.spawn(async move {
             // A future that panics leaves its end unknown.
             let result = running.await.unwrap_or(start.unknown);

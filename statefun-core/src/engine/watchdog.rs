@@ -1,18 +1,19 @@
 //! Handlers that block their worker are reported by address, while they still run.
 //!
 //! A worker publishes the address that it invokes in a few plain stores; a thread looks now and then whether the same
-//! invocation is still running.
+//! invocation is still running. The worker's own thread reads them when a log line is written (`current`).
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::Duration;
 
 use crate::clock::Stopwatch;
+use crate::engine::current::Doing;
 use crate::engine::shared::{Phase, Shared};
 use crate::id::Address;
 use crate::metrics::meter::Meters;
 
-/// Bytes of an id that a report shows.
-const ID_WORDS: usize = 6;
+/// Words of an id that are kept: 256 bytes. Those that an id does not have are not touched.
+const ID_WORDS: usize = 32;
 
 /// What one worker is doing. Odd versions: in a handler. It has cache lines of its own, since it is written all the time.
 #[derive(Debug, Default)]
@@ -20,6 +21,7 @@ const ID_WORDS: usize = 6;
 pub(crate) struct Watched {
     version: AtomicU64,
     function: AtomicU64,
+    epoch: AtomicU64,
     len: AtomicU64,
     id: [AtomicU64; ID_WORDS],
 }
@@ -56,21 +58,50 @@ impl Watched {
         self.version.store(version + 1, Ordering::Release);
     }
 
-    fn address(&self) -> String {
-        let bytes: Vec<u8> = self
+    /// The worker enters an epoch.
+    pub(crate) fn enter_epoch(&self, epoch: u64) {
+        self.epoch.store(epoch, Ordering::Relaxed);
+    }
+
+    /// The handler that the worker is in; for its own thread, which alone can be sure of what it reads.
+    pub(crate) fn handler(&self) -> Option<Doing> {
+        (self.version.load(Ordering::Relaxed) % 2 == 1).then(|| Doing::Handler {
+            function: self.function(),
+            id: self.id(),
+            epoch: self.epoch.load(Ordering::Relaxed),
+        })
+    }
+
+    fn function(&self) -> String {
+        let name = crate::id::name_of_ordinal(self.function.load(Ordering::Relaxed) as usize);
+        name.map_or_else(|| "?".to_owned(), |name| name.to_string())
+    }
+
+    fn id(&self) -> String {
+        let len = self.len.load(Ordering::Relaxed) as usize;
+        let mut bytes: Vec<u8> = self
             .id
             .iter()
+            .take(len.div_ceil(8))
             .flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes())
             .collect();
-        let len = self.len.load(Ordering::Relaxed) as usize;
-        let shown = String::from_utf8_lossy(bytes.get(..len.min(bytes.len())).unwrap_or_default())
-            .into_owned();
-        let name = crate::id::name_of_ordinal(self.function.load(Ordering::Relaxed) as usize);
-        let more = if len > bytes.len() { "…" } else { "" };
-        format!(
-            "{}/{shown}{more}",
-            name.map_or_else(|| "?".to_owned(), |name| name.to_string())
-        )
+        let is_cut = len > bytes.len();
+        bytes.truncate(len);
+        let whole = match std::str::from_utf8(&bytes) {
+            Ok(id) => id.len(),
+            // Cut within a character, or overwritten while another thread was reading.
+            Err(error) => error.valid_up_to(),
+        };
+        bytes.truncate(whole);
+        let mut id = String::from_utf8(bytes).unwrap_or_default();
+        if is_cut {
+            id.push('…');
+        }
+        id
+    }
+
+    fn address(&self) -> String {
+        format!("{}/{}", self.function(), self.id())
     }
 }
 

@@ -34,6 +34,7 @@ use crate::id::{Address, KeyGroups};
 use crate::io::ingress::Ack;
 use crate::metrics::Lag;
 use crate::metrics::meter::WorkerMeter;
+use crate::metrics::own::{OwnMetrics, Recorder};
 use crate::rand::Random;
 use crate::sdk::context::{InvocationEffects, Operation};
 use crate::sdk::function::MissingFactory;
@@ -304,6 +305,16 @@ impl Worker {
         })
     }
 
+    /// Where what functions measure of their own is recorded, together with what other workers do.
+    pub(crate) fn record_into(&mut self, own: Arc<OwnMetrics>) {
+        self.invocation.own = Recorder::sharing(own);
+    }
+
+    /// What functions have measured of their own.
+    pub(crate) fn own_metrics(&self) -> &OwnMetrics {
+        self.invocation.own.shared()
+    }
+
     /// Takes up what the last cut left: queues that were being worked off or retried, operations whose end is unknown,
     /// and the messages that the cut carried. To be called before anything else.
     pub(crate) fn recover(
@@ -312,6 +323,7 @@ impl Worker {
         now: Timestamp,
     ) -> Result<(), WorkerError> {
         self.now = now;
+        self.tell_epoch();
         self.sweep.begin(now);
         for (key, value) in self.own_rows(Space::Waiting)? {
             let (Some(key), Some(row)) = (parse_address_key(&key), WaitRow::decode(&value)) else {
@@ -335,6 +347,13 @@ impl Worker {
             self.changed = true;
         }
         Ok(())
+    }
+
+    /// Says in which epoch the handlers are that it enters from now on.
+    fn tell_epoch(&self) {
+        if let Some(watched) = self.watched.as_ref().and_then(|(all, own)| all.get(*own)) {
+            watched.enter_epoch(self.epoch);
+        }
     }
 
     /// All rows of a space in this worker's key groups.
@@ -517,6 +536,7 @@ impl Worker {
         for table in &mut self.tables {
             table.enter(self.epoch);
         }
+        self.tell_epoch();
         self.changed = false;
         Ok(())
     }

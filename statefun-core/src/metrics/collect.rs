@@ -45,7 +45,7 @@ pub(crate) fn collect(engine: &EngineHandle) -> Snapshot {
         checkpoints: engine.checkpoints(),
         process: process(),
         hottest: sums.hottest(),
-        own: Vec::new(),
+        own: shared.own.snapshot(),
     }
 }
 

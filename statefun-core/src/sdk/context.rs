@@ -17,6 +17,7 @@ use crate::engine::instances::EarlyRows;
 use crate::engine::registry::Registry;
 use crate::engine::request::ClientResponse;
 use crate::id::Address;
+use crate::metrics::own::Recorder;
 use crate::rand::Random;
 use crate::sdk::async_result::{AsyncOutcome, AsyncResult};
 use crate::sdk::egress::EgressId;
@@ -59,6 +60,8 @@ pub(crate) struct InvocationEffects {
     pub(crate) spawns: Vec<Spawn>,
     /// What outside clients are to be told.
     pub(crate) responses: Vec<ClientResponse>,
+    /// What the code measures.
+    pub(crate) own: Recorder,
     /// What a method without a result could not do; it fails the invocation.
     pub(crate) problem: Option<HandlerError>,
 }
@@ -93,10 +96,11 @@ impl InvocationEffects {
         self.egress_records = 0;
         self.spawns.clear();
         self.responses.clear();
+        self.own.forget();
         self.problem = None;
     }
 
-    fn fail(&mut self, problem: impl fmt::Display) {
+    pub(crate) fn fail(&mut self, problem: impl fmt::Display) {
         if self.problem.is_none() {
             self.problem = Some(HandlerError::permanent(problem));
         }

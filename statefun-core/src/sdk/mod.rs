@@ -9,6 +9,7 @@ pub mod error;
 pub(crate) mod fetch;
 pub mod function;
 pub mod message;
+pub mod metrics;
 pub mod module;
 pub mod router;
 pub mod state;

@@ -8,6 +8,7 @@ use crate::engine::registry::Registry;
 use crate::engine::waiting::{WaitKind, WaitingAddress};
 use crate::engine::worker::{Command, CommandResult, QueuedMessage};
 use crate::id::Address;
+use crate::metrics::{OwnMetric, OwnValue};
 use crate::sdk::egress::{EgressId, egress_hash};
 use crate::sdk::function::{StatefulFunction, Target};
 use crate::sdk::message::Message;
@@ -183,6 +184,25 @@ impl Harness {
         } else {
             Err(HarnessError::Failures { failures })
         })
+    }
+
+    /// What a function has counted with [`ctx.counter`](crate::sdk::context::Context::counter) since the start or the last
+    /// restart, whatever the labels; 0 when it has counted nothing.
+    pub fn counter(&self, function: &str, name: &str) -> u64 {
+        let metrics = self.metrics();
+        let own = metrics
+            .iter()
+            .filter(|metric| metric.function == function && metric.name == name);
+        own.map(|metric| match metric.value {
+            OwnValue::Counter(count) => count,
+            OwnValue::Gauge(_) | OwnValue::Histogram(_) => 0,
+        })
+        .sum()
+    }
+
+    /// All that functions have measured of their own since the start or the last restart, by name, function and labels.
+    pub fn metrics(&self) -> Vec<OwnMetric> {
+        self.worker.own_metrics().snapshot()
     }
 
     /// Forgets what was sent, delivered and written so far.

@@ -22,6 +22,8 @@ pub(crate) struct Greeter {
 impl Handle<GreetRequest> for Greeter {
     fn handle(&mut self, request: GreetRequest, ctx: &mut Context<'_, Self>) -> HandlerResult {
         *self.seen_count += 1;
+        // The log line says by itself whose it is; `STATEFUN_LOG=debug` shows more.
+        tracing::info!(visits = *self.seen_count, "greeted");
         let greeting = greeting(&request.name, *self.seen_count);
         ctx.send(
             EmailSender::at(&request.user_id),

@@ -30,6 +30,9 @@ struct Counter {
 impl Handle<Seen> for Counter {
     fn handle(&mut self, seen: Seen, ctx: &mut Context<'_, Self>) -> HandlerResult {
         *self.count += 1;
+        if *self.count == 1 {
+            tracing::info!("seen for the first time"); // the log line says whose it is
+        }
         ctx.egress(
             COUNTS,
             &Count {

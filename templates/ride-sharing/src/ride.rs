@@ -54,6 +54,8 @@ impl Handle<Answer> for Ride {
         match answer {
             Answer::Accepted { driver } => update(trip, Status::OnTheWay { driver }, ctx),
             Answer::Refused => {
+                // The log line says by itself which ride it is about.
+                tracing::info!(cell = trip.cell, "refused; looking for another driver");
                 ctx.send(
                     Cell::at(&trip.cell),
                     FindDriver {

@@ -147,6 +147,8 @@ struct Run {
 impl Run {
     fn start(mut command: Command) -> Result<Self, Failure> {
         let mut child = command
+            // What a person sees is what it waits for.
+            .env("STATEFUN_LOG_FORMAT", "human")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

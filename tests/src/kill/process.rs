@@ -110,6 +110,7 @@ impl Start<'_> {
             .env("STATEFUN_STATE_APPLY_AFTER", "1s")
             .env("STATEFUN_TEST_PHASES", &steps)
             .env("NO_COLOR", "1")
+            .env("STATEFUN_LOG_FORMAT", "human")
             // Some handlers panic on purpose, and printing where takes long in a debug build.
             .env("RUST_BACKTRACE", "0")
             .envs(self.environment)

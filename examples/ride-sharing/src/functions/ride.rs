@@ -305,7 +305,7 @@ impl Handle<AsyncResult<RouteQuestion, RouteEstimate>> for Ride {
         match result.outcome {
             AsyncOutcome::Success(estimate) => self.trip.route = Some(estimate.cells),
             AsyncOutcome::Failure(problem) => {
-                tracing::warn!(ride = ctx.id(), problem, "no estimate of the route");
+                tracing::warn!(problem, "no estimate of the route");
             }
             // The process was restarted meanwhile; asking twice does no harm.
             AsyncOutcome::Unknown => self.estimate(result.metadata, ctx),

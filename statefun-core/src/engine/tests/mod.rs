@@ -3,6 +3,7 @@
 mod expiry;
 mod limits;
 mod metrics;
+mod own_metrics;
 mod running;
 mod sources;
 

@@ -252,6 +252,9 @@ impl Worker {
     #[inline]
     fn carry_out(&mut self, function: usize, own: &Address) -> Result<(), WorkerError> {
         self.egress_count += self.invocation.egress_records as usize;
+        if !self.invocation.own.is_empty() {
+            self.invocation.own.record();
+        }
         if !self.invocation.responses.is_empty() {
             self.responses.append(&mut self.invocation.responses);
         }
