@@ -2,6 +2,7 @@
 
 mod live;
 mod state;
+mod top;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use crate::terminal::Color;
 
 pub(crate) use live::{LiveArgs, TOKEN_VARIABLE};
 pub(crate) use state::{RowFormat, State, StateCommand, TopMeasure};
+pub(crate) use top::{Top, TopFormat, TopSort};
 
 const AFTER_HELP: &str = "\
 Begin with an application of your own:
@@ -47,6 +49,7 @@ pub(crate) enum Command {
     Graph(Graph),
     Send(Send),
     Call(Call),
+    Top(Top),
     Parked(Parked),
     State(State),
     Checkpoint(Checkpoint),

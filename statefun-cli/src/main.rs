@@ -5,6 +5,7 @@ mod cargo;
 mod client;
 mod commands;
 mod describe;
+mod figures;
 mod live;
 mod project;
 mod status;

@@ -83,6 +83,12 @@ impl Terminal {
         self.out.is_terminal()
     }
 
+    /// Whether standard output can be drawn on.
+    pub(crate) fn is_screen(&self) -> bool {
+        let is_dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
+        self.is_read_by_person() && !is_dumb
+    }
+
     /// Writes data, as it is.
     pub(crate) fn data(&self, bytes: impl AsRef<[u8]>) -> Result<(), Failure> {
         let mut out = self.out.lock();

@@ -8,6 +8,7 @@ mod parked;
 mod run;
 mod send;
 mod state;
+mod top;
 mod validate;
 
 use crate::args::Command;
@@ -24,6 +25,7 @@ pub(crate) fn run(command: Command, terminal: &Terminal) -> Outcome {
         Command::Run(args) => run::run(&args, terminal),
         Command::Send(args) => send::send(&args, terminal),
         Command::Call(args) => send::call(&args, terminal),
+        Command::Top(args) => top::run(&args, terminal),
         Command::Parked(args) => parked::run(&args, terminal),
         Command::State(args) => state::run(&args, terminal),
         Command::Checkpoint(args) => checkpoint::run(&args, terminal),

@@ -10,6 +10,7 @@ use statefun_core::clock::WallClock;
 
 use crate::args::{AddressArgs, ListFormat, Parked, ParkedCommand};
 use crate::client::{Answer, block_on, percent_encode};
+use crate::figures::age;
 use crate::live::{Live, read};
 use crate::status::{Failure, Outcome, Status};
 use crate::table::{printable, shortened, width};
@@ -254,16 +255,8 @@ fn state(kind: WaitKind) -> &'static str {
     }
 }
 
-/// In the largest unit that fits.
 fn ago(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    let (number, unit) = match seconds {
-        0..60 => (seconds, "s"),
-        60..3_600 => (seconds / 60, "min"),
-        3_600..86_400 => (seconds / 3_600, "h"),
-        _ => (seconds / 86_400, "d"),
-    };
-    format!("{number} {unit} ago")
+    format!("{} ago", age(duration))
 }
 
 fn indented(text: &str, columns: usize) -> String {
@@ -274,20 +267,6 @@ fn indented(text: &str, columns: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ages_are_in_the_largest_unit() {
-        for (seconds, expected) in [
-            (0, "0 s"),
-            (59, "59 s"),
-            (60, "1 min"),
-            (3_599, "59 min"),
-            (3_600, "1 h"),
-            (86_400, "1 d"),
-        ] {
-            assert_eq!(ago(Duration::from_secs(seconds)), format!("{expected} ago"));
-        }
-    }
 
     #[test]
     fn a_terminal_obeys_no_id() {

@@ -13,6 +13,7 @@ fn every_command_explains_itself() {
         &["graph", "--help"],
         &["send", "--help"],
         &["call", "--help"],
+        &["top", "--help"],
         &["parked", "--help"],
         &["parked", "ls", "--help"],
         &["parked", "drop", "--help"],

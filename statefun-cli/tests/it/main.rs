@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod deploy;
 mod graph;
 mod help;
 mod new;
@@ -14,4 +15,5 @@ mod send_tls;
 mod state;
 mod support;
 mod templates;
+mod top;
 mod validate;

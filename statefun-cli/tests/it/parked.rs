@@ -32,6 +32,10 @@ impl Live for Fake {
         }
     }
 
+    fn metrics(&self) -> Snapshot {
+        Snapshot::default()
+    }
+
     fn address(&self, function: &str, id: &str) -> Option<Address> {
         (function == "shop/order").then(|| Address::new(TypeName::parse(function).unwrap(), id))
     }

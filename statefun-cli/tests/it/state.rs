@@ -1,6 +1,6 @@
 //! `statefun state`, against a real application: this program plays it in a process of its own.
 
-mod app;
+pub(crate) mod app;
 mod checkpoints;
 mod importing;
 mod kept;

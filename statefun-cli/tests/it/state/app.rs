@@ -151,7 +151,7 @@ fn application() {
 }
 
 /// A directory for the application.
-pub(super) fn shop() -> Files {
+pub(crate) fn shop() -> Files {
     Files::new().with("module.yaml", MODULE)
 }
 
@@ -178,13 +178,13 @@ pub(super) fn process(directory: &Path, arguments: &[&str]) -> Command {
 }
 
 /// The application as it runs; killed at the end.
-pub(super) struct Running<'f> {
+pub(crate) struct Running<'f> {
     child: Child,
     files: &'f Files,
 }
 
 impl<'f> Running<'f> {
-    pub(super) fn start(files: &'f Files) -> Self {
+    pub(crate) fn start(files: &'f Files) -> Self {
         let ready = files.path().join("ready");
         let _ = std::fs::remove_file(&ready);
         let log = std::fs::File::create(files.path().join("log")).unwrap();
@@ -203,7 +203,7 @@ impl<'f> Running<'f> {
     }
 
     /// Puts something in. When this returns, the function has answered, so that what it has written is durable.
-    pub(super) fn put(&self, ingress: &str, id: &str, item: &str, count: u64) {
+    pub(crate) fn put(&self, ingress: &str, id: &str, item: &str, count: u64) {
         let message = format!(r#"{{"item":"{item}","count":{count}}}"#);
         self.files
             .statefun(&["call", ingress, "--id", id, &message])
@@ -217,7 +217,7 @@ impl<'f> Running<'f> {
     }
 
     /// In order.
-    pub(super) fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         let pid = rustix::process::Pid::from_raw(self.child.id() as i32).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         let status = self.child.wait().unwrap();
