@@ -210,6 +210,16 @@ impl Live {
 }
 
 /// As people name it.
+impl Live {
+    /// Where it is.
+    pub(crate) fn place(&self) -> String {
+        match &self.0 {
+            Place::Directory(data_dir) => data_dir.display().to_string(),
+            Place::Endpoint(endpoint) => endpoint.to_string(),
+        }
+    }
+}
+
 impl fmt::Display for Live {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {

@@ -1,11 +1,10 @@
 //! The arguments of `statefun top`.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::duration;
+use super::{LiveArgs, duration};
 
 /// Watches a running application: rates, latency, lag, the hottest addresses, checkpoints.
 ///
@@ -17,6 +16,7 @@ use super::duration;
 Examples:
   statefun top
   statefun top --once --interval 10s
+  statefun top --url http://10.0.0.7:9464 --token-file token
   statefun top --format json | jq '.functions[] | {function, in_per_second}'
 Exit codes: 0 fine, 1 the application went away meanwhile, 2 not reached.")]
 pub(crate) struct Top {
@@ -32,9 +32,8 @@ pub(crate) struct Top {
     /// How views are written.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: TopFormat,
-    /// Where the running application keeps its data [default: .statefun/data, or as statefun.yaml says].
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) live: LiveArgs,
 }
 
 /// What functions are sorted by.

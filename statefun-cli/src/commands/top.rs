@@ -35,7 +35,7 @@ use screen::{Screen, Wish, wish};
 use view::View;
 
 pub(crate) fn run(args: &Top, terminal: &Terminal) -> Outcome {
-    let live = Live::find(args.data_dir.as_deref())?;
+    let live = Live::find(&args.live)?;
     let is_live = !args.once && terminal.is_screen();
     block_on(async {
         match args.format {
@@ -97,7 +97,7 @@ async fn once(args: &Top, live: &Live, format: TopFormat, terminal: &Terminal) -
                     columns: terminal.width(),
                     rows: None,
                     sort: args.sort,
-                    source: source(live),
+                    source: live.place(),
                     trouble: None,
                 };
                 let mut text = String::new();
@@ -166,7 +166,7 @@ async fn watch(args: &Top, live: &Live, terminal: &Terminal) -> Outcome {
         trouble: None,
         sort: args.sort,
         shows_help: false,
-        source: source(live),
+        source: live.place(),
     };
     let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
     let mut hang_up = signal(SignalKind::hangup()).map_err(cannot)?;
@@ -261,10 +261,6 @@ fn look(terminal: &Terminal) -> Look {
         color: options.color,
         unicode: options.unicode,
     }
-}
-
-fn source(live: &Live) -> String {
-    live.data_dir().display().to_string()
 }
 
 /// As a line. What a terminal would obey is escaped, also where JSON does not ask for it.

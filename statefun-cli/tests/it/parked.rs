@@ -72,10 +72,6 @@ impl Live for Fake {
         Box::pin(async move { vec![result] })
     }
 
-    fn metrics(&self) -> Snapshot {
-        Snapshot::default()
-    }
-
     fn state(&self) -> SettledState {
         Box::pin(async { Err(StateError::Store("it has none".to_owned())) })
     }
