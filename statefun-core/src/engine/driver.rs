@@ -100,6 +100,8 @@ pub(crate) struct Driver {
     admission: Admission,
     applied: u64,
     lag_looked: Stopwatch,
+    /// Records have come since: how far behind the sources are is to be looked at once more, even if nothing else happens.
+    lag_is_old: bool,
 }
 
 impl Driver {
@@ -124,6 +126,7 @@ impl Driver {
             admission: Admission::default(),
             applied: 0,
             lag_looked: Stopwatch::start(),
+            lag_is_old: true,
         }
     }
 
@@ -305,6 +308,7 @@ impl Driver {
                 continue;
             }
             any = true;
+            self.lag_is_old = true;
             let (worker, records) = (&mut self.worker, &mut self.records);
             let partition = source.partition.as_ref();
             routing(source.ingress, || {
@@ -355,6 +359,7 @@ impl Driver {
     /// Publishes how far the sources are behind.
     fn look_for_lag(&mut self) {
         self.lag_looked = Stopwatch::start();
+        self.lag_is_old = false;
         let mut ingresses: BTreeMap<u16, Option<Lag>> = BTreeMap::new();
         for source in &mut self.sources {
             let lag = source.source.lag();
@@ -391,6 +396,9 @@ impl Driver {
             |limit: Duration| pause = Some(pause.map_or(limit, |pause| pause.min(limit)));
         if let Some(due) = self.worker.next_due() {
             at_most(due.since(self.now()).max(Duration::from_micros(200)));
+        }
+        if self.lag_is_old {
+            at_most(LAG_EVERY.saturating_sub(self.lag_looked.elapsed()));
         }
         if self.shared.phase() == Phase::Running {
             let called = self.shared.is_called(self.index);
