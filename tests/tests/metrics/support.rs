@@ -73,7 +73,9 @@ pub(crate) fn is_there(program: &str, test: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let is_there = std::env::split_paths(&path).any(|place| place.join(program).is_file());
     if !is_there {
-        eprintln!(
+        // Not captured, as what macros print is.
+        let _ = writeln!(
+            std::io::stderr(),
             "SKIPPED {test}: there is no `{program}`; `tests/servers/install prometheus` installs it"
         );
     }
