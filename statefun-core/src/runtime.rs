@@ -30,6 +30,7 @@ use crate::sdk::function::FunctionDefinition;
 use crate::sdk::module::{Binder, GlobalConfiguration, Module};
 use crate::sdk::router::RouterDefinition;
 use crate::state::memory::MemoryStore;
+use crate::trace::Tracer;
 
 /// Why an application could not be started.
 #[derive(Debug, Error)]
@@ -68,6 +69,7 @@ pub struct Launch {
     key_groups: KeyGroups,
     drop_data: Vec<String>,
     checkpoints: Option<Checkpoints>,
+    tracer: Option<Tracer>,
     modules: Option<Application>,
     servers: Arc<HttpServers>,
     reader_gone: Arc<AtomicBool>,
@@ -88,6 +90,7 @@ impl Launch {
             key_groups: KeyGroups::default(),
             drop_data: Vec::new(),
             checkpoints: None,
+            tracer: None,
             modules: None,
             servers: HttpServers::new(),
             reader_gone: Arc::default(),
@@ -149,6 +152,13 @@ impl Launch {
     #[must_use]
     pub fn checkpoints(mut self, checkpoints: Option<Checkpoints>) -> Self {
         self.checkpoints = checkpoints;
+        self
+    }
+
+    /// Traces it; with none, nothing is traced.
+    #[must_use]
+    pub fn tracer(mut self, tracer: Option<Tracer>) -> Self {
+        self.tracer = tracer;
         self
     }
 
@@ -292,6 +302,7 @@ impl Launch {
             egresses,
             drop_data: self.drop_data,
             checkpoints: self.checkpoints,
+            tracer: self.tracer,
             dead_letters,
             clock: Arc::default(),
             runtime: runtime.clone(),

@@ -2,6 +2,7 @@
 //! overridden by flags. What is wired to what is module.yaml's business.
 
 mod checkpoint;
+mod tracing;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,11 +11,13 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use self::checkpoint::CheckpointSection;
+use self::tracing::TracingSection;
 use crate::engine::start::EngineSettings;
 use crate::id::KeyGroups;
 use crate::module::units::{ByteSize, parse_duration, parse_size};
 
 pub use self::checkpoint::CheckpointSettings;
+pub use self::tracing::TracingSettings;
 
 /// The name of the settings file.
 pub const SETTINGS_FILE: &str = "statefun.yaml";
@@ -41,6 +44,8 @@ pub struct Settings {
     pub durability: Durability,
     /// Checkpoints.
     pub checkpoint: CheckpointSettings,
+    /// Traces.
+    pub tracing: TracingSettings,
 }
 
 /// When an epoch counts as durable, so that what it leads to may be seen outside.
@@ -66,6 +71,7 @@ impl Default for Settings {
             warn_after: engine.warn_after,
             durability: Durability::default(),
             checkpoint: CheckpointSettings::default(),
+            tracing: TracingSettings::default(),
         }
     }
 }
@@ -113,6 +119,7 @@ struct File {
     log: LogSection,
     handler: HandlerSection,
     checkpoint: CheckpointSection,
+    tracing: TracingSection,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -135,7 +142,7 @@ struct HandlerSection {
 }
 
 /// Settings that the environment may override, with how their text is read.
-const ENVIRONMENT: [(&str, &str); 18] = [
+const ENVIRONMENT: [(&str, &str); 23] = [
     ("STATEFUN_DATA_DIR", "dataDir"),
     ("STATEFUN_WORKERS", "workers"),
     ("STATEFUN_KEY_GROUPS", "keyGroups"),
@@ -169,6 +176,11 @@ const ENVIRONMENT: [(&str, &str); 18] = [
         "STATEFUN_CHECKPOINT_AZURE_ENDPOINT",
         "checkpoint.azure.endpoint",
     ),
+    ("STATEFUN_TRACING_ENDPOINT", "tracing.endpoint"),
+    ("STATEFUN_TRACING_SAMPLE", "tracing.sample"),
+    ("STATEFUN_TRACING_SERVICE_NAME", "tracing.serviceName"),
+    ("STATEFUN_TRACING_HEADERS", "tracing.headers"),
+    ("STATEFUN_TRACING_IDS", "tracing.ids"),
 ];
 
 impl Settings {
@@ -198,6 +210,13 @@ impl Settings {
                     })?;
             }
         }
+        settings
+            .tracing
+            .complete(environment)
+            .map_err(|(variable, problem)| SettingsError::Value {
+                name: variable.to_owned(),
+                problem,
+            })?;
         if settings.durability == Durability::Blob && settings.checkpoint.url.is_none() {
             return Err(SettingsError::Value {
                 name: "durability".to_owned(),
@@ -233,11 +252,19 @@ impl Settings {
             ("log.maxBytes", file.log.max_bytes),
             ("handler.warnAfter", file.handler.warn_after),
         ];
-        for (name, value) in values.into_iter().chain(file.checkpoint.values()) {
+        let sections = file
+            .checkpoint
+            .values()
+            .into_iter()
+            .chain(file.tracing.values());
+        for (name, value) in values.into_iter().chain(sections) {
             if let Some(value) = value {
                 self.set(name, &value)
                     .map_err(|problem| failed(format!("`{name}`: {problem}")))?;
             }
+        }
+        if let Some(headers) = file.tracing.headers {
+            self.tracing.set_headers(headers);
         }
         Ok(())
     }
@@ -287,8 +314,11 @@ impl Settings {
             "log.maxBytes" => self.max_log_bytes = size()?,
             "handler.warnAfter" => self.warn_after = duration()?,
             other => {
-                let checkpoint = other.strip_prefix("checkpoint.");
-                let set = checkpoint.and_then(|name| self.checkpoint.set(name, value));
+                let set = match other.split_once('.') {
+                    Some(("checkpoint", name)) => self.checkpoint.set(name, value),
+                    Some(("tracing", name)) => self.tracing.set(name, value),
+                    _ => None,
+                };
                 return set.unwrap_or_else(|| Err(format!("there is no setting `{other}`")));
             }
         }

@@ -22,6 +22,7 @@ use crate::inspect::StateView;
 use crate::metrics::{FunctionMetrics, Snapshot};
 use crate::state::fjall::FjallStore;
 use crate::state::{Row, StateError, StateReader, StateSnapshot, StateStore as _};
+use crate::trace::{TraceStatus, Tracer};
 
 /// How long the rest of a large order waits for the state store.
 const STORE_PATIENCE: Duration = Duration::from_secs(10);
@@ -42,6 +43,7 @@ pub struct EngineHandle {
     pub(crate) clock: Arc<WallClock>,
     pub(crate) recovery: Recovery,
     pub(crate) checkpoints: Option<CheckpointDesk>,
+    pub(crate) tracer: Option<Tracer>,
 }
 
 impl fmt::Debug for EngineHandle {
@@ -81,6 +83,11 @@ impl EngineHandle {
     /// How making checkpoints goes; none when none are made.
     pub fn checkpoints(&self) -> Option<CheckpointStatus> {
         self.checkpoints.as_ref().map(|desk| desk.status.get())
+    }
+
+    /// What became of spans; none when nothing is traced.
+    pub fn tracing(&self) -> Option<TraceStatus> {
+        self.tracer.as_ref().map(Tracer::status)
     }
 
     /// Makes a checkpoint of everything that is durable now. One with a name is kept until it is removed.

@@ -22,6 +22,7 @@ use crate::io::stdio::is_reader_gone;
 use crate::log::{LogError, LogReader};
 use crate::sdk::egress::egress_hash;
 use crate::steps::{Step, reached};
+use crate::trace::Tracer;
 
 /// Bytes that may wait in memory for one sink.
 const FEED_BYTES: usize = 64 << 20;
@@ -128,6 +129,7 @@ impl EpochEgress {
                         sequence: sequence as u32,
                         typename: names(record.message),
                         payload: section.slice_ref(record.payload),
+                        trace: record.trace.map(|trace| Box::new(trace.context)),
                     });
                 }
             }
@@ -233,6 +235,7 @@ pub(crate) struct SinkRunner {
     pub(crate) commit: Sender<ToCommit>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) names: Arc<TypeNames>,
+    pub(crate) tracer: Option<Tracer>,
     /// Whether what the egress found when it was opened is known to be its own, or it takes too long to tell.
     pub(crate) settled: Arc<AtomicBool>,
 }

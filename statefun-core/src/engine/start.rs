@@ -44,6 +44,7 @@ use crate::settings::Durability;
 use crate::state::StateReader;
 use crate::state::keys::Space;
 use crate::steps::{Step, reached};
+use crate::trace::Tracer;
 
 /// How an engine is set up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +96,8 @@ pub struct EngineSetup {
     pub checkpoints: Option<Checkpoints>,
     /// The clock of all its threads.
     pub(crate) clock: Arc<WallClock>,
+    /// Where spans go; nothing is traced without.
+    pub tracer: Option<Tracer>,
     /// Where asynchronous work runs.
     pub runtime: tokio::runtime::Handle,
 }
@@ -236,6 +239,7 @@ impl Engine {
                 clock: clock.clone(),
                 recovery: summary,
                 checkpoints: desk.clone(),
+                tracer: setup.tracer.clone(),
             },
             workers: None,
             threads: Vec::new(),
@@ -256,6 +260,7 @@ impl Engine {
             shared: &shared,
             runtime: &setup.runtime,
             stopping: &stop_signal,
+            tracer: setup.tracer.as_ref(),
         };
         let sources = connect.ingresses(setup.ingresses, &*recovered.store, workers, &clients)?;
         let sink_ids: Vec<String> = setup.egresses.iter().map(|(id, _)| id.clone()).collect();
@@ -403,7 +408,7 @@ impl Engine {
         let everyone = Barrier::new(workers);
         let (store, seed) = (recovered.store, Random::from_system().next_u64());
         let make = {
-            let shared = shared.clone();
+            let (shared, tracer) = (shared.clone(), setup.tracer);
             move |index: usize| -> Result<Driver, EngineError> {
                 let own = per_worker
                     .get(index)
@@ -424,6 +429,9 @@ impl Engine {
                     watched: Some((watched.clone(), index)),
                 })
                 .and_then(|mut worker| {
+                    if let Some(tracer) = &tracer {
+                        worker.trace_with(tracer.clone());
+                    }
                     worker.recover(own.carried, clock.now())?;
                     Ok(worker)
                 });

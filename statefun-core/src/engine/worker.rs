@@ -6,6 +6,7 @@ mod expiry;
 mod invoke;
 mod mailbox;
 mod queues;
+mod spans;
 mod trace;
 mod written;
 
@@ -42,6 +43,7 @@ pub use commands::{Command, CommandError, CommandResult, QueuedMessage};
 use invoke::Ahead;
 pub(crate) use invoke::{BAD_RECORD, partition_address};
 use mailbox::{BATCH, Mailbox};
+use spans::WorkerTracer;
 pub(crate) use trace::{TraceEvent, TraceOutcome};
 
 /// Messages taken from the mailbox together, so that what they touch can be fetched ahead.
@@ -226,6 +228,7 @@ pub(crate) struct Worker {
     sequence: u64,
     changed: bool,
     watched: Option<(Arc<Vec<Watched>>, usize)>,
+    tracer: Option<Box<WorkerTracer>>,
     pub(crate) counts: WorkerCounts,
     pub(crate) effects: Effects,
     /// What was sent and handled, where a test harness watches.
@@ -287,6 +290,7 @@ impl Worker {
             sequence: epoch << 24,
             changed: false,
             watched: setup.watched,
+            tracer: None,
             counts: WorkerCounts::default(),
             effects: Effects::default(),
             trace: None,

@@ -125,6 +125,9 @@ impl Worker {
         tracing::error!(address = %envelope.to, problem, "a message goes to the dead letters");
         self.counts.dead_letters += 1;
         self.trace_dead_letter(envelope, problem);
+        if let Some(tracer) = &mut self.tracer {
+            tracer.dead_letter(envelope, self.epoch, problem);
+        }
         let mut key = group_key(Space::DeadLetter, envelope.to.key_group(self.groups));
         key.extend_from_slice(&self.next_sequence().to_be_bytes());
         let mut value = Vec::new();

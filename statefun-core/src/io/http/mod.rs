@@ -5,14 +5,17 @@
 //! - [`ingress`]: the ingress; `parts` finds id, type, key and waiting time in a request, `outcome` waits for its
 //!   reply, `example` shows how to call it.
 //! - [`webhook`]: the egress.
+//! - `client`: requests to one URL; `policy`: what the answers mean.
 //! - [`tls`]: HTTPS for both, behind the feature `tls`.
 
 mod answer;
 mod body;
+pub(crate) mod client;
 mod example;
 pub mod ingress;
 mod outcome;
 mod parts;
+pub(crate) mod policy;
 mod route;
 pub mod server;
 mod submit;

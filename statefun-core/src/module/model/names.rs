@@ -108,6 +108,11 @@ text!(
 pub struct HttpUrl(String);
 
 impl HttpUrl {
+    /// Reads one; the error says what is wrong.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        check_url(text).map(|()| Self(text.to_owned()))
+    }
+
     /// The whole URL.
     pub fn as_str(&self) -> &str {
         &self.0

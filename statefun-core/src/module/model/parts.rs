@@ -62,6 +62,10 @@ impl FieldType for JsonFormat {
 pub struct Secret(String);
 
 impl Secret {
+    pub(crate) fn of(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
     /// The text itself.
     pub fn reveal(&self) -> &str {
         &self.0

@@ -1,0 +1,158 @@
+//! The settings under `tracing`: where traces go, how many, and what they tell.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+
+use crate::module::model::{HttpUrl, Secret};
+use crate::trace::Sample;
+
+/// Where traces go, how many, and what they tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TracingSettings {
+    /// Where the collector takes spans (OTLP over HTTP). Without it nothing is traced.
+    pub endpoint: Option<HttpUrl>,
+    /// The share of traces that are recorded, of those that begin here.
+    pub sample: Sample,
+    /// What the application is called in traces.
+    pub service_name: String,
+    /// Headers of every request to the collector.
+    pub headers: BTreeMap<String, Secret>,
+    /// Whether spans tell the ids of addresses.
+    pub ids: bool,
+    /// What was set: OpenTelemetry's own variables count for the rest.
+    said: BTreeSet<String>,
+}
+
+impl Default for TracingSettings {
+    fn default() -> Self {
+        let program = std::env::current_exe().ok();
+        let name = program.as_ref().and_then(|path| path.file_name());
+        Self {
+            endpoint: None,
+            sample: Sample::default(),
+            service_name: name.map_or_else(
+                || "statefun".to_owned(),
+                |name| name.to_string_lossy().into_owned(),
+            ),
+            headers: BTreeMap::new(),
+            ids: true,
+            said: BTreeSet::new(),
+        }
+    }
+}
+
+/// Where a collector takes spans, below the address that is configured.
+const PATH: &str = "/v1/traces";
+
+/// The variables of OpenTelemetry that count where neither the file nor a variable of ours says anything. Its headers go to its
+/// endpoint only: they may hold what nobody else is to know.
+const OPEN_TELEMETRY: [(&str, &str, &str); 3] = [
+    ("OTEL_SERVICE_NAME", "serviceName", "serviceName"),
+    ("OTEL_EXPORTER_OTLP_HEADERS", "headers", "endpoint"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "endpoint", "endpoint"),
+];
+
+impl TracingSettings {
+    /// Sets one from text, under the name that it has below `tracing`; nothing when there is none of that name.
+    pub(super) fn set(&mut self, name: &str, value: &str) -> Option<Result<(), String>> {
+        let value = value.trim();
+        let set = match name {
+            "endpoint" if value == "none" => {
+                self.endpoint = None;
+                Ok(())
+            }
+            "endpoint" => endpoint(value).map(|endpoint| self.endpoint = Some(endpoint)),
+            "sample" => value.parse().map(|sample| self.sample = sample),
+            "serviceName" if value.is_empty() => Err("a name is needed".to_owned()),
+            "serviceName" => {
+                value.clone_into(&mut self.service_name);
+                Ok(())
+            }
+            "headers" => headers(value).map(|headers| self.headers = headers),
+            "ids" => value
+                .parse()
+                .map(|ids| self.ids = ids)
+                .map_err(|_| format!("`{value}` is neither `true` nor `false`")),
+            _ => return None,
+        };
+        self.said.insert(name.to_owned());
+        Some(set)
+    }
+
+    /// Sets the headers, which are no text in the file.
+    pub(super) fn set_headers(&mut self, headers: BTreeMap<String, Secret>) {
+        self.headers = headers;
+        self.said.insert("headers".to_owned());
+    }
+
+    /// What OpenTelemetry's own variables say, where nothing else does. The error names the variable.
+    pub(super) fn complete(
+        &mut self,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<(), (&'static str, String)> {
+        for (variable, name, unless) in OPEN_TELEMETRY {
+            if self.said.contains(name) || self.said.contains(unless) {
+                continue;
+            }
+            let value = environment(variable).filter(|value| !value.trim().is_empty());
+            if let Some(Err(problem)) = value.and_then(|value| self.set(name, &value)) {
+                return Err((variable, problem));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn endpoint(text: &str) -> Result<HttpUrl, String> {
+    let base = text.trim_end_matches('/');
+    let url = if base.ends_with(PATH) {
+        base.to_owned()
+    } else {
+        format!("{base}{PATH}")
+    };
+    HttpUrl::parse(&url).map_err(|problem| {
+        format!("this is not the URL of a collector: {problem}; write it as in `http://127.0.0.1:4318`")
+    })
+}
+
+/// Headers as OpenTelemetry's variables have them: `name=value,name=value`, values escaped as in URLs.
+fn headers(text: &str) -> Result<BTreeMap<String, Secret>, String> {
+    let mut headers = BTreeMap::new();
+    for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
+        // What is wrong may be a secret, and is not shown.
+        let (name, value) = pair
+            .split_once('=')
+            .ok_or("headers are written as in `name=value,other=value`")?;
+        let value = crate::io::http::percent_decode(value.trim())
+            .map_err(|problem| format!("the header `{}`: {problem}", name.trim()))?;
+        headers.insert(name.trim().to_owned(), Secret::of(&value));
+    }
+    Ok(headers)
+}
+
+/// As it stands in the file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub(super) struct TracingSection {
+    endpoint: Option<String>,
+    sample: Option<serde_yaml::Number>,
+    service_name: Option<String>,
+    pub(super) headers: Option<BTreeMap<String, Secret>>,
+    ids: Option<bool>,
+}
+
+impl TracingSection {
+    /// Each setting with its text; headers are no text.
+    pub(super) fn values(&self) -> [(&'static str, Option<String>); 4] {
+        [
+            ("tracing.endpoint", self.endpoint.clone()),
+            (
+                "tracing.sample",
+                self.sample.as_ref().map(ToString::to_string),
+            ),
+            ("tracing.serviceName", self.service_name.clone()),
+            ("tracing.ids", self.ids.map(|ids| ids.to_string())),
+        ]
+    }
+}
