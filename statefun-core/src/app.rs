@@ -23,6 +23,7 @@ use crate::module::{Application, BuildFeatures, check};
 use crate::runtime::{Launch, RunError};
 use crate::sdk::module::{Binder, GlobalConfiguration, Module};
 use crate::settings::{SETTINGS_FILE, Settings};
+use crate::trace::export;
 use importing::{Import, said};
 use migrating::Migrate;
 use restoring::{open_checkpoints, restore};
@@ -36,6 +37,9 @@ const FINE: u8 = 0;
 const WRONG_INPUT: u8 = 1;
 /// The command line is wrong, or the application failed.
 const FAILED: u8 = 2;
+
+/// Longest time that the last spans take to the collector while the process stops.
+const LAST_SPANS: Duration = Duration::from_secs(2);
 
 const HELP: &str = "\
 A Stateful Functions application.
@@ -267,6 +271,10 @@ impl App {
             say(&said(&imported, import.options.dry_run, &settings.data_dir));
             return Ok(());
         }
+        let (tracer, exporter) = export::start(&settings.tracing, runtime.handle())
+            .map_err(|problem| Stop::Input(format!("tracing: {problem}")))?
+            .unzip();
+        let launch = launch.tracer(tracer);
         let servers = launch.servers();
         let reader_gone = launch.reader_gone();
         let engine = launch
@@ -289,6 +297,9 @@ impl App {
         say(&started(&settings, &engine, &servers.listening()));
         ready();
         let stopped = run(engine, &servers, &reader_gone, &runtime, signals);
+        if let Some(exporter) = exporter {
+            runtime.block_on(exporter.finish(LAST_SPANS));
+        }
         drop(admin);
         runtime.shutdown_timeout(Duration::from_secs(1));
         stopped.map_err(|error| Stop::Failed(told(&error)))

@@ -112,14 +112,20 @@ fn endpoint(text: &str) -> Result<HttpUrl, String> {
         format!("{base}{PATH}")
     };
     HttpUrl::parse(&url).map_err(|problem| {
-        format!("this is not the URL of a collector: {problem}; write it as in `http://127.0.0.1:4318`")
+        format!(
+            "this is not the URL of a collector: {problem}; write it as in `http://127.0.0.1:4318`"
+        )
     })
 }
 
 /// Headers as OpenTelemetry's variables have them: `name=value,name=value`, values escaped as in URLs.
 fn headers(text: &str) -> Result<BTreeMap<String, Secret>, String> {
     let mut headers = BTreeMap::new();
-    for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
+    for pair in text
+        .split(',')
+        .map(str::trim)
+        .filter(|pair| !pair.is_empty())
+    {
         // What is wrong may be a secret, and is not shown.
         let (name, value) = pair
             .split_once('=')

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use crossbeam_channel::Receiver as Finished;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::Method;
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 

@@ -59,7 +59,10 @@ fn span(out: &mut Vec<u8>, span: &Span) {
         ("statefun.epoch", about.epoch),
         ("statefun.worker", about.worker.map(u64::from)),
         ("statefun.attempt", attempt),
-        ("http.response.status_code", about.http_status.map(u64::from)),
+        (
+            "http.response.status_code",
+            about.http_status.map(u64::from),
+        ),
     ] {
         if let Some(value) = value {
             attribute_of(out, 9, name, |out| number(out, 3, value));

@@ -37,7 +37,9 @@ pub(super) struct Invocation {
 
 impl Invocation {
     fn context(&self) -> &TraceContext {
-        self.span.as_ref().map_or(&self.parent, |span| &span.context)
+        self.span
+            .as_ref()
+            .map_or(&self.parent, |span| &span.context)
     }
 }
 
@@ -205,9 +207,9 @@ impl WorkerTracer {
             Some(TraceParent::Span(context)) => return Some(Routing::Within(context)),
             Some(TraceParent::Unsampled) => return None,
         };
-        let mut span =
-            self.tracer
-                .root(parent, SpanKind::Consumer, ingress, &mut self.random)?;
+        let mut span = self
+            .tracer
+            .root(parent, SpanKind::Consumer, ingress, &mut self.random)?;
         span.about.epoch = Some(epoch);
         span.about.worker = Some(self.worker);
         Some(Routing::Span(Box::new(span)))

@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, StatusCode};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, StatusCode};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
@@ -331,6 +331,9 @@ impl Sender {
             if let (Ok(value), false) = (HeaderValue::from_str(value), value.is_empty()) {
                 headers.insert(name, value);
             }
+        }
+        if let Some(context) = &record.trace {
+            super::traced::tell(context, &mut headers);
         }
         headers
     }
