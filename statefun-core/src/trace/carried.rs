@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::id::MessageTypeId;
 use crate::sdk::message::{AnyMessage, Body, CodecError, Taken};
-use crate::trace::context::{SpanId, TraceContext, TraceId};
+use crate::trace::context::{STATE_BYTES, SpanId, TraceContext, TraceId};
 
 /// A message of a trace that is recorded. It is in every respect the message that it holds, but for the context beside it: who
 /// does not know of traces, handles it as it is.
@@ -76,7 +76,7 @@ pub(crate) fn push(out: &mut Vec<u8>, context: &TraceContext) {
     out.extend_from_slice(&context.span.0.to_be_bytes());
     out.push(context.flags);
     let state = context.state.as_deref().unwrap_or_default();
-    let state = state.get(..usize::from(u16::MAX)).unwrap_or_default();
+    debug_assert!(state.len() <= STATE_BYTES);
     out.extend_from_slice(&(state.len() as u16).to_le_bytes());
     out.extend_from_slice(state.as_bytes());
 }

@@ -40,7 +40,7 @@ pub struct TraceContext {
     pub(crate) trace: TraceId,
     pub(crate) span: SpanId,
     pub(crate) flags: u8,
-    /// Not empty.
+    /// Not empty, and not longer than [`STATE_BYTES`].
     pub(crate) state: Option<Arc<str>>,
 }
 
@@ -49,7 +49,7 @@ pub(crate) const SAMPLED: u8 = 1;
 /// The flags that version 00 knows: sampled, and that the trace id is random.
 const KNOWN_FLAGS: u8 = 3;
 /// The longest `tracestate` that is passed on, in bytes: what W3C trace context asks for at least.
-const STATE_BYTES: usize = 512;
+pub(crate) const STATE_BYTES: usize = 512;
 
 impl TraceContext {
     /// Reads a `traceparent`, and the `tracestate` beside it. None for a malformed one, which W3C trace context wants ignored.

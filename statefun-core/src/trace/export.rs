@@ -4,7 +4,7 @@
 //! bounded queue. Nobody else waits for any of it.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -31,6 +31,8 @@ const EVERY: Duration = Duration::from_millis(200);
 const ANSWER: Duration = Duration::from_secs(10);
 /// How often a request is sent, at most.
 const ATTEMPTS: u32 = 6;
+/// The longest part of the collector's answer that is logged, in characters.
+const SHOWN_CHARS: usize = 200;
 const BACKOFF: Backoff = Backoff {
     first: Duration::from_millis(500),
     longest: Duration::from_secs(10),
@@ -122,14 +124,8 @@ struct Export {
     spans: Finished<Span>,
     tracer: Tracer,
     stopping: watch::Receiver<bool>,
-    /// Whether the collector did not take the last request, which was said.
+    /// Whether it was said that the collector does not take traces, and not yet that it does again.
     away: bool,
-}
-
-/// What became of a request.
-enum Sent {
-    Taken,
-    Refused(String),
 }
 
 impl Export {
@@ -158,37 +154,19 @@ impl Export {
 
     async fn send(&mut self, batch: &[Span]) {
         let body = Bytes::from(otlp::request(&self.service, batch));
+        let taken = self.settle(body).await;
         let counts = self.tracer.counts();
-        let count = |counter: &AtomicU64| {
-            counter.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        let count = if taken {
+            &counts.exported
+        } else {
+            &counts.failed
         };
-        let url = self.client.origin();
-        match self.settle(body).await {
-            Sent::Taken => {
-                count(&counts.exported);
-                if self.away {
-                    tracing::info!(url, "the collector takes traces again");
-                }
-                self.away = false;
-            }
-            Sent::Refused(why) => {
-                count(&counts.failed);
-                if !self.away {
-                    tracing::warn!(
-                        url,
-                        why,
-                        "traces are dropped: the collector does not take them"
-                    );
-                }
-                self.away = true;
-            }
-        }
+        count.fetch_add(batch.len() as u64, Ordering::Relaxed);
     }
 
-    /// Sends a request until it is settled, a few times at most.
-    async fn settle(&self, body: Bytes) -> Sent {
+    /// Sends a request until it is settled, a few times at most. Whether the collector has taken it.
+    async fn settle(&mut self, body: Bytes) -> bool {
         let mut attempt = 0;
-        let mut stopping = self.stopping.clone();
         loop {
             let sending = self.client.send(HeaderMap::new(), body.clone());
             let verdict = match tokio::time::timeout(ANSWER, sending).await {
@@ -199,24 +177,53 @@ impl Export {
                     after: None,
                 },
             };
-            let (why, after) = match verdict {
-                Verdict::Taken => return Sent::Taken,
-                Verdict::Refused { status, text } => {
-                    let shown: String = text.chars().take(200).collect();
-                    return Sent::Refused(format!("it answered {status}: {shown}"));
-                }
-                Verdict::Again { why, after } => (why, after),
-            };
             attempt += 1;
-            if attempt >= ATTEMPTS || *stopping.borrow() {
-                return Sent::Refused(why);
+            let pause = match verdict {
+                Verdict::Taken => {
+                    self.is_there();
+                    return true;
+                }
+                Verdict::Refused { status, text } => {
+                    let shown: String = text.chars().take(SHOWN_CHARS).collect();
+                    self.is_away(&format!("it answered {status}: {shown}"));
+                    return false;
+                }
+                Verdict::Again { why, after } => {
+                    self.is_away(&why);
+                    BACKOFF.pause(attempt - 1, after).min(BACKOFF.longest)
+                }
+            };
+            if attempt >= ATTEMPTS || *self.stopping.borrow() {
+                return false;
             }
-            let pause = BACKOFF.pause(attempt - 1, after).min(BACKOFF.longest);
-            tracing::debug!(attempt, ?pause, why, "traces are not taken, and sent again");
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                _ = stopping.wait_for(|stopping| *stopping) => {}
+                _ = self.stopping.changed() => {}
             }
+        }
+    }
+
+    /// The collector has taken something.
+    fn is_there(&mut self) {
+        if std::mem::take(&mut self.away) {
+            tracing::info!(
+                url = self.client.origin(),
+                "the collector takes traces again"
+            );
+        }
+    }
+
+    /// The collector does not take what it is sent. That is said once, until it does again.
+    fn is_away(&mut self, why: &str) {
+        let url = self.client.origin();
+        if std::mem::replace(&mut self.away, true) {
+            tracing::debug!(url, why, "traces are not taken");
+        } else {
+            tracing::warn!(
+                url,
+                why,
+                "the collector does not take traces: they are sent again for a while, and then dropped"
+            );
         }
     }
 }
