@@ -430,7 +430,7 @@ impl Engine {
                 })
                 .and_then(|mut worker| {
                     if let Some(tracer) = &tracer {
-                        worker.trace_with(tracer.clone());
+                        worker.trace_with(tracer.clone(), Random::from_system());
                     }
                     worker.recover(own.carried, clock.now())?;
                     Ok(worker)

@@ -162,3 +162,125 @@ impl TracingSection {
         ]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{SETTINGS_FILE, Settings};
+
+    fn load(text: &str, environment: &[(&str, &str)]) -> Result<TracingSettings, String> {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join(SETTINGS_FILE);
+        std::fs::write(&file, text).unwrap();
+        let lookup = |name: &str| {
+            let mut known = environment.iter();
+            let found = known.find(|(known, _)| *known == name);
+            found.map(|(_, value)| (*value).to_owned())
+        };
+        Settings::load(&file, lookup)
+            .map(|settings| settings.tracing)
+            .map_err(|error| error.to_string())
+    }
+
+    fn url(settings: &TracingSettings) -> Option<&str> {
+        settings.endpoint.as_ref().map(HttpUrl::as_str)
+    }
+
+    fn header<'a>(settings: &'a TracingSettings, name: &str) -> Option<&'a str> {
+        settings.headers.get(name).map(Secret::reveal)
+    }
+
+    #[test]
+    fn traces_are_set_by_file_and_environment() {
+        let text = "tracing:\n  endpoint: http://127.0.0.1:4318\n  sample: 0.25\n  serviceName: shop\n  \
+                    headers: {Authorization: 'Basic x'}\n  ids: false\n";
+        let settings = load(text, &[]).unwrap();
+        assert_eq!(url(&settings), Some("http://127.0.0.1:4318/v1/traces"));
+        assert_eq!(settings.sample, Sample::of(0.25).unwrap());
+        assert_eq!(settings.service_name, "shop");
+        assert_eq!(header(&settings, "Authorization"), Some("Basic x"));
+        assert!(!settings.ids);
+
+        let environment = [
+            ("STATEFUN_TRACING_ENDPOINT", "https://a/x/v1/traces"),
+            ("STATEFUN_TRACING_SAMPLE", "1"),
+            ("STATEFUN_TRACING_SERVICE_NAME", "other"),
+            ("STATEFUN_TRACING_HEADERS", "a=b%2C%20c, d = e"),
+            ("STATEFUN_TRACING_IDS", "true"),
+        ];
+        let settings = load(text, &environment).unwrap();
+        assert_eq!(url(&settings), Some("https://a/x/v1/traces"));
+        assert_eq!((settings.sample, settings.ids), (Sample::ALL, true));
+        assert_eq!(settings.service_name, "other");
+        assert_eq!(header(&settings, "a"), Some("b, c"));
+        assert_eq!(header(&settings, "d"), Some("e"));
+        assert_eq!(header(&settings, "Authorization"), None);
+
+        let off = load("", &[]).unwrap();
+        assert_eq!((url(&off), off.sample), (None, Sample::of(0.01).unwrap()));
+        assert!(!off.service_name.is_empty());
+    }
+
+    #[test]
+    fn variables_of_open_telemetry_count_where_nothing_else_is_said() {
+        let environment = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "key=secret"),
+            ("OTEL_SERVICE_NAME", "theirs"),
+        ];
+        let settings = load("", &environment).unwrap();
+        assert_eq!(url(&settings), Some("http://collector:4318/v1/traces"));
+        assert_eq!(header(&settings, "key"), Some("secret"));
+        assert_eq!(settings.service_name, "theirs");
+
+        // What goes to one place does not go to another.
+        let settings = load("tracing: {endpoint: 'http://own:1'}", &environment).unwrap();
+        assert_eq!(url(&settings), Some("http://own:1/v1/traces"));
+        assert_eq!(header(&settings, "key"), None);
+        assert_eq!(settings.service_name, "theirs");
+
+        let settings = load("tracing: {endpoint: none, serviceName: own}", &environment).unwrap();
+        assert_eq!(
+            (url(&settings), settings.service_name.as_str()),
+            (None, "own")
+        );
+        let settings = load("", &[("OTEL_EXPORTER_OTLP_ENDPOINT", "")]).unwrap();
+        assert_eq!(url(&settings), None);
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_named() {
+        for (text, environment, expected) in [
+            ("tracing: {endpoint: localhost}", vec![], "tracing.endpoint"),
+            (
+                "tracing: {endpoint: 'grpc://a:1'}",
+                vec![],
+                "neither `http` nor `https`",
+            ),
+            ("tracing: {sample: 2}", vec![], "tracing.sample"),
+            ("tracing: {sample: some}", vec![], "sample"),
+            ("tracing: {ids: maybe}", vec![], "ids"),
+            ("tracing: {serviceName: ' '}", vec![], "tracing.serviceName"),
+            ("tracing: {url: 'http://a'}", vec![], "url"),
+            (
+                "",
+                vec![("STATEFUN_TRACING_SAMPLE", "5%")],
+                "STATEFUN_TRACING_SAMPLE",
+            ),
+            ("", vec![("STATEFUN_TRACING_HEADERS", "a")], "name=value"),
+            (
+                "",
+                vec![("STATEFUN_TRACING_HEADERS", "a=%zz")],
+                "the header `a`",
+            ),
+            (
+                "",
+                vec![("OTEL_EXPORTER_OTLP_ENDPOINT", "x")],
+                "OTEL_EXPORTER_OTLP_ENDPOINT",
+            ),
+        ] {
+            let error = load(text, &environment).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}

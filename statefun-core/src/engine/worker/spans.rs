@@ -20,7 +20,6 @@ use crate::trace::{
 /// A worker's door to the tracer.
 pub(crate) struct WorkerTracer {
     tracer: Tracer,
-    /// Of its own, so that handlers get the same random numbers with and without it.
     random: Random,
     worker: u32,
     /// Of an invocation that has failed, until it is known what becomes of its message.
@@ -52,15 +51,6 @@ pub(super) enum Routing {
 }
 
 impl WorkerTracer {
-    pub(crate) fn new(tracer: Tracer, worker: usize) -> Self {
-        Self {
-            tracer,
-            random: Random::from_system(),
-            worker: worker as u32,
-            failed: None,
-        }
-    }
-
     /// An invocation begins. Takes the context off its message, if there is one.
     #[inline]
     pub(super) fn enter(
@@ -246,8 +236,14 @@ impl WorkerTracer {
 }
 
 impl Worker {
-    /// Traces what is sampled from here on.
-    pub(crate) fn trace_with(&mut self, tracer: Tracer) {
-        self.tracer = Some(Box::new(WorkerTracer::new(tracer, self.index)));
+    /// Traces what is sampled from here on. The numbers of traces and spans come from `random`, and not from the worker's own: handlers
+    /// get the same numbers with and without a tracer.
+    pub(crate) fn trace_with(&mut self, tracer: Tracer, random: Random) {
+        self.tracer = Some(Box::new(WorkerTracer {
+            tracer,
+            random,
+            worker: self.index as u32,
+            failed: None,
+        }));
     }
 }

@@ -89,7 +89,7 @@ text!(
     /// The name of a field of a JSON object, or of a column.
     FieldName,
     Type::Checked(&Check {
-        what: "name of a field",
+        what: "field name",
         code: codes::BAD_TEXT,
         check: check_field_name,
         help: "write the name as the records have it, as in `traceparent`",
