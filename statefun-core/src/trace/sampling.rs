@@ -22,7 +22,7 @@ impl Sample {
     pub fn of(share: f64) -> Option<Self> {
         (0.0..=1.0)
             .contains(&share)
-            .then(|| Self((share * ALL as f64) as u64))
+            .then_some(Self((share * ALL as f64) as u64))
     }
 
     /// Whether a trace that begins now is recorded.

@@ -146,7 +146,8 @@ pub(crate) struct Collector {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digits = |text: String, byte: &u8| text + &format!("{byte:02x}");
+    bytes.iter().fold(String::new(), digits)
 }
 
 fn attributes(pairs: Vec<otlp::KeyValue>) -> BTreeMap<String, String> {

@@ -1,10 +1,6 @@
 //! Traces of a real process, as a collector gets them.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a test that cannot go on has failed, and says what it saw"
-)]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod collector;
 mod going_on;

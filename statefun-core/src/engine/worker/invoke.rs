@@ -228,7 +228,7 @@ impl Worker {
         match invoked {
             Invoked::Done => {
                 if let (Some(traced), Some(tracer)) = (traced, &mut self.tracer) {
-                    tracer.succeeded(traced, &mut self.invocation);
+                    tracer.succeeded(*traced, &mut self.invocation);
                 }
                 self.carry_out(&envelope.to)?;
                 Ok(Ok(()))
@@ -236,7 +236,7 @@ impl Worker {
             Invoked::Failed(error) => {
                 self.invocation.undo();
                 if let (Some(traced), Some(tracer)) = (traced, &mut self.tracer) {
-                    tracer.failed(traced, envelope, &error);
+                    tracer.failed(*traced, envelope, &error);
                 }
                 self.counts.failures += 1;
                 Ok(Err(error))

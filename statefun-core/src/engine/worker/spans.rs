@@ -97,11 +97,7 @@ impl WorkerTracer {
 
     /// The invocation has succeeded: what it wants done is part of the trace.
     #[cold]
-    pub(super) fn succeeded(
-        &mut self,
-        invocation: Box<Invocation>,
-        effects: &mut InvocationEffects,
-    ) {
+    pub(super) fn succeeded(&mut self, invocation: Invocation, effects: &mut InvocationEffects) {
         let context = invocation.context();
         for envelope in effects.sends.iter_mut().skip(effects.first_send) {
             Traced::wrap(&mut envelope.body, context.clone());
@@ -138,11 +134,11 @@ impl WorkerTracer {
     #[cold]
     pub(super) fn failed(
         &mut self,
-        invocation: Box<Invocation>,
+        invocation: Invocation,
         envelope: &mut Envelope,
         error: &HandlerError,
     ) {
-        let Invocation { parent, span } = *invocation;
+        let Invocation { parent, span } = invocation;
         Traced::wrap(&mut envelope.body, parent);
         self.failed = span.map(|mut span| {
             span.error = Some(error.to_string());
