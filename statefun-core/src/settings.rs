@@ -210,13 +210,7 @@ impl Settings {
                     })?;
             }
         }
-        settings
-            .tracing
-            .complete(environment)
-            .map_err(|(variable, problem)| SettingsError::Value {
-                name: variable.to_owned(),
-                problem,
-            })?;
+        settings.tracing.complete(environment);
         if settings.durability == Durability::Blob && settings.checkpoint.url.is_none() {
             return Err(SettingsError::Value {
                 name: "durability".to_owned(),

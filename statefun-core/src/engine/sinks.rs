@@ -142,7 +142,8 @@ impl EpochEgress {
             for (sequence, record) in egress_framing::iter(section).enumerate() {
                 let record = record.ok_or_else(|| malformed(self.epoch))?;
                 if record.egress == egress {
-                    if let Some(trace) = &record.trace {
+                    let trace = record.trace();
+                    if let Some(trace) = &trace {
                         parents.push((records.len(), trace.parent));
                     }
                     records.push(EgressRecord {
@@ -150,7 +151,7 @@ impl EpochEgress {
                         sequence: sequence as u32,
                         typename: names(record.message),
                         payload: section.slice_ref(record.payload),
-                        trace: record.trace.map(|trace| Box::new(trace.context)),
+                        trace: trace.map(|trace| Box::new(trace.context)),
                     });
                 }
             }

@@ -20,6 +20,8 @@ pub struct TracingSettings {
     pub headers: BTreeMap<String, Secret>,
     /// Whether spans tell the ids of addresses.
     pub ids: bool,
+    /// Variables of OpenTelemetry that cannot be used, and why.
+    pub(crate) ignored: Vec<String>,
     /// What was set: OpenTelemetry's own variables count for the rest.
     said: BTreeSet<String>,
 }
@@ -37,6 +39,7 @@ impl Default for TracingSettings {
             ),
             headers: BTreeMap::new(),
             ids: true,
+            ignored: Vec::new(),
             said: BTreeSet::new(),
         }
     }
@@ -86,21 +89,18 @@ impl TracingSettings {
         self.said.insert("headers".to_owned());
     }
 
-    /// What OpenTelemetry's own variables say, where nothing else does. The error names the variable.
-    pub(super) fn complete(
-        &mut self,
-        environment: impl Fn(&str) -> Option<String>,
-    ) -> Result<(), (&'static str, String)> {
+    /// What OpenTelemetry's own variables say, where nothing else does. They are not ours alone: one that cannot be used is
+    /// no reason not to start.
+    pub(super) fn complete(&mut self, environment: impl Fn(&str) -> Option<String>) {
         for (variable, name, unless) in OPEN_TELEMETRY {
             if self.said.contains(name) || self.said.contains(unless) {
                 continue;
             }
             let value = environment(variable).filter(|value| !value.trim().is_empty());
             if let Some(Err(problem)) = value.and_then(|value| self.set(name, &value)) {
-                return Err((variable, problem));
+                self.ignored.push(format!("{variable}: {problem}"));
             }
         }
-        Ok(())
     }
 }
 
@@ -244,8 +244,10 @@ mod tests {
             (url(&settings), settings.service_name.as_str()),
             (None, "own")
         );
-        let settings = load("", &[("OTEL_EXPORTER_OTLP_ENDPOINT", "")]).unwrap();
-        assert_eq!(url(&settings), None);
+        for (unusable, told) in [("", 0), ("collector:4317", 1)] {
+            let settings = load("", &[("OTEL_EXPORTER_OTLP_ENDPOINT", unusable)]).unwrap();
+            assert_eq!((url(&settings), settings.ignored.len()), (None, told));
+        }
     }
 
     #[test]
@@ -272,11 +274,6 @@ mod tests {
                 "",
                 vec![("STATEFUN_TRACING_HEADERS", "a=%zz")],
                 "the header `a`",
-            ),
-            (
-                "",
-                vec![("OTEL_EXPORTER_OTLP_ENDPOINT", "x")],
-                "OTEL_EXPORTER_OTLP_ENDPOINT",
             ),
         ] {
             let error = load(text, &environment).unwrap_err();

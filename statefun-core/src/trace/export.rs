@@ -64,6 +64,9 @@ pub fn start(
     settings: &TracingSettings,
     runtime: &tokio::runtime::Handle,
 ) -> Result<Option<(Tracer, Exporter)>, String> {
+    for problem in &settings.ignored {
+        tracing::warn!(problem, "a variable of OpenTelemetry is ignored");
+    }
     let Some(url) = &settings.endpoint else {
         return Ok(None);
     };

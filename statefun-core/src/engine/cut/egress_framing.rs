@@ -23,15 +23,26 @@ pub(crate) struct RecordTrace {
     pub(crate) context: TraceContext,
 }
 
-/// One record.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One record. There are many of them, and few are part of a trace: so that is read when it is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Record<'a> {
     pub(crate) egress: u64,
     pub(crate) message: MessageTypeId,
-    pub(crate) trace: Option<RecordTrace>,
     pub(crate) payload: &'a [u8],
     /// All of it as it stands there.
     pub(crate) bytes: &'a [u8],
+    is_traced: bool,
+}
+
+impl Record<'_> {
+    /// The trace that it is part of.
+    #[inline]
+    pub(crate) fn trace(&self) -> Option<RecordTrace> {
+        if !self.is_traced {
+            return None;
+        }
+        take_trace(&mut self.bytes.get(HEADER_BYTES..)?)
+    }
 }
 
 /// Appends a record whose payload `write` appends; none of it remains when that fails.
@@ -77,7 +88,7 @@ pub(crate) fn push_traced(
 pub(crate) fn trace(out: &mut Vec<u8>, from: usize, mut of_next: impl FnMut() -> RecordTrace) {
     let plain = out.split_off(from.min(out.len()));
     for record in iter(&plain).flatten() {
-        if record.trace.is_some() {
+        if record.is_traced {
             out.extend_from_slice(record.bytes);
         } else {
             push_traced(
@@ -112,23 +123,27 @@ fn take<'a>(bytes: &mut &'a [u8]) -> Option<Record<'a>> {
     let (len, rest) = rest.split_first_chunk::<4>()?;
     let len = u32::from_le_bytes(*len);
     let (mut payload, rest) = rest.split_at_checked((len & !TRACED) as usize)?;
-    let trace = if len & TRACED == 0 {
-        None
-    } else {
-        let (parent, own) = payload.split_first_chunk::<8>()?;
-        payload = own;
-        Some(RecordTrace {
-            parent: SpanId(u64::from_be_bytes(*parent)),
-            context: carried::take(&mut payload)?,
-        })
-    };
+    let is_traced = len & TRACED != 0;
+    if is_traced {
+        take_trace(&mut payload)?;
+    }
     *bytes = rest;
     Some(Record {
         egress: u64::from_le_bytes(*egress),
         message: MessageTypeId(u64::from_le_bytes(*message)),
-        trace,
         payload,
         bytes: whole.get(..whole.len() - rest.len())?,
+        is_traced,
+    })
+}
+
+#[cold]
+fn take_trace(bytes: &mut &[u8]) -> Option<RecordTrace> {
+    let (parent, rest) = bytes.split_first_chunk::<8>()?;
+    *bytes = rest;
+    Some(RecordTrace {
+        parent: SpanId(u64::from_be_bytes(*parent)),
+        context: carried::take(bytes)?,
     })
 }
 
@@ -168,7 +183,7 @@ mod tests {
             let read: Vec<_> = iter(&section).map(|record| {
                 let record = record.unwrap();
                 copied.extend_from_slice(record.bytes);
-                (record.egress, record.message.0, record.trace, record.payload.to_vec())
+                (record.egress, record.message.0, record.trace(), record.payload.to_vec())
             }).collect();
             prop_assert_eq!(&copied, &section);
             prop_assert_eq!(read, records);
@@ -185,11 +200,11 @@ mod tests {
             }
             trace(&mut section, from, || of_next.clone());
             let read: Vec<_> = iter(&section).map(Option::unwrap).collect();
-            prop_assert_eq!(&read[0].trace, &None);
+            prop_assert_eq!(read[0].trace(), None);
             prop_assert_eq!(read[0].payload, &before[..]);
             prop_assert_eq!(read.len() - 1, payloads.len());
             for (record, payload) in read[1..].iter().zip(&payloads) {
-                prop_assert_eq!(record.trace.as_ref(), Some(&of_next));
+                prop_assert_eq!(record.trace(), Some(of_next.clone()));
                 prop_assert_eq!(record.payload, &payload[..]);
             }
         }
