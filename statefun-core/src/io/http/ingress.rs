@@ -4,6 +4,9 @@
 //! travels as a [`Request`] to an address of its own, which remembers it and passes the reply back to the connections
 //! that wait here. The connection itself has no state that matters: when it goes away, the message does not.
 //!
+//! Where tracing is on, `traceparent` and `tracestate` are followed as W3C trace context has it, and an answer whose request is recorded
+//! names the request's own span in the same headers.
+//!
 //! | answer | when |
 //! |---|---|
 //! | 202 | durable: it takes effect exactly once |

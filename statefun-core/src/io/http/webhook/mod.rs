@@ -4,6 +4,8 @@
 //! `Idempotency-Key` (`lineage-epoch-worker-sequence`), by which the receiver knows them. A restore from a checkpoint
 //! begins a new lineage, and so new keys: what it computes again is new to the receiver.
 //!
+//! A record of a trace that is recorded says so: `traceparent` and `tracestate`, as W3C trace context has them.
+//!
 //! Records of one key leave one after another, each when the one before is settled; different keys leave in parallel.
 //! A record is settled when the receiver took it (2xx), or refused it for good (4xx): then it goes to the dead letter
 //! egress, or is dropped with an error in the log. Everything else is tried again, for as long as it takes.
