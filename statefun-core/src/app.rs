@@ -23,6 +23,7 @@ use crate::module::{Application, BuildFeatures, check};
 use crate::runtime::{Launch, RunError};
 use crate::sdk::module::{Binder, GlobalConfiguration, Module};
 use crate::settings::{SETTINGS_FILE, Settings};
+use crate::trace::export;
 use importing::{Import, said};
 use migrating::Migrate;
 use operations::{Operations, check_port, listening_ports};
@@ -39,6 +40,9 @@ const FINE: u8 = 0;
 const WRONG_INPUT: u8 = 1;
 /// The command line is wrong, or the application failed.
 const FAILED: u8 = 2;
+
+/// Longest time that the last spans take to the collector while the process stops.
+const LAST_SPANS: Duration = Duration::from_secs(2);
 
 const HELP: &str = "\
 A Stateful Functions application.
@@ -276,6 +280,10 @@ impl App {
             )?;
         }
         let launch = launch.listener(operations.listener());
+        let (tracer, exporter) = export::start(&settings.tracing, runtime.handle())
+            .map_err(|problem| Stop::Input(format!("tracing: {problem}")))?
+            .unzip();
+        let launch = launch.tracer(tracer);
         let servers = launch.servers();
         let reader_gone = launch.reader_gone();
         let engine = launch
@@ -307,6 +315,9 @@ impl App {
             say(why);
         }
         let stopped = stop(engine, &servers, &runtime);
+        if let Some(exporter) = exporter {
+            runtime.block_on(exporter.finish(LAST_SPANS));
+        }
         drop((admin, operations));
         runtime.shutdown_timeout(Duration::from_secs(1));
         stopped.map_err(|error| Stop::Failed(told(&error)))

@@ -118,6 +118,18 @@ pub(crate) fn system_time() -> Timestamp {
     Timestamp(since.as_millis() as u64)
 }
 
+/// The system's time in nanoseconds since 1970. For observations: it may run backwards, and decides nothing.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the door to the wall clock"
+)]
+pub(crate) fn unix_ns() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// A stopwatch for measurements that decide nothing.
 #[derive(Debug, Clone, Copy)]
 pub struct Stopwatch(Instant);

@@ -40,6 +40,7 @@ pub mod state;
 #[doc(hidden)]
 pub mod steps;
 pub mod testing;
+pub mod trace;
 mod unwinding;
 
 pub use app::{App, Exit, main};

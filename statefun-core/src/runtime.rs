@@ -31,6 +31,7 @@ use crate::sdk::function::FunctionDefinition;
 use crate::sdk::module::{Binder, GlobalConfiguration, Module};
 use crate::sdk::router::RouterDefinition;
 use crate::state::memory::MemoryStore;
+use crate::trace::Tracer;
 
 /// Why an application could not be started.
 #[derive(Debug, Error)]
@@ -70,6 +71,7 @@ pub struct Launch {
     drop_data: Vec<String>,
     checkpoints: Option<Checkpoints>,
     listener: StartListener,
+    tracer: Option<Tracer>,
     modules: Option<Application>,
     servers: Arc<HttpServers>,
     reader_gone: Arc<AtomicBool>,
@@ -91,6 +93,7 @@ impl Launch {
             drop_data: Vec::new(),
             checkpoints: None,
             listener: StartListener::default(),
+            tracer: None,
             modules: None,
             servers: HttpServers::new(),
             reader_gone: Arc::default(),
@@ -159,6 +162,13 @@ impl Launch {
     #[must_use]
     pub fn listener(mut self, listener: StartListener) -> Self {
         self.listener = listener;
+        self
+    }
+
+    /// Traces it; with none, nothing is traced.
+    #[must_use]
+    pub fn tracer(mut self, tracer: Option<Tracer>) -> Self {
+        self.tracer = tracer;
         self
     }
 
@@ -303,6 +313,7 @@ impl Launch {
             drop_data: self.drop_data,
             checkpoints: self.checkpoints,
             listener: self.listener,
+            tracer: self.tracer,
             dead_letters,
             clock: Arc::default(),
             runtime: runtime.clone(),

@@ -3,6 +3,7 @@
 
 mod checkpoint;
 mod operations;
+mod tracing;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,12 +13,14 @@ use thiserror::Error;
 
 use self::checkpoint::CheckpointSection;
 use self::operations::OperationsSection;
+use self::tracing::TracingSection;
 use crate::engine::start::EngineSettings;
 use crate::id::KeyGroups;
 use crate::module::units::{ByteSize, parse_duration, parse_size};
 
 pub use self::checkpoint::CheckpointSettings;
 pub use self::operations::{DEFAULT_LISTEN, Listen, OperationsSettings};
+pub use self::tracing::TracingSettings;
 
 /// The name of the settings file.
 pub const SETTINGS_FILE: &str = "statefun.yaml";
@@ -48,6 +51,8 @@ pub struct Settings {
     pub checkpoint: CheckpointSettings,
     /// The operations endpoint.
     pub operations: OperationsSettings,
+    /// Traces.
+    pub tracing: TracingSettings,
 }
 
 /// When an epoch counts as durable, so that what it leads to may be seen outside.
@@ -75,6 +80,7 @@ impl Default for Settings {
             durability: Durability::default(),
             checkpoint: CheckpointSettings::default(),
             operations: OperationsSettings::default(),
+            tracing: TracingSettings::default(),
         }
     }
 }
@@ -124,6 +130,7 @@ struct File {
     metrics: Option<String>,
     checkpoint: CheckpointSection,
     operations: OperationsSection,
+    tracing: TracingSection,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -146,7 +153,7 @@ struct HandlerSection {
 }
 
 /// Settings that the environment may override, with how their text is read.
-const ENVIRONMENT: [(&str, &str); 21] = [
+const ENVIRONMENT: [(&str, &str); 26] = [
     ("STATEFUN_DATA_DIR", "dataDir"),
     ("STATEFUN_WORKERS", "workers"),
     ("STATEFUN_KEY_GROUPS", "keyGroups"),
@@ -183,6 +190,11 @@ const ENVIRONMENT: [(&str, &str); 21] = [
     ),
     ("STATEFUN_OPERATIONS_LISTEN", "operations.listen"),
     ("STATEFUN_OPERATIONS_TOKEN", "operations.token"),
+    ("STATEFUN_TRACING_ENDPOINT", "tracing.endpoint"),
+    ("STATEFUN_TRACING_SAMPLE", "tracing.sample"),
+    ("STATEFUN_TRACING_SERVICE_NAME", "tracing.serviceName"),
+    ("STATEFUN_TRACING_HEADERS", "tracing.headers"),
+    ("STATEFUN_TRACING_IDS", "tracing.ids"),
 ];
 
 /// YAML has several words for it.
@@ -221,6 +233,7 @@ impl Settings {
                     })?;
             }
         }
+        settings.tracing.complete(environment);
         if settings.durability == Durability::Blob && settings.checkpoint.url.is_none() {
             return Err(SettingsError::Value {
                 name: "durability".to_owned(),
@@ -258,12 +271,17 @@ impl Settings {
             ("metrics", file.metrics),
         ];
         let sections = file.checkpoint.values().into_iter();
-        let sections = sections.chain(file.operations.values());
+        let sections = sections
+            .chain(file.operations.values())
+            .chain(file.tracing.values());
         for (name, value) in values.into_iter().chain(sections) {
             if let Some(value) = value {
                 self.set(name, &value)
                     .map_err(|problem| failed(format!("`{name}`: {problem}")))?;
             }
+        }
+        if let Some(headers) = file.tracing.headers {
+            self.tracing.set_headers(headers);
         }
         Ok(())
     }
@@ -317,6 +335,7 @@ impl Settings {
                 let set = match other.split_once('.') {
                     Some(("checkpoint", name)) => self.checkpoint.set(name, value),
                     Some(("operations", name)) => self.operations.set(name, value),
+                    Some(("tracing", name)) => self.tracing.set(name, value),
                     _ => None,
                 };
                 return set.unwrap_or_else(|| Err(format!("there is no setting `{other}`")));

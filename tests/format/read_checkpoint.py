@@ -187,9 +187,18 @@ def readable(data):
 def envelope(cursor, names):
     own = Cursor(cursor.take(cursor.u32()))
     to = address(own, names)
-    sender = address(own, names) if own.u8() else None
+    flags = own.u8()
+    need(flags < 4, "an envelope with flags that are not known")
+    sender = address(own, names) if flags & 1 else None
+    trace = trace_context(own) if flags & 2 else None
     typename = own.take(own.u16()).decode()
-    return {"to": to, "from": sender, "type": typename, "body": readable(own.rest())}
+    return {"to": to, "from": sender, "trace": trace, "type": typename, "body": readable(own.rest())}
+
+
+def trace_context(cursor):
+    trace, span, flags = cursor.take(16).hex(), cursor.take(8).hex(), cursor.u8()
+    state = cursor.take(cursor.u16()).decode()
+    return {"traceparent": f"00-{trace}-{span}-{flags:02x}", "tracestate": state}
 
 
 def envelopes(data, names):
@@ -203,9 +212,12 @@ def egress_records(data, egresses, epoch):
     cursor, found = Cursor(data), []
     while cursor:
         egress, message, length = cursor.u64(), cursor.u64(), cursor.u32()
+        own, trace = Cursor(cursor.take(length & 0x7FFFFFFF)), None
+        if length >> 31:
+            trace = {"parent": own.take(8).hex(), **trace_context(own)}
         found.append({
             "epoch": epoch, "egress": egresses.get(egress, f"{egress:016x}"), "messageType": f"{message:016x}",
-            "payload": readable(cursor.take(length)),
+            "trace": trace, "payload": readable(own.rest()),
         })
     return found
 

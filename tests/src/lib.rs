@@ -5,5 +5,6 @@ pub mod bench;
 pub mod everything;
 pub mod kill;
 pub mod process;
+pub mod receiver;
 pub mod servers;
 pub mod yardstick;

@@ -13,6 +13,9 @@ use statefun_core::clock::Stopwatch;
 use statefun_core::engine::start::{Engine, EngineSettings};
 use statefun_core::runtime::Launch;
 use statefun_core::sdk::module::{Binder, GlobalConfiguration, Module};
+use statefun_core::settings::Settings;
+use statefun_core::trace::Tracer;
+use statefun_core::trace::export::{self, Exporter};
 
 use crate::bench::{Events, Greetings, Load};
 
@@ -75,6 +78,20 @@ pub fn start(
     checkpoints: Option<Checkpoints>,
     runtime: &tokio::runtime::Runtime,
 ) -> Result<Running, Failure> {
+    start_traced(directory, workers, checkpoints, None, runtime)
+}
+
+/// As [`start`], traced or not.
+///
+/// # Errors
+/// When it does not start.
+pub fn start_traced(
+    directory: &Path,
+    workers: usize,
+    checkpoints: Option<Checkpoints>,
+    tracer: Option<Tracer>,
+    runtime: &tokio::runtime::Runtime,
+) -> Result<Running, Failure> {
     let load = Load::paused();
     let watch = Stopwatch::start();
     let engine = Launch::linked(directory)
@@ -85,12 +102,28 @@ pub fn start(
             ..EngineSettings::default()
         })
         .checkpoints(checkpoints)
+        .tracer(tracer)
         .start(runtime.handle())?;
     Ok(Running {
         engine,
         load,
         ready: watch.elapsed(),
     })
+}
+
+/// A tracer of that share of events, whose spans go to a receiver in this process that looks at none of them.
+///
+/// # Errors
+/// When there is no such share, or no port for the receiver.
+pub fn discarding_tracer(
+    share: &str,
+    runtime: &tokio::runtime::Runtime,
+) -> Result<Option<(Tracer, Exporter)>, Failure> {
+    let address = crate::receiver::start(|_| 200)?;
+    let mut settings = Settings::default();
+    settings.set("tracing.endpoint", &format!("http://{address}"))?;
+    settings.set("tracing.sample", share)?;
+    Ok(export::start(&settings.tracing, runtime.handle())?)
 }
 
 impl Running {

@@ -81,6 +81,7 @@ mod tests {
             sequence: 0,
             typename: "rides/CityReport",
             payload: Bytes::from_static(text.as_bytes()),
+            trace: None,
         }
     }
 

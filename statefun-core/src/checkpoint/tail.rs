@@ -126,11 +126,7 @@ impl Accepted {
             let record = record?;
             let sink = self.0.iter().find(|(egress, _)| *egress == record.egress);
             if sink.is_none_or(|(_, through)| epoch > *through) {
-                let copied = egress_framing::push(wanted, record.egress, record.message, |out| {
-                    out.extend_from_slice(record.payload);
-                    Ok::<(), std::convert::Infallible>(())
-                });
-                copied.ok()?;
+                wanted.extend_from_slice(record.bytes);
             }
         }
         Some(())

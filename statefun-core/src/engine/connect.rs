@@ -24,6 +24,7 @@ use crate::io::ingress::{Ingress, IngressContext, SourceStatus};
 use crate::log::EpochLog;
 use crate::state::keys::{Space, parse_address_key, take_escaped};
 use crate::state::{StateError, StateReader};
+use crate::trace::Tracer;
 
 /// What all connectors are opened with.
 pub(crate) struct Connect<'a> {
@@ -32,6 +33,7 @@ pub(crate) struct Connect<'a> {
     pub(crate) runtime: &'a tokio::runtime::Handle,
     pub(crate) stopping: &'a watch::Receiver<bool>,
     pub(crate) listener: &'a StartListener,
+    pub(crate) tracer: Option<&'a Tracer>,
 }
 
 impl Connect<'_> {
@@ -66,6 +68,7 @@ impl Connect<'_> {
                 wakers: wakers.clone(),
                 key_groups: self.registry.key_groups,
                 limits: self.registry.message_limits(),
+                tracer: self.tracer.cloned(),
             };
             let index = index.ok_or_else(|| context.error("it is not wired"))?;
             for partition in ingress.open(&context)? {
@@ -129,6 +132,7 @@ impl Connect<'_> {
                 commit: commit.clone(),
                 shared: self.shared.clone(),
                 names: names.clone(),
+                tracer: self.tracer.cloned(),
             });
         }
         Ok(runners)

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use crate::engine::registry::Registry;
 use crate::engine::watchdog::Watched;
 use crate::id::Address;
+use crate::trace::TraceContext;
+use crate::trace::current::CurrentSpan;
 
 /// What a thread does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +57,7 @@ thread_local! {
 }
 
 tokio::task_local! {
-    static OPERATION: Address;
+    static OPERATION: (Address, Option<TraceIds>);
 }
 
 /// The calling thread is that of a worker from now on.
@@ -76,27 +78,28 @@ pub(crate) fn routing<T>(ingress: u16, take_in: impl FnOnce() -> T) -> T {
     result
 }
 
-/// An operation of an address, which knows whose it is whenever it is polled.
+/// An operation of an address, started by an invocation with that context, which knows whose it is whenever it is polled.
 pub(crate) fn operation_of<F: Future>(
     address: Address,
+    trace: Option<&TraceContext>,
     operation: F,
-) -> impl Future<Output = F::Output> {
-    OPERATION.scope(address, operation)
+) -> impl Future<Output = F::Output> + use<F> {
+    let ids = trace.map(|context| CurrentSpan::of(context).ids());
+    OPERATION.scope((address, ids), operation)
 }
 
 /// What the calling thread does just now; none when it is nothing that an application's code takes part in.
 pub(crate) fn current() -> Option<Current> {
-    let operation = OPERATION.try_with(|address| Doing::Operation(address.clone()));
-    let doing = operation.ok().or_else(of_worker)?;
-    Some(Current {
-        doing,
-        trace: trace(),
+    let operation = OPERATION.try_with(|(address, trace)| Current {
+        doing: Doing::Operation(address.clone()),
+        trace: *trace,
+    });
+    operation.ok().or_else(|| {
+        Some(Current {
+            doing: of_worker()?,
+            trace: crate::trace::current::span().map(CurrentSpan::ids),
+        })
     })
-}
-
-/// The trace that the current invocation is part of.
-fn trace() -> Option<TraceIds> {
-    None
 }
 
 fn of_worker() -> Option<Doing> {
@@ -178,13 +181,23 @@ mod tests {
     #[tokio::test]
     async fn an_operation_knows_whose_it_is_and_its_neighbours_do_not() {
         let address = Address::new(TypeName::parse("tests/current").unwrap(), "ada");
-        let operation = operation_of(address.clone(), async {
-            let before = doing();
+        let context = TraceContext::parse(
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            None,
+        );
+        let operation = operation_of(address.clone(), context.as_ref(), async {
+            let before = current();
             tokio::task::yield_now().await;
-            (before, doing())
+            (before, current())
         });
         let (of_operation, of_neighbour) = tokio::join!(operation, async { doing() });
-        let own = Some(Doing::Operation(address));
+        let own = Some(Current {
+            doing: Doing::Operation(address),
+            trace: Some(TraceIds {
+                trace_id: 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736_u128.to_be_bytes(),
+                span_id: 0x00f0_67aa_0ba9_02b7_u64.to_be_bytes(),
+            }),
+        });
         assert_eq!(of_operation, (own.clone(), own));
         assert_eq!(of_neighbour, None);
     }

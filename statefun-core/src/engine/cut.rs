@@ -18,6 +18,8 @@ use crate::clock::Timestamp;
 use crate::engine::request::ClientResponse;
 use crate::io::ingress::Ack;
 
+pub(crate) mod egress_framing;
+
 /// One worker's part of an epoch.
 #[derive(Debug, Default)]
 pub(crate) struct EpochPart {
@@ -53,71 +55,6 @@ pub(crate) struct SinkPosition {
     pub(crate) through_epoch: u64,
     /// The sink's own account of it.
     pub(crate) position: Bytes,
-}
-
-/// Egress records: `egress id hash (u64) · message type id (u64) · length (u32) · payload`.
-pub(crate) mod egress_framing {
-    use crate::id::MessageTypeId;
-
-    /// What precedes a payload.
-    pub(crate) const HEADER_BYTES: usize = 20;
-
-    /// One record.
-    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    pub(crate) struct Record<'a> {
-        pub(crate) egress: u64,
-        pub(crate) message: MessageTypeId,
-        pub(crate) payload: &'a [u8],
-    }
-
-    /// Appends a record whose payload `write` appends; none of it remains when that fails.
-    pub(crate) fn push<E>(
-        out: &mut Vec<u8>,
-        egress: u64,
-        message: MessageTypeId,
-        write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let start = out.len();
-        out.extend_from_slice(&egress.to_le_bytes());
-        out.extend_from_slice(&message.0.to_le_bytes());
-        out.extend_from_slice(&[0; 4]);
-        if let Err(error) = write(out) {
-            out.truncate(start);
-            return Err(error);
-        }
-        let len = (out.len() - start - HEADER_BYTES) as u32;
-        if let Some(header) = out.get_mut(start + 16..start + 20) {
-            header.copy_from_slice(&len.to_le_bytes());
-        }
-        Ok(())
-    }
-
-    /// The records of a section; ends early, with `None` as its last item, when the bytes are malformed.
-    pub(crate) fn iter(mut bytes: &[u8]) -> impl Iterator<Item = Option<Record<'_>>> {
-        std::iter::from_fn(move || {
-            if bytes.is_empty() {
-                return None;
-            }
-            let record = take(&mut bytes);
-            if record.is_none() {
-                bytes = &[];
-            }
-            Some(record)
-        })
-    }
-
-    fn take<'a>(bytes: &mut &'a [u8]) -> Option<Record<'a>> {
-        let (egress, rest) = bytes.split_first_chunk::<8>()?;
-        let (message, rest) = rest.split_first_chunk::<8>()?;
-        let (len, rest) = rest.split_first_chunk::<4>()?;
-        let (payload, rest) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
-        *bytes = rest;
-        Some(Record {
-            egress: u64::from_le_bytes(*egress),
-            message: MessageTypeId(u64::from_le_bytes(*message)),
-            payload,
-        })
-    }
 }
 
 /// The head of a record's body: everything before the sections.
@@ -275,7 +212,6 @@ mod tests {
         #[test]
         fn malformed_bodies_are_refused_without_a_panic(bytes: Vec<u8>) {
             let _ = EpochBody::parse(&bytes);
-            let _ = egress_framing::iter(&bytes).count();
         }
     }
 }

@@ -1,7 +1,8 @@
 //! A message on its way, and its bytes in a log record.
 //!
-//! Layout (little endian): `length (u32) · to · has sender (u8) · [sender] · type name length (u16) · type name · body`,
-//! where an address is `function type id (u32) · id length (u32) · id`.
+//! Layout (little endian): `length (u32) · to · flags (u8) · [sender] · [trace] · type name length (u16) · type name · body`,
+//! where an address is `function type id (u32) · id length (u32) · id`, flag 1 says that there is a sender, and flag 2 that
+//! there is a trace context, as [`carried`] writes it.
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -10,6 +11,11 @@ use crate::engine::registry::Registry;
 use crate::id::{Address, FunctionTypeId};
 use crate::sdk::caught::caught;
 use crate::sdk::message::{AnyMessage, CodecError, Taken, TypedValue};
+use crate::trace::TraceContext;
+use crate::trace::carried::{self, Traced};
+
+const HAS_SENDER: u8 = 1;
+const HAS_TRACE: u8 = 2;
 
 /// A message, from whom and for whom.
 pub(crate) struct Envelope {
@@ -63,9 +69,14 @@ impl Envelope {
         let start = out.len();
         out.extend_from_slice(&[0; 4]);
         push_address(out, &self.to);
-        out.push(u8::from(self.from.is_some()));
+        let trace = self.body.trace();
+        let sender = self.from.as_ref().map_or(0, |_| HAS_SENDER);
+        out.push(sender | trace.map_or(0, |_| HAS_TRACE));
         if let Some(from) = &self.from {
             push_address(out, from);
+        }
+        if let Some(trace) = trace {
+            carried::push(out, trace);
         }
         let body;
         let written = if let Some(dynamic) = self.body.as_any().downcast_ref::<TypedValue>() {
@@ -108,28 +119,30 @@ impl Envelope {
             .function_name(function)
             .ok_or(EnvelopeError::UnknownFunction(function.0))?;
         let to = Address::new(name, id.as_str());
-        let has_from = own.split_off_front(1)?.first() == Some(&1);
+        let flags = take_flags(&mut own)?;
         let mut from = None;
-        if has_from {
+        if flags & HAS_SENDER != 0 {
             let (function, id) = take_address(&mut own)?;
             // A sender that is gone can no longer be replied to; its message stands.
             from = registry
                 .function_name(function)
                 .map(|name| Address::new(name, id.as_str()));
         }
+        let trace = take_trace(flags, &mut own)?;
         let name_len = own.split_off_front(2)?;
         let name_len = name_len
             .first_chunk()
             .map_or(0, |len| u16::from_le_bytes(*len));
         let typename = text(&own.split_off_front(usize::from(name_len))?)?;
-        Ok(Self {
-            to,
-            from,
-            body: Box::new(TypedValue {
-                typename: typename.into(),
-                value: own,
-            }),
-        })
+        let body = Box::new(TypedValue {
+            typename: typename.into(),
+            value: own,
+        });
+        let body: Box<dyn AnyMessage> = match trace {
+            None => body,
+            Some(context) => Box::new(Traced { context, body }),
+        };
+        Ok(Self { to, from, body })
     }
 }
 
@@ -140,9 +153,11 @@ impl Envelope {
         let len = take_u32(bytes).ok()? as usize;
         let mut own = bytes.split_off_front(len).ok()?;
         let (function, _) = take_address(&mut own).ok()?;
-        if own.split_off_front(1).ok()?.first() == Some(&1) {
+        let flags = take_flags(&mut own).ok()?;
+        if flags & HAS_SENDER != 0 {
             take_address(&mut own).ok()?;
         }
+        take_trace(flags, &mut own).ok()?;
         let name_len = own.split_off_front(2).ok()?;
         let name_len = u16::from_le_bytes(*name_len.first_chunk()?);
         Some((
@@ -163,6 +178,25 @@ impl Front for Bytes {
             Ok(self.split_to(len))
         }
     }
+}
+
+fn take_flags(bytes: &mut Bytes) -> Result<u8, EnvelopeError> {
+    let flags = bytes.split_off_front(1)?.first().copied();
+    // A flag of a later version stands for something that this one would take for something else.
+    flags
+        .filter(|flags| flags & !(HAS_SENDER | HAS_TRACE) == 0)
+        .ok_or(EnvelopeError::Malformed)
+}
+
+fn take_trace(flags: u8, bytes: &mut Bytes) -> Result<Option<TraceContext>, EnvelopeError> {
+    if flags & HAS_TRACE == 0 {
+        return Ok(None);
+    }
+    let mut rest = &bytes[..];
+    let context = carried::take(&mut rest).ok_or(EnvelopeError::Malformed)?;
+    let taken = bytes.len() - rest.len();
+    bytes.split_off_front(taken)?;
+    Ok(Some(context))
 }
 
 fn take_u32(bytes: &mut Bytes) -> Result<u32, EnvelopeError> {

@@ -27,6 +27,7 @@ use crate::metrics::collect::collect;
 use crate::metrics::meter::Meters;
 use crate::state::fjall::FjallStore;
 use crate::state::{Row, StateError, StateReader, StateSnapshot, StateStore as _};
+use crate::trace::{TraceStatus, Tracer};
 
 /// How long the rest of a large order waits for the state store.
 const STORE_PATIENCE: Duration = Duration::from_secs(10);
@@ -51,6 +52,7 @@ pub struct EngineHandle {
     /// By egress.
     pub(crate) sinks: Vec<(String, Arc<SinkFeed>)>,
     pub(crate) retention: Retention,
+    pub(crate) tracer: Option<Tracer>,
 }
 
 impl fmt::Debug for EngineHandle {
@@ -90,6 +92,11 @@ impl EngineHandle {
     /// How making checkpoints goes; none when none are made.
     pub fn checkpoints(&self) -> Option<CheckpointStatus> {
         self.checkpoints.as_ref().map(|desk| desk.status.get())
+    }
+
+    /// What became of spans; none when nothing is traced.
+    pub fn tracing(&self) -> Option<TraceStatus> {
+        self.tracer.as_ref().map(Tracer::status)
     }
 
     /// Makes a checkpoint of everything that is durable now. One with a name is kept until it is removed.

@@ -24,7 +24,8 @@ use crate::sdk::state::{
 };
 use crate::shape::Shape;
 
-const TYPENAME: &str = "io.statefun/request";
+/// The function's type.
+pub(crate) const TYPENAME: &str = "io.statefun/request";
 const MESSAGE: &str = "io.statefun/Request";
 
 /// A request as it comes in.

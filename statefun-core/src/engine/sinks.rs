@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use crossbeam_channel::Sender;
 
-use crate::clock::Stopwatch;
+use crate::clock::{Stopwatch, unix_ns};
 use crate::engine::cut::{EpochBody, EpochPart, SinkPosition, egress_framing};
 use crate::engine::driver::ToCommit;
 use crate::engine::priority::take_short_turns;
@@ -23,6 +23,8 @@ use crate::log::{LogError, LogReader};
 use crate::metrics::meter::EgressMeter;
 use crate::sdk::egress::egress_hash;
 use crate::steps::{Step, reached};
+use crate::trace::span::About;
+use crate::trace::{Span, SpanId, SpanKind, SpanName, Tracer};
 
 /// Bytes that may wait in memory for one sink.
 const FEED_BYTES: usize = 64 << 20;
@@ -86,7 +88,12 @@ impl Drop for Lent {
 pub(crate) struct EpochEgress {
     pub(crate) epoch: u64,
     pub(crate) sections: Vec<(u32, Bytes)>,
+    /// When it was released, in nanoseconds since 1970; none where it was read from the log.
+    pub(crate) released_ns: Option<u64>,
 }
+
+/// The spans that records come from, with the records' places.
+type Parents = Vec<(usize, SpanId)>;
 
 impl EpochEgress {
     /// Takes the egress out of an epoch's parts; none when there is none.
@@ -99,7 +106,11 @@ impl EpochEgress {
                 (part.worker, buffers.share(full))
             })
             .collect();
-        (!sections.is_empty()).then_some(Self { epoch, sections })
+        (!sections.is_empty()).then(|| Self {
+            epoch,
+            sections,
+            released_ns: Some(unix_ns()),
+        })
     }
 
     fn of_record(epoch: u64, body: &Bytes) -> Result<Self, EngineError> {
@@ -110,7 +121,11 @@ impl EpochEgress {
             .filter(|section| !section.egress.is_empty())
             .map(|section| (section.worker, body.slice_ref(section.egress)))
             .collect();
-        Ok(Self { epoch, sections })
+        Ok(Self {
+            epoch,
+            sections,
+            released_ns: None,
+        })
     }
 
     fn bytes(&self) -> usize {
@@ -118,22 +133,31 @@ impl EpochEgress {
     }
 
     /// The records for one egress, in the order of delivery.
-    fn records(&self, egress: u64, names: &TypeNames) -> Result<Vec<EgressRecord>, EngineError> {
-        let mut records = Vec::new();
+    fn records(
+        &self,
+        egress: u64,
+        names: &TypeNames,
+    ) -> Result<(Vec<EgressRecord>, Parents), EngineError> {
+        let (mut records, mut parents) = (Vec::new(), Parents::new());
         for (worker, section) in &self.sections {
             for (sequence, record) in egress_framing::iter(section).enumerate() {
                 let record = record.ok_or_else(|| malformed(self.epoch))?;
                 if record.egress == egress {
+                    let trace = record.trace();
+                    if let Some(trace) = &trace {
+                        parents.push((records.len(), trace.parent));
+                    }
                     records.push(EgressRecord {
                         worker: *worker,
                         sequence: sequence as u32,
                         typename: names(record.message),
                         payload: section.slice_ref(record.payload),
+                        trace: trace.map(|trace| Box::new(trace.context)),
                     });
                 }
             }
         }
-        Ok(records)
+        Ok((records, parents))
     }
 }
 
@@ -244,6 +268,7 @@ pub(crate) struct SinkRunner {
     pub(crate) commit: Sender<ToCommit>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) names: Arc<TypeNames>,
+    pub(crate) tracer: Option<Tracer>,
     /// Whether what the egress found when it was opened is known to be its own, or it takes too long to tell.
     pub(crate) settled: Arc<AtomicBool>,
 }
@@ -447,10 +472,14 @@ impl SinkRunner {
 
     /// Delivers the records of an epoch, and returns their bytes; none when the engine stops before the sink takes them.
     fn deliver(&mut self, hash: u64, egress: &EpochEgress) -> Result<Option<usize>, EngineError> {
-        let records = egress.records(hash, &*self.names)?;
+        let (records, parents) = egress.records(hash, &*self.names)?;
         if records.is_empty() {
             return Ok(Some(0));
         }
+        let spans = self.tracer.as_ref().map(|_| {
+            let begun = egress.released_ns.unwrap_or_else(unix_ns);
+            self.spans(egress.epoch, begun, &records, parents)
+        });
         let (shared, settled, sink) = (&*self.shared, &*self.settled, &mut self.egress);
         let meter = &self.feed.meter;
         meter.delivering.set(egress.epoch);
@@ -462,7 +491,43 @@ impl SinkRunner {
             meter.records.add(records.len() as u64);
         }
         reached(Step::Delivered);
+        if let (Some(()), Some(tracer)) = (delivered, &self.tracer) {
+            for span in spans.into_iter().flatten() {
+                tracer.finish(span);
+            }
+        }
         Ok(delivered.map(|()| records.iter().map(|record| record.payload.len() + 1).sum()))
+    }
+
+    /// The spans of those records whose traces are recorded.
+    fn spans(
+        &self,
+        epoch: u64,
+        begun_ns: u64,
+        records: &[EgressRecord],
+        parents: Parents,
+    ) -> Vec<Span> {
+        let spans = parents.into_iter().filter_map(|(place, parent)| {
+            let record = records.get(place)?;
+            let context = (**record.trace.as_ref()?).clone();
+            Some(Span {
+                context,
+                parent: Some(parent),
+                kind: SpanKind::Producer,
+                name: SpanName::Egress(self.id.as_str().into()),
+                start_ns: begun_ns,
+                end_ns: begun_ns,
+                about: About {
+                    message: (!record.typename.is_empty()).then(|| record.typename.into()),
+                    epoch: Some(epoch),
+                    worker: Some(record.worker),
+                    ..About::default()
+                },
+                error: None,
+                events: Vec::new(),
+            })
+        });
+        spans.collect()
     }
 
     fn flush(&mut self, through_epoch: u64) -> Result<(), EngineError> {

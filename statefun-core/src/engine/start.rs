@@ -47,6 +47,7 @@ use crate::settings::Durability;
 use crate::state::keys::Space;
 use crate::state::{StateReader, StateStore as _};
 use crate::steps::{Step, reached};
+use crate::trace::Tracer;
 
 /// How an engine is set up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,6 +104,8 @@ pub struct EngineSetup {
     pub listener: StartListener,
     /// The clock of all its threads.
     pub(crate) clock: Arc<WallClock>,
+    /// Where spans go; nothing is traced without.
+    pub tracer: Option<Tracer>,
     /// Where asynchronous work runs.
     pub runtime: tokio::runtime::Handle,
 }
@@ -248,6 +251,7 @@ impl Engine {
                 meters: meters.clone(),
                 sinks: Vec::new(),
                 retention: recovered.log.retention(),
+                tracer: setup.tracer.clone(),
             },
             workers: None,
             threads: Vec::new(),
@@ -269,6 +273,7 @@ impl Engine {
             runtime: &setup.runtime,
             stopping: &stop_signal,
             listener: &setup.listener,
+            tracer: setup.tracer.as_ref(),
         };
         let sources = connect.ingresses(setup.ingresses, &*recovered.store, workers, &clients)?;
         let sink_ids: Vec<String> = setup.egresses.iter().map(|(id, _)| id.clone()).collect();
@@ -434,7 +439,7 @@ impl Engine {
         let everyone = Barrier::new(workers);
         let (store, seed) = (recovered.store, Random::from_system().next_u64());
         let make = {
-            let shared = shared.clone();
+            let (shared, tracer) = (shared.clone(), setup.tracer);
             move |index: usize| -> Result<Driver, EngineError> {
                 let meter = meters.workers.get(index).cloned().unwrap_or_default();
                 let own = per_worker
@@ -460,6 +465,9 @@ impl Engine {
                 })
                 .and_then(|mut worker| {
                     worker.record_into(shared.own.clone());
+                    if let Some(tracer) = &tracer {
+                        worker.trace_with(tracer.clone(), Random::from_system());
+                    }
                     worker.recover(own.carried, clock.now())?;
                     Ok(worker)
                 });
@@ -519,7 +527,11 @@ fn operations(
             return;
         };
         let shared = shared.clone();
-        let operation = current::operation_of(start.address.clone(), start.operation);
+        let operation = current::operation_of(
+            start.address.clone(),
+            start.unknown.trace(),
+            start.operation,
+        );
         let running = runtime.spawn(operation);
         runtime.spawn(async move {
             // A future that panics leaves its end unknown.

@@ -7,6 +7,7 @@ mod invoke;
 mod mailbox;
 mod measure;
 mod queues;
+mod spans;
 mod trace;
 mod waits;
 mod written;
@@ -48,6 +49,7 @@ use invoke::Ahead;
 pub(crate) use invoke::{BAD_RECORD, partition_address};
 use mailbox::{BATCH, Mailbox};
 use measure::Measure;
+use spans::WorkerTracer;
 pub(crate) use trace::{TraceEvent, TraceOutcome};
 use waits::Waits;
 
@@ -236,6 +238,7 @@ pub(crate) struct Worker {
     changed: bool,
     watched: Option<(Arc<Vec<Watched>>, usize)>,
     measure: Measure,
+    tracer: Option<Box<WorkerTracer>>,
     pub(crate) counts: WorkerCounts,
     pub(crate) effects: Effects,
     /// What was sent and handled, where a test harness watches.
@@ -298,6 +301,7 @@ impl Worker {
             changed: false,
             watched: setup.watched,
             measure: Measure::new(setup.meter, setup.measures),
+            tracer: None,
             counts: WorkerCounts::default(),
             effects: Effects::default(),
             trace: None,

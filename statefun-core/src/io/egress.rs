@@ -7,6 +7,7 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use crate::io::ingress::Ack;
+use crate::trace::TraceContext;
 
 /// A sink that could not take records.
 #[derive(Debug, Error)]
@@ -74,6 +75,7 @@ pub struct EgressError {
 ///     sequence: 0,
 ///     typename: String::type_name(),
 ///     payload: TypedValue::from_message(&"hi".to_owned()).unwrap().value,
+///     trace: None,
 /// };
 /// egress.deliver(1, &[record.clone()]).unwrap();
 /// egress.flush().unwrap();
@@ -162,6 +164,8 @@ pub struct EgressRecord {
     pub typename: &'static str,
     /// The encoded value.
     pub payload: Bytes,
+    /// Its own span, for whoever receives it, where its trace is recorded. It is the same each time that the record comes.
+    pub trace: Option<Box<TraceContext>>,
 }
 
 /// A record that the receiver behind an egress refuses for good.

@@ -15,6 +15,7 @@ use crate::id::{Address, MessageTypeId, TypeName};
 pub use crate::metrics::Lag;
 use crate::sdk::context::SendError;
 use crate::sdk::message::{AnyMessage, CodecError, Message, MessageDefinition, Taken, TypedValue};
+use crate::trace::{TraceContext, TraceParent, Tracer};
 
 /// An ingress that cannot go on. The process stops with this error; records that were not admitted are not acknowledged.
 #[derive(Debug, Error)]
@@ -155,6 +156,7 @@ pub struct Record {
     pub ack: Option<Ack>,
     /// The one address that it is for, where the record itself names it; module.yaml's targets and routers otherwise.
     pub target: Option<Box<Address>>,
+    pub(crate) trace: Option<Box<TraceParent>>,
 }
 
 impl Record {
@@ -173,6 +175,7 @@ impl Record {
             position: None,
             ack: None,
             target: None,
+            trace: None,
         }
     }
 
@@ -192,6 +195,13 @@ impl Record {
     #[must_use]
     pub fn with_position(mut self, position: impl Into<Bytes>) -> Self {
         self.position = Some(position.into());
+        self
+    }
+
+    /// As part of a trace: the span that it comes from. Where its trace is recorded, it is recorded here, too.
+    #[must_use]
+    pub fn with_trace(mut self, parent: TraceContext) -> Self {
+        self.trace = Some(Box::new(TraceParent::Remote(parent)));
         self
     }
 
@@ -366,6 +376,7 @@ pub struct IngressContext {
     /// How addresses, and so partitions and requests, are spread over the workers.
     pub(crate) key_groups: crate::id::KeyGroups,
     pub(crate) limits: MessageLimits,
+    pub(crate) tracer: Option<Tracer>,
 }
 
 /// The largest message of each function.
@@ -438,6 +449,7 @@ impl IngressContext {
             wakers: Vec::new(),
             key_groups: crate::id::KeyGroups::default(),
             limits: MessageLimits::default(),
+            tracer: None,
         };
         (context, stop)
     }

@@ -15,7 +15,7 @@ use crate::clock::WallClock;
 use crate::io::egress::{Egress, EgressContext, EgressError, EgressRecord};
 use crate::io::file::MOST_BYTES;
 use crate::io::ingress::{Ingress, IngressContext, IngressError, Partition};
-use crate::module::model::{StdioEgress as EgressSpec, StdioIngress as IngressSpec};
+use crate::module::model::{FieldName, StdioEgress as EgressSpec, StdioIngress as IngressSpec};
 
 /// Standard input as messages name it.
 const INPUT: &str = "standard input";
@@ -66,7 +66,8 @@ impl Ingress for StdioIngress {
     fn open(&mut self, context: &IngressContext) -> Result<Vec<Partition>, IngressError> {
         let pointer = self.spec.id_from.as_ref().map(|key| &key.pointer);
         let format = Format::json(&context.decoder, self.spec.value_type.as_str(), pointer)
-            .map_err(|problem| context.error(problem))?;
+            .map_err(|problem| context.error(problem))?
+            .with_traceparent(self.spec.traceparent.as_ref());
         let input = self
             .input
             .take()
@@ -196,9 +197,10 @@ impl Egress for StdioEgress {
 
     fn deliver(&mut self, epoch: u64, records: &[EgressRecord]) -> Result<(), EgressError> {
         self.buffer.clear();
+        let field = self.spec.traceparent.as_ref().map(FieldName::as_str);
         for record in records {
             LineEncoder::Json
-                .append_record(record, &mut self.buffer)
+                .append_record(record, field, &mut self.buffer)
                 .map_err(|problem| {
                     self.error(format_args!(
                     "record {} of worker {} in epoch {epoch} (`{}`) cannot be written: {problem}",

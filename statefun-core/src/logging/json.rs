@@ -413,7 +413,9 @@ pub(super) mod tests {
             .build()
             .unwrap();
         let events = events(|| {
-            runtime.block_on(operation_of(address, async { tracing::info!("asked") }));
+            runtime.block_on(operation_of(address, None, async {
+                tracing::info!("asked");
+            }));
             tracing::info!("outside");
         });
         assert_eq!(

@@ -504,6 +504,19 @@ pub const METRICS: &[Metric] = &[
         "1 while a checkpoint is being made",
         of_checkpoints!(|status| Some(u64::from(status.under_way_ms.is_some()))),
     ),
+    counter(
+        "statefun_trace_spans_total",
+        &["outcome"],
+        "Spans for the collector: `exported` when it has taken them, `dropped` when there was no room for them, `failed` when it refused them \
+         or was away for too long",
+        |all, out| {
+            if let Some(traces) = &all.traces {
+                out.value(&["exported"], traces.exported as f64);
+                out.value(&["dropped"], traces.dropped as f64);
+                out.value(&["failed"], traces.failed as f64);
+            }
+        },
+    ),
     gauge(
         "process_resident_memory_bytes",
         &[],

@@ -43,6 +43,7 @@ pub(crate) fn collect(engine: &EngineHandle) -> Snapshot {
             flush_lag_ms: age_ms(&shared.epochs, shared.applied.load(Ordering::Acquire) + 1),
         },
         checkpoints: engine.checkpoints(),
+        traces: engine.tracing(),
         process: process(),
         hottest: sums.hottest(),
         own: shared.own.snapshot(),

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::CheckpointStatus;
+use crate::trace::TraceStatus;
 
 /// All that an application measures of itself.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -30,6 +31,8 @@ pub struct Snapshot {
     pub state: StateMetrics,
     /// How making checkpoints goes; none when none are made.
     pub checkpoints: Option<CheckpointStatus>,
+    /// Spans for the collector; none when nothing is traced.
+    pub traces: Option<TraceStatus>,
     /// The process.
     pub process: ProcessMetrics,
     /// The addresses that took most, as far as it was observed lately.

@@ -16,7 +16,7 @@ use crate::engine::envelope::Envelope;
 use crate::engine::instances::EarlyRows;
 use crate::engine::registry::Registry;
 use crate::engine::request::ClientResponse;
-use crate::id::Address;
+use crate::id::{Address, TypeName};
 use crate::metrics::own::Recorder;
 use crate::rand::Random;
 use crate::sdk::async_result::{AsyncOutcome, AsyncResult};
@@ -50,12 +50,12 @@ pub(crate) struct Spawn {
 pub(crate) struct InvocationEffects {
     /// Messages of this invocation behind those of earlier ones that are still to be sent on their way.
     pub(crate) sends: Vec<Envelope>,
-    first_send: usize,
+    pub(crate) first_send: usize,
     pub(crate) delayed: Vec<Delayed>,
     pub(crate) cancelled: Vec<CompactString>,
     /// Records, framed by [`egress_framing`], behind those of earlier invocations of the epoch.
     pub(crate) egress: Vec<u8>,
-    first_egress_byte: usize,
+    pub(crate) first_egress_byte: usize,
     pub(crate) egress_records: u32,
     pub(crate) spawns: Vec<Spawn>,
     /// What outside clients are to be told.
@@ -167,6 +167,18 @@ impl<'a, F: StatefulFunction> Context<'a, F> {
     /// Random numbers. Use these, not another source: simulation is exact then. Not for secrets.
     pub fn random(&mut self) -> &mut Random {
         self.scope.random
+    }
+
+    /// The id of the trace that this invocation is part of, as W3C trace context writes it: for logs, or to be passed on. None where
+    /// the trace is not recorded, as most are not.
+    pub fn trace_id(&self) -> Option<String> {
+        crate::trace::current().map(|trace| trace.to_string())
+    }
+
+    /// The W3C `traceparent` of this invocation, for requests that the function makes by itself, as in [`spawn`](Self::spawn). None
+    /// where the trace is not recorded.
+    pub fn traceparent(&self) -> Option<String> {
+        crate::trace::current::span().map(crate::trace::current::CurrentSpan::traceparent)
     }
 
     /// Sends a message. Messages from one address to another arrive in the order sent.
@@ -312,7 +324,7 @@ impl<'a, F: StatefulFunction> Context<'a, F> {
                 let bytes = out.len() - start - egress_framing::HEADER_BYTES;
                 self.scope.effects.egress_records += 1;
                 let own = self.scope.address.function();
-                if bytes > self.scope.registry.message_limit(own) {
+                if bytes > record_limit(self.scope.registry, own) {
                     self.refuse_record(egress, bytes);
                 }
             }
@@ -322,10 +334,7 @@ impl<'a, F: StatefulFunction> Context<'a, F> {
 
     #[cold]
     fn refuse_record<M: Message>(&mut self, egress: EgressId<M>, bytes: usize) {
-        let limit = self
-            .scope
-            .registry
-            .message_limit(self.scope.address.function());
+        let limit = record_limit(self.scope.registry, self.scope.address.function());
         self.scope.effects.fail(format_args!(
             "a record for the egress `{}` has {bytes} bytes, and `{}` writes {limit} at most: write less, or raise its \
              `max_message_bytes`",
@@ -428,6 +437,13 @@ impl<'a, F: StatefulFunction> Context<'a, F> {
     pub(crate) fn scope(&mut self) -> &mut InvocationScope<'a> {
         self.scope
     }
+}
+
+/// The largest record that a function may write to an egress, in bytes.
+fn record_limit(registry: &Registry, function: TypeName) -> usize {
+    registry
+        .message_limit(function)
+        .min(egress_framing::MOST_BYTES)
 }
 
 /// A delayed message that was just asked for.

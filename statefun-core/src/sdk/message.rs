@@ -13,6 +13,7 @@ use crate::id::MessageTypeId;
 use crate::module::description::{MessageDescription, MessageFormat};
 use crate::sdk::caught::caught;
 use crate::shape::Shape;
+use crate::trace::TraceContext;
 
 /// Bytes that are not what their type says, or a value that its format cannot hold.
 #[derive(Debug, Error)]
@@ -184,6 +185,12 @@ pub trait AnyMessage: Send {
     fn encode_any(&self, out: &mut Vec<u8>) -> Result<(), CodecError>;
     fn clone_any(&self) -> Box<dyn AnyMessage>;
     fn fetch_any(&self) {}
+    /// The span that it comes from, where its trace is recorded.
+    fn trace(&self) -> Option<&TraceContext> {
+        None
+    }
+    /// The message alone.
+    fn without_trace(self: Box<Self>) -> Box<dyn AnyMessage>;
     fn as_any(&self) -> &dyn Any;
     fn into_any(self: Box<Self>) -> Box<dyn Any>;
 }
@@ -203,6 +210,9 @@ impl<M: Message> AnyMessage for M {
     }
     fn fetch_any(&self) {
         self.fetch();
+    }
+    fn without_trace(self: Box<Self>) -> Box<dyn AnyMessage> {
+        self
     }
     fn as_any(&self) -> &dyn Any {
         self
@@ -230,6 +240,9 @@ impl AnyMessage for Taken {
     }
     fn clone_any(&self) -> Body {
         Box::new(Self)
+    }
+    fn without_trace(self: Box<Self>) -> Body {
+        self
     }
     fn as_any(&self) -> &dyn Any {
         self

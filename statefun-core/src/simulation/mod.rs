@@ -49,6 +49,7 @@ use crate::simulation::store::SimStore;
 use crate::simulation::trace::Trace;
 use crate::simulation::workload::{Narrow, Node, World, world};
 use crate::state::StateError;
+use crate::trace::{Sample, Tracer};
 
 const REQUESTS_INGRESS: &str = "sim/requests";
 
@@ -236,6 +237,8 @@ struct Sim {
     /// How many workers wrote the last epoch.
     workers_then: usize,
     acked: Acked,
+    /// Half of the seeds record half of their traces. Nobody reads the spans.
+    tracer: Option<Tracer>,
     /// How the last process ended.
     ended: Option<Crash>,
 }
@@ -247,6 +250,11 @@ struct Outcome {
     epochs: u64,
     restarts: u64,
     handled: usize,
+}
+
+/// Half of all.
+fn half() -> Sample {
+    Sample::of(0.5).expect("it is a share")
 }
 
 impl Sim {
@@ -296,6 +304,9 @@ impl Sim {
             restarts: 0,
             workers_then: 0,
             acked: Acked::default(),
+            tracer: (seed / 2)
+                .is_multiple_of(2)
+                .then(|| Tracer::new(half(), true).0),
             ended: None,
             shape,
             random,

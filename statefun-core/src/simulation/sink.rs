@@ -96,6 +96,7 @@ impl Sinks {
             let from = if repeats { through.max(1) } else { through + 1 };
             let feed = Arc::new(SinkFeed::reading_from(from));
             let runner = SinkRunner {
+                tracer: None,
                 id: id.to_owned(),
                 egress: Box::new(egress),
                 feed: feed.clone(),

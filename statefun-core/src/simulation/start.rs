@@ -14,7 +14,9 @@ use crate::engine::envelope::Envelope;
 use crate::engine::shared::{EngineError, Shared};
 use crate::engine::worker::{Worker, WorkerSetup};
 use crate::log::{EpochLog, LogError, OpenOptions};
+use crate::rand::Random;
 use crate::simulation::applying::Applying;
+use crate::simulation::plan::mix;
 use crate::simulation::process::{Process, Site, clock, now};
 use crate::simulation::sink::{EGRESSES, Sinks};
 use crate::simulation::workload::world;
@@ -216,6 +218,11 @@ impl Sim {
                 meter: Arc::new(crate::metrics::meter::WorkerMeter::new(&self.registry)),
                 measures: true,
             })?;
+            if let Some(tracer) = &self.tracer {
+                // By a generator of its own, so that a seed says the same with and without it.
+                let seed = mix(self.attempt, index as u64);
+                worker.trace_with(tracer.clone(), Random::seeded(seed));
+            }
             worker.recover(carried, now)?;
             list.push(worker);
         }

@@ -1,7 +1,8 @@
-//! The yardstick: `cargo run --release -p statefun-tests --bin greeter-bench [-- --json] [--dir DIR]`.
+//! The yardstick: `cargo run --release -p statefun-tests --bin greeter-bench [-- --json] [--dir DIR] [--trace SHARE]`.
 //!
 //! What runs is in `statefun_tests::bench`; what it is compared with, in the same run, in `statefun_tests::bare`. An event counts
-//! when its greeting has reached the sink, which is when its epoch is durable on the disk of DIR.
+//! when its greeting has reached the sink, which is when its epoch is durable on the disk of DIR. With `--trace`, that share of events
+//! is traced, to a receiver in the same process.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -14,22 +15,33 @@ use statefun_tests::bare::{BareLoop, fdatasync_loop};
 use statefun_tests::bench::{GREETERS, PERSONS};
 use statefun_tests::process::{cpu_time, resident_bytes};
 use statefun_tests::yardstick::{
-    Failure, MEASURED, Report, WARM_UP, describe, fresh, latency, quantiles, rest, runtime, start,
-    throughput,
+    Failure, MEASURED, Report, WARM_UP, describe, discarding_tracer, fresh, latency, quantiles,
+    rest, runtime, start_traced, throughput,
 };
 
 statefun_tests::measured_allocator!();
 
-fn run(json: bool, directory: &Path) -> Result<(), Failure> {
+fn run(json: bool, directory: &Path, share: Option<&str>) -> Result<(), Failure> {
     let durable = "durable = fdatasync of the epoch log";
     let mut report = Report::new(json, directory, durable);
     let runtime = runtime()?;
+    let tracing = share.map(|share| discarding_tracer(share, &runtime));
+    let (tracer, _exporter) = tracing.transpose()?.flatten().unzip();
+    let start = |workers| {
+        start_traced(
+            &directory.join("data"),
+            workers,
+            None,
+            tracer.clone(),
+            &runtime,
+        )
+    };
 
     // Memory first, in a process that has used none: what one address costs.
     let resident_before = resident_bytes();
     let data = directory.join("data");
     fresh(&data)?;
-    let one = start(&data, 1, None, &runtime)?;
+    let one = start(1)?;
     let one_worker = throughput(&one, WARM_UP, MEASURED);
     // What waits for the state store is working memory, and given back.
     one.settle();
@@ -42,7 +54,7 @@ fn run(json: bool, directory: &Path) -> Result<(), Failure> {
     let fdatasync = quantiles(&fdatasync_loop(directory, Duration::from_secs(3))?);
 
     fresh(&data)?;
-    let two = start(&data, 2, None, &runtime)?;
+    let two = start(2)?;
     let ready = two.ready;
     let two_workers = throughput(&two, WARM_UP, MEASURED);
     let lag = two.engine.handle().durable_epoch() - two.engine.handle().applied_epoch();
@@ -61,7 +73,7 @@ fn run(json: bool, directory: &Path) -> Result<(), Failure> {
     two.engine.stop()?;
     let bare_after = bare.run(Duration::from_secs(3));
     drop(bare);
-    let again = start(&data, 2, None, &runtime)?;
+    let again = start(2)?;
     let recovery = again.engine.handle().recovery();
     let recovered = again.ready;
     again.engine.stop()?;
@@ -131,27 +143,40 @@ fn run(json: bool, directory: &Path) -> Result<(), Failure> {
         &format!("epochs that the state store lags at full load {lag:>9}"),
         json!(lag),
     );
+    if let Some(tracer) = &tracer {
+        let status = tracer.status();
+        report.add(
+            "tracing",
+            &format!(
+                "spans exported, dropped, failed              {:>10}, {}, {}",
+                status.exported, status.dropped, status.failed
+            ),
+            serde_json::to_value(status)?,
+        );
+    }
     report.finish()
 }
 
 fn main() -> ExitCode {
     let mut json = false;
+    let mut share = None;
     let mut directory = PathBuf::from("target/greeter-bench");
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
-        match (argument.as_str(), argument.as_str() == "--dir") {
-            ("--json", _) => json = true,
-            (_, true) => directory = arguments.next().map_or(directory, PathBuf::from),
+        match argument.as_str() {
+            "--json" => json = true,
+            "--dir" => directory = arguments.next().map_or(directory, PathBuf::from),
+            "--trace" => share = arguments.next(),
             _ => {
                 let _ = writeln!(
                     std::io::stderr(),
-                    "usage: greeter-bench [--json] [--dir DIR]"
+                    "usage: greeter-bench [--json] [--dir DIR] [--trace SHARE]"
                 );
                 return ExitCode::from(2);
             }
         }
     }
-    match run(json, &directory) {
+    match run(json, &directory, share.as_deref()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "greeter-bench: {error}");

@@ -40,7 +40,19 @@ impl Client {
         key: Option<&str>,
         body: &[u8],
     ) -> Result<Answer> {
-        let result = self.try_post(to, path, key, body);
+        let headers = key.map_or_else(String::new, |key| format!("idempotency-key: {key}\r\n"));
+        self.post_with(to, path, &headers, body)
+    }
+
+    /// As [`post`](Self::post), with header lines, each with its line end.
+    pub fn post_with(
+        &mut self,
+        to: SocketAddr,
+        path: &str,
+        headers: &str,
+        body: &[u8],
+    ) -> Result<Answer> {
+        let result = self.try_post(to, path, headers, body);
         let closes = |answer: &Answer| {
             answer
                 .head
@@ -57,7 +69,7 @@ impl Client {
         &mut self,
         to: SocketAddr,
         path: &str,
-        key: Option<&str>,
+        headers: &str,
         body: &[u8],
     ) -> Result<Answer> {
         if self
@@ -74,14 +86,10 @@ impl Client {
         let Some((_, connection)) = &mut self.connection else {
             return Err(ErrorKind::NotConnected.into());
         };
-        let mut request = format!(
-            "POST {path} HTTP/1.1\r\nhost: {to}\r\ncontent-length: {}\r\n",
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nhost: {to}\r\ncontent-length: {}\r\n{headers}\r\n",
             body.len()
         );
-        if let Some(key) = key {
-            request += &format!("idempotency-key: {key}\r\n");
-        }
-        request += "\r\n";
         let mut bytes = request.into_bytes();
         bytes.extend_from_slice(body);
         connection.get_mut().write_all(&bytes)?;

@@ -204,6 +204,35 @@ fn a_reader_in_another_language_reads_the_same() {
 }
 
 #[test]
+fn a_reader_in_another_language_reads_traces() {
+    let world = World::traced();
+    world.live();
+    let lines = compare(&world, "with a tail");
+    let is_trace = |trace: &Value| {
+        let parent = trace["traceparent"].as_str().unwrap_or_default();
+        parent.len() == 55 && parent.ends_with("-03") && trace["tracestate"] == ""
+    };
+    let summary = &lines.last().unwrap()["summary"];
+    assert!(
+        is_trace(&summary["carriedMessages"][0]["trace"]),
+        "{summary}"
+    );
+    let records = summary["egress"].as_array().unwrap();
+    assert!(!records.is_empty());
+    for record in records {
+        assert!(is_trace(&record["trace"]), "{record}");
+        assert_eq!(record["trace"]["parent"].as_str().map(str::len), Some(16));
+    }
+    for space in ["timer", "queue", "operation", "deadLetter"] {
+        let mut rows = lines.iter().filter(|line| line["space"] == space);
+        assert!(
+            rows.any(|line| is_trace(&line["message"]["trace"])),
+            "{space}"
+        );
+    }
+}
+
+#[test]
 fn a_reader_in_another_language_reads_the_log() {
     let world = World::new();
     world.live();

@@ -19,9 +19,10 @@ use statefun_core::id::KeyGroups;
 use statefun_core::log::{EpochLog, OpenOptions, RecordView};
 use statefun_core::runtime::Launch;
 use statefun_core::sdk::module::GlobalConfiguration;
-use statefun_core::settings::Durability;
+use statefun_core::settings::{Durability, Settings};
 use statefun_core::state::StateStore as _;
 use statefun_core::state::fjall::FjallStore;
+use statefun_core::trace::{Tracer, export};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -40,6 +41,7 @@ pub(crate) struct World {
     directory: TempDir,
     data: PathBuf,
     outside: Arc<Outside>,
+    tracer: Option<Tracer>,
 }
 
 /// Whether messages go round is the same for all.
@@ -61,7 +63,21 @@ impl World {
             data: directory.path().join("data"),
             directory,
             outside: Arc::default(),
+            tracer: None,
         }
+    }
+
+    /// All traces are recorded. Nobody takes the spans.
+    pub(crate) fn traced() -> Self {
+        let mut settings = Settings::default();
+        settings
+            .set("tracing.endpoint", "http://127.0.0.1:9")
+            .unwrap();
+        settings.set("tracing.sample", "1").unwrap();
+        let mut world = Self::new();
+        let started = export::start(&settings.tracing, world.runtime.handle()).unwrap();
+        world.tracer = started.map(|(tracer, _)| tracer);
+        world
     }
 
     /// What a machine that is lost leaves behind: the bucket, with epochs behind the last checkpoint.
@@ -97,6 +113,7 @@ impl World {
                 ..EngineSettings::default()
             })
             .checkpoints(checkpoints)
+            .tracer(self.tracer.clone())
             .start(self.runtime.handle())
             .unwrap()
     }

@@ -186,6 +186,7 @@ fn busy(seconds: u64) -> Sample {
                     hot("dan", 0.000_1, 300.0),
                 ],
             },
+            traces: None,
             own: Vec::new(),
         },
     }

@@ -78,6 +78,7 @@ fn run() -> (Running, Arc<EpochEgress>) {
     let first = append(&mut log, 1, ID);
     let shared = Arc::new(Shared::new(1, 0, 0));
     let runner = SinkRunner {
+        tracer: None,
         id: ID.to_owned(),
         egress: Box::new(Told(tell)),
         feed: feed.clone(),

@@ -101,6 +101,7 @@ fn start(directory: &Path, clock: WallClock, sources: Vec<MakePoll>) -> Engine {
         ..Parts::default()
     });
     Engine::start(EngineSetup {
+        tracer: None,
         registry: registry.unwrap(),
         directory: DataDirectory {
             root: directory.to_owned(),

@@ -21,6 +21,7 @@ use crate::sdk::error::HandlerError;
 use crate::sdk::message::TypedValue;
 use crate::sdk::router::RecordInfo;
 use crate::state::keys::{Space, address_key, push_escaped};
+use crate::trace::current;
 
 /// The type under which records that could not be read go to a dead letter egress: the bytes as they came.
 pub(crate) const BAD_RECORD: &str = "io.statefun/BadRecord";
@@ -177,28 +178,33 @@ impl Worker {
         slot: SlotId,
         envelope: &mut Envelope,
     ) -> Result<(), WorkerError> {
-        match self.invoke(function, slot, envelope)? {
+        match self.invoke(function, slot, envelope, 0)? {
             Ok(()) => Ok(()),
             Err(error) => self.hold(function, slot, envelope.take(), error),
         }
     }
 
     /// Runs one invocation, which uses the message up, and carries out what it asks for; the inner error is the handler's, and then
-    /// the message is there as before.
+    /// the message is there as before. `failures` counts the attempts before this one.
     pub(super) fn invoke(
         &mut self,
         function: usize,
         slot: SlotId,
         envelope: &mut Envelope,
+        failures: u32,
     ) -> Result<Result<(), HandlerError>, WorkerError> {
         let Some(table) = self.tables.get_mut(function) else {
             return Ok(Ok(()));
         };
         self.counts.invocations += 1;
         self.invocation.begin();
+        let observed = self.trace.is_some().then(|| envelope.clone());
+        let traced = match &mut self.tracer {
+            None => None,
+            Some(tracer) => tracer.enter(envelope, self.epoch, failures),
+        };
         let timed = self.measure.begin(function);
         let written_before = self.early.section.len();
-        let traced = self.trace.is_some().then(|| envelope.clone());
         let mut scope = InvocationScope {
             address: &envelope.to,
             caller: envelope.from.as_ref(),
@@ -223,8 +229,11 @@ impl Worker {
             };
             self.measure.end(function, &timed, &envelope.to, bytes);
         }
-        if let Some(envelope) = traced {
+        if let Some(envelope) = observed {
             self.trace_invocation(envelope, &invoked);
+        }
+        if traced.is_some() {
+            current::leave();
         }
         match invoked {
             Invoked::Done => {
@@ -234,11 +243,17 @@ impl Worker {
                         .out_egress
                         .add(u64::from(self.invocation.egress_records));
                 }
+                if let (Some(traced), Some(tracer)) = (traced, &mut self.tracer) {
+                    tracer.succeeded(*traced, &mut self.invocation);
+                }
                 self.carry_out(function, &envelope.to)?;
                 Ok(Ok(()))
             }
             Invoked::Failed(error) => {
                 self.invocation.undo();
+                if let (Some(traced), Some(tracer)) = (traced, &mut self.tracer) {
+                    tracer.failed(*traced, envelope, &error);
+                }
                 self.counts.failures += 1;
                 if let Some(meter) = self.measure.meter.functions.get(function) {
                     meter.errors.add(1);
@@ -480,6 +495,15 @@ impl Worker {
             self.rows.borrow_mut().put(key, position.to_vec());
         }
         let ack = record.ack.take();
+        let routing = match &mut self.tracer {
+            None => None,
+            Some(tracer) => {
+                let wiring = self.registry.ingress(ingress);
+                let id = wiring.map_or("", |wiring| wiring.id.as_str());
+                tracer.record(id, record.trace.take(), self.epoch)
+            }
+        };
+        let first = self.invocation.sends.len();
         let (bytes, problem) = match record.take_value() {
             Ok(value) => {
                 let info = RecordInfo {
@@ -495,6 +519,10 @@ impl Worker {
                     .route(ingress, info, target, &mut value, sends)
                 {
                     Ok(()) => {
+                        if let (Some(routing), Some(tracer)) = (routing, &mut self.tracer) {
+                            let sends = self.invocation.sends.get_mut(first..);
+                            tracer.routed(routing, sends.unwrap_or_default(), None);
+                        }
                         self.acks.extend(ack);
                         return Ok(());
                     }
@@ -503,13 +531,24 @@ impl Worker {
             }
             Err(bad) => (bad.bytes, bad.problem),
         };
+        if let (Some(routing), Some(tracer)) = (routing, &mut self.tracer) {
+            tracer.routed(routing, &mut [], Some(&problem));
+        }
         self.refuse(ingress, bytes, problem, ack)
     }
 
     /// Another egress' receiver has refused a record: it becomes a record of this one, in the current epoch.
     pub(crate) fn take_dead_letter(&mut self, egress: u64, letter: DeadLetter) {
-        let message = letter_type(&letter.record);
-        self.write_egress(egress, message, &letter.record.payload);
+        let (message, record) = (letter_type(&letter.record), &letter.record);
+        match (&mut self.tracer, &record.trace) {
+            (Some(tracer), Some(context)) => {
+                let trace = tracer.follow(context);
+                let out = &mut self.invocation.egress;
+                egress_framing::push_traced(out, egress, message, &trace, &record.payload);
+                self.egress_count += 1;
+            }
+            _ => self.write_egress(egress, message, &record.payload),
+        }
         self.acks.push(letter.done);
         self.changed = true;
     }
@@ -589,6 +628,7 @@ mod tests {
                 sequence: 0,
                 typename: "shop/Order",
                 payload: Bytes::from_static(payload),
+                trace: None,
             };
             assert_eq!(letter_type(&record), MessageTypeId::of_name(expected));
         }

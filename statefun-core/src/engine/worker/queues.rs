@@ -277,7 +277,7 @@ impl Worker {
                 break;
             };
             done += 1;
-            match self.invoke(function, slot, &mut envelope)? {
+            match self.invoke(function, slot, &mut envelope, wait.attempt)? {
                 Ok(()) if wait.attempt == 0 => {}
                 Ok(()) => {
                     wait.attempt = 0;
@@ -358,6 +358,7 @@ impl Worker {
         self.put_back(&address, &mut wait)?;
         if !self.push_row_front(&mut wait, &envelope)? {
             // It is a dead letter; the next one has its turn.
+            self.settle_span(None);
             wait.attempt = 0;
             self.moving.insert(address.clone(), wait);
             self.ready.push_back(address);
@@ -376,8 +377,10 @@ impl Worker {
                 message_name(&envelope),
                 wait.attempt
             );
+            self.settle_span(Some(&problem));
             self.park(&address, &mut wait, problem);
         } else {
+            self.settle_span(None);
             wait.kind = WaitKind::Retrying;
             wait.retry_at = self.now.after(retry.delay_after(wait.attempt));
             wait.since = if wait.attempt == 1 {
@@ -392,6 +395,13 @@ impl Worker {
         }
         self.held.insert(address, wait);
         Ok(())
+    }
+
+    /// It is known what becomes of a message that failed.
+    fn settle_span(&mut self, parked: Option<&str>) {
+        if let Some(tracer) = &mut self.tracer {
+            tracer.settled(parked);
+        }
     }
 
     pub(super) fn park(&mut self, address: &Address, wait: &mut Wait, problem: String) {

@@ -126,6 +126,9 @@ impl Worker {
         self.counts.dead_letters += 1;
         self.measure.meter.dead_letters.add(1);
         self.trace_dead_letter(envelope, problem);
+        if let Some(tracer) = &mut self.tracer {
+            tracer.dead_letter(envelope, self.epoch, problem);
+        }
         let mut key = group_key(Space::DeadLetter, envelope.to.key_group(self.groups));
         key.extend_from_slice(&self.next_sequence().to_be_bytes());
         let mut value = Vec::new();

@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::encode::LineEncoder;
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::io::egress::{Egress, EgressContext, EgressError, EgressRecord};
-use crate::module::model::{FileEgress as Spec, FileFormat};
+use crate::module::model::{FieldName, FileEgress as Spec, FileFormat};
 
 /// Bytes that are encoded before they are written.
 const WRITE_BYTES: usize = 1 << 20;
@@ -134,6 +134,8 @@ struct Output {
     disk: Arc<dyn Disk>,
     file: Arc<dyn DiskFile>,
     encoder: LineEncoder,
+    /// The field that a record's `traceparent` goes to.
+    traceparent: Option<FieldName>,
     buffer: Vec<u8>,
     written: Written,
     /// Bytes behind `end` that were found when the file was opened, and are not compared yet, end here.
@@ -247,6 +249,7 @@ impl Output {
             disk,
             file,
             encoder: LineEncoder::new(format, &spec.csv),
+            traceparent: spec.traceparent.clone(),
             buffer: Vec::new(),
             written: Written {
                 end: position.offset,
@@ -337,7 +340,8 @@ impl Output {
         }
         let mut outcome = Ok(());
         for record in records {
-            outcome = self.encoder.append_record(record, &mut buffer).map_err(|problem| {
+            let field = self.traceparent.as_ref().map(FieldName::as_str);
+            outcome = self.encoder.append_record(record, field, &mut buffer).map_err(|problem| {
                 self.fatal(format_args!(
                     "record {} of worker {} in epoch {epoch} (`{}`) cannot be written to {}: {problem}",
                     record.sequence, record.worker, record.typename, self.path.display()

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::traced;
 use crate::engine::worker::BAD_RECORD;
 use crate::io::egress::EgressRecord;
 use crate::module::model::{Csv, FileFormat};
@@ -60,12 +61,14 @@ impl LineEncoder {
     ///
     /// What an ingress could not read may be anything, and must not stop the egress that it was left to: where it is no value
     /// of this format it becomes a JSON string, or a row's first cell.
+    /// A record of a trace gets its `traceparent` under the name `traceparent`, if there is one.
     pub(crate) fn append_record(
         &self,
         record: &EgressRecord,
+        traceparent: Option<&str>,
         out: &mut Vec<u8>,
     ) -> Result<(), String> {
-        match self.append(&record.payload, out) {
+        match self.append(&traced::payload(record, traceparent), out) {
             Err(_) if record.typename == BAD_RECORD => {
                 let text = String::from_utf8_lossy(&record.payload);
                 match self {
@@ -291,6 +294,7 @@ mod tests {
             sequence: 0,
             typename,
             payload: payload.into(),
+            trace: None,
         };
         for (payload, json, row) in [
             (
@@ -309,7 +313,7 @@ mod tests {
             for (encoder, expected) in [(LineEncoder::Json, json), (rows(&["id", "b", "c"]), row)] {
                 let mut out = Vec::new();
                 encoder
-                    .append_record(&record(payload, BAD_RECORD), &mut out)
+                    .append_record(&record(payload, BAD_RECORD), None, &mut out)
                     .unwrap();
                 assert_eq!(out, expected, "{payload:?}");
             }
@@ -317,7 +321,7 @@ mod tests {
         let other = record(b"{", "example/Other");
         assert!(
             LineEncoder::Json
-                .append_record(&other, &mut Vec::new())
+                .append_record(&other, None, &mut Vec::new())
                 .is_err()
         );
     }

@@ -99,6 +99,15 @@ impl KeyPointer {
     }
 }
 
+/// The text that a field of an object is; none when it is none.
+pub(super) fn text_at(json: &str, field: &str) -> Option<String> {
+    let steps = [field.to_owned()];
+    let mut deserializer = serde_json::Deserializer::from_str(json);
+    let found = Step(&steps).deserialize(&mut deserializer).ok()??;
+    let text: Text<'_> = serde_json::from_str(found.get()).ok()?;
+    Some(text.0.into_owned())
+}
+
 /// Goes down a pointer, reading over everything else.
 struct Step<'s>(&'s [String]);
 

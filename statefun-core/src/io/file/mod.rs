@@ -15,6 +15,7 @@ mod rotation;
 mod rows;
 #[cfg(test)]
 mod tests;
+mod traced;
 
 pub use egress::FileEgress;
 pub use ingress::FileIngress;

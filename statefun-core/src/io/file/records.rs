@@ -8,8 +8,9 @@ use super::csv::RowFault;
 use super::frames::{Flaw, Frame};
 use super::json::{JsonValues, KeyPointer};
 use super::rows::Columns;
+use super::traced;
 use crate::io::ingress::{BadRecord, Decoder, Record};
-use crate::module::model::{FileFormat, FileIngress as Spec, JsonPointer, RecordKey};
+use crate::module::model::{FieldName, FileFormat, FileIngress as Spec, JsonPointer, RecordKey};
 use crate::shape::Shape;
 
 /// How the records of a source are read.
@@ -17,6 +18,8 @@ use crate::shape::Shape;
 pub(crate) struct Format {
     values: JsonValues,
     pointer: Option<KeyPointer>,
+    /// The field or column that holds a `traceparent`.
+    traceparent: Option<FieldName>,
     rows: Option<RowFormat>,
 }
 
@@ -41,8 +44,15 @@ impl Format {
         Ok(Self {
             values,
             pointer: key.map(KeyPointer::new),
+            traceparent: None,
             rows: None,
         })
+    }
+
+    /// With a field or column that holds a `traceparent`.
+    pub(crate) fn with_traceparent(mut self, field: Option<&FieldName>) -> Self {
+        self.traceparent = field.cloned();
+        self
     }
 
     /// As a file's spec says.
@@ -58,7 +68,8 @@ impl Format {
             Some(RecordKey::Column(column)) => (None, Some(column.clone())),
             None => (None, None),
         };
-        let mut read = Self::json(decoder, spec.value_type.as_str(), pointer)?;
+        let mut read = Self::json(decoder, spec.value_type.as_str(), pointer)?
+            .with_traceparent(spec.traceparent.as_ref());
         match format {
             FileFormat::Json if column.is_some() => {
                 return Err(
@@ -177,7 +188,7 @@ impl Records {
             Ok((value, key)) => {
                 let mut record = Record::of(Ok(value));
                 record.key = key;
-                record
+                self.traced(record, frame.bytes)
             }
             Err(fault) => match fault.bytes {
                 Some(bytes) => {
@@ -207,7 +218,7 @@ impl Records {
                     .map_err(|fault| object.fault(fault))?;
                 let mut record = Record::of(Ok(value));
                 record.key = object.key.or(key);
-                Ok(record)
+                Ok(self.traced(record, &object.json))
             });
         outcome.unwrap_or_else(|RowFault { problem, column }| match column {
             Some(column) => {
@@ -216,6 +227,15 @@ impl Records {
             }
             None => self.bad(frame, format!(" {problem}")),
         })
+    }
+
+    /// A record with the span that it comes from, where its value says so.
+    fn traced(&self, record: Record, json: &[u8]) -> Record {
+        let field = self.format.traceparent.as_ref();
+        match field.and_then(|field| traced::parent_of(json, field.as_str())) {
+            Some(parent) => record.with_trace(parent),
+            None => record,
+        }
     }
 
     fn bad(&self, frame: &Frame<'_>, problem: String) -> Record {

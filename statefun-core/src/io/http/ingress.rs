@@ -4,6 +4,9 @@
 //! travels as a [`Request`] to an address of its own, which remembers it and passes the reply back to the connections
 //! that wait here. The connection itself has no state that matters: when it goes away, the message does not.
 //!
+//! Where tracing is on, `traceparent` and `tracestate` are followed as W3C trace context has it, and an answer whose request is recorded
+//! names the request's own span in the same headers.
+//!
 //! | answer | when |
 //! |---|---|
 //! | 202 | durable: it takes effect exactly once |
@@ -42,6 +45,7 @@ use super::parts::{self, Part, Wait};
 use super::route::Segment;
 use super::server::{Answering, Endpoint, HttpServers, Opening, Route};
 use super::submit::{self, CHANNEL};
+use super::traced::ServerSpan;
 use crate::clock::WallClock;
 use crate::engine::request::{Request, request_address};
 use crate::id::{Address, KeyGroups, TypeName};
@@ -54,6 +58,7 @@ use crate::module::description::MessageFormat;
 use crate::module::model::{self, OnError, PathSegment};
 use crate::rand::Random;
 use crate::sdk::message::CodecError;
+use crate::trace::{TraceParent, Tracer};
 
 /// Longest time that a message with an idempotency key and without `?wait` waits to be durable.
 const DURABLE: Duration = Duration::from_secs(30);
@@ -139,6 +144,9 @@ struct Front {
     clients: Arc<Clients>,
     clock: WallClock,
     budget: Budget,
+    tracer: Option<Tracer>,
+    /// The path, with its placeholders.
+    route: CompactString,
 }
 
 /// What a request asks for.
@@ -148,6 +156,7 @@ struct Message {
     headers: HeaderMap,
     body: Bytes,
     share: Share,
+    trace: Option<Box<TraceParent>>,
 }
 
 impl Front {
@@ -190,6 +199,8 @@ impl Front {
             clients: context.clients.clone(),
             clock: WallClock::default(),
             budget: Budget::for_bodies(spec.max_body_bytes),
+            tracer: context.tracer.clone(),
+            route: spec.path_template().as_str().into(),
         })
     }
 
@@ -197,6 +208,7 @@ impl Front {
         &self,
         request: HttpRequest<Incoming>,
         captures: Vec<String>,
+        trace: Option<Box<TraceParent>>,
     ) -> Result<Reply, Reply> {
         let (head, body) = request.into_parts();
         if let Some(token) = &self.token
@@ -228,6 +240,7 @@ impl Front {
             headers: head.headers,
             body,
             share,
+            trace,
         };
         match (wait, idempotency_key) {
             (Wait::No, None) => self.send(message).await,
@@ -293,10 +306,12 @@ impl Front {
         match &self.on_error {
             OnError::Skip => tracing::warn!(ingress = self.id, error, "a message is left out"),
             OnError::Fail | OnError::DeadLetter(_) => {
-                let record = Record::of(Err(BadRecord {
+                let mut record = Record::of(Err(BadRecord {
                     bytes: body.clone(),
                     problem: error.to_owned(),
                 }));
+                // The request's span tells.
+                record.trace = Some(Box::new(TraceParent::Unsampled));
                 if let Some(sender) = self.senders.get(self.any_worker())
                     && sender.try_send(record).is_err()
                 {
@@ -360,6 +375,7 @@ impl Front {
         record.key = message.key;
         record.headers = parts::record_headers(&message.headers);
         record.timestamp = self.clock.now();
+        record.trace = message.trace;
         submit::durable(self.sender(worker)?, record, message.share).await?;
         Ok(answer::accepted())
     }
@@ -415,6 +431,7 @@ impl Front {
         let worker = self.owner(&address);
         let mut record = Record::new(request);
         record.target = Some(Box::new(address));
+        record.trace = message.trace;
         let told = submit::hand_over(self.sender(worker)?, record, message.share)?;
         let outcome = Outcome {
             answer,
@@ -430,9 +447,20 @@ impl Front {
 impl Endpoint for Front {
     fn call(self: Arc<Self>, request: HttpRequest<Incoming>, captures: Vec<String>) -> Answering {
         Box::pin(async move {
-            self.answer(request, captures)
-                .await
-                .unwrap_or_else(|reply| reply)
+            let Some(tracer) = &self.tracer else {
+                let answer = self.answer(request, captures, None).await;
+                return answer.unwrap_or_else(|reply| reply);
+            };
+            let span = ServerSpan::begin(tracer, &self.id, &self.route, request.headers());
+            let parent = span
+                .as_ref()
+                .map_or(TraceParent::Unsampled, ServerSpan::parent);
+            let answer = self.answer(request, captures, Some(Box::new(parent))).await;
+            let mut reply = answer.unwrap_or_else(|reply| reply);
+            if let Some(span) = span {
+                span.answered(&mut reply);
+            }
+            reply
         })
     }
 }

@@ -5,20 +5,25 @@
 //! - [`ingress`]: the ingress; `parts` finds id, type, key and waiting time in a request, `outcome` waits for its
 //!   reply, `example` shows how to call it.
 //! - [`webhook`]: the egress.
+//! - `client`: requests to one URL; `policy`: what the answers mean.
+//! - `traced`: the span of a request, and the headers of W3C trace context.
 //! - [`tls`]: HTTPS for both, behind the feature `tls`.
 
 mod answer;
 mod body;
+pub(crate) mod client;
 mod example;
 pub mod ingress;
 mod outcome;
 mod parts;
+pub(crate) mod policy;
 mod route;
 pub mod server;
 mod submit;
 #[cfg(test)]
 mod tests;
 pub mod tls;
+mod traced;
 pub mod webhook;
 
 pub use ingress::HttpIngress;
@@ -32,6 +37,7 @@ pub(in crate::io) use route::Segment;
 pub(crate) use route::percent_decode;
 pub(in crate::io) use server::{Answering, Endpoint, Example, Opening, Route};
 pub(in crate::io) use submit::{CHANNEL, durable};
+pub(in crate::io) use traced::parent_of as trace_parent;
 
 use crate::module::description::MessageFormat;
 

@@ -13,7 +13,7 @@ use crate::clock::WallClock;
 use crate::id::{Address, KeyGroups, TypeName};
 use crate::io::http::{
     Answering, Budget, CHANNEL, Endpoint, Example, HttpServers, Opening, Reply, Route, Segment,
-    durable, problem,
+    durable, problem, trace_parent,
 };
 use crate::io::ingress::{
     Decoder, Ingress, IngressContext, IngressError, MessageLimits, Partition, Record, RecordSender,
@@ -144,6 +144,9 @@ impl Front {
         let mut record = Record::of(Ok(value));
         record.timestamp = self.clock.now();
         record.target = Some(Box::new(address));
+        if let Some(parent) = trace_parent(&head.headers) {
+            record = record.with_trace(parent);
+        }
         let sender = self.senders.get(worker);
         let sender = sender
             .ok_or_else(|| problem(StatusCode::SERVICE_UNAVAILABLE, "there are no workers"))?;

@@ -6,7 +6,7 @@ use super::Checker;
 use crate::module::application::Component;
 use crate::module::codes;
 use crate::module::finding::Finding;
-use crate::module::model::{Csv, FileFormat, RecordKey, Spec};
+use crate::module::model::{Csv, FieldName, FileFormat, RecordKey, Spec};
 use crate::module::source::{Node, Scalar, Span};
 
 pub(super) fn check(checker: &mut Checker<'_>) {
@@ -15,9 +15,23 @@ pub(super) fn check(checker: &mut Checker<'_>) {
             Some(Spec::FileIngress(spec)) => {
                 let format = format(checker, component, spec.format(), &spec.path);
                 ingress(checker, component, format, spec.id_from.as_ref(), &spec.csv);
+                trace_column(
+                    checker,
+                    component,
+                    format,
+                    spec.traceparent.as_ref(),
+                    &spec.csv,
+                );
             }
             Some(Spec::FileEgress(spec)) => {
                 let format = format(checker, component, spec.format(), &spec.path);
+                trace_column(
+                    checker,
+                    component,
+                    format,
+                    spec.traceparent.as_ref(),
+                    &spec.csv,
+                );
                 if format == Some(FileFormat::Csv)
                     && !component.has("csv.columns")
                     && !may_have_csv(component)
@@ -121,31 +135,53 @@ fn csv_input(
         ),
         _ => {}
     }
-    if let (Some(RecordKey::Column(name)), false) = (id_from, csv.columns.is_empty())
-        && !csv.columns.contains(name)
-    {
-        let shown = component
-            .tree
-            .at("idFrom.column")
-            .and_then(Node::scalar)
-            .map_or_else(|| "…".into(), Scalar::shown);
-        checker.report(
-            Finding::new(
-                codes::UNKNOWN_VALUE,
-                format!("there is no column `{shown}`"),
-            )
-            .at(
-                component
-                    .span_of("idFrom.column")
-                    .unwrap_or(component.kind_span),
-                "not among `columns`",
-            )
-            .maybe_help(crate::module::suggest::did_you_mean(
-                name,
-                csv.columns.iter().map(String::as_str),
-            )),
-        );
+    if let Some(RecordKey::Column(name)) = id_from {
+        known_column(checker, component, name, "idFrom.column", csv);
     }
+}
+
+/// The `traceparent` of a record in a CSV file is in one of its columns.
+fn trace_column(
+    checker: &mut Checker<'_>,
+    component: &Component,
+    format: Option<FileFormat>,
+    field: Option<&FieldName>,
+    csv: &Csv,
+) {
+    if let (Some(FileFormat::Csv), Some(name)) = (format, field) {
+        known_column(checker, component, name.as_str(), "traceparent", csv);
+    }
+}
+
+fn known_column(
+    checker: &mut Checker<'_>,
+    component: &Component,
+    name: &str,
+    field: &str,
+    csv: &Csv,
+) {
+    if csv.columns.is_empty() || csv.columns.iter().any(|column| column == name) {
+        return;
+    }
+    let shown = component
+        .tree
+        .at(field)
+        .and_then(Node::scalar)
+        .map_or_else(|| "…".into(), Scalar::shown);
+    checker.report(
+        Finding::new(
+            codes::UNKNOWN_VALUE,
+            format!("there is no column `{shown}`"),
+        )
+        .at(
+            component.span_of(field).unwrap_or(component.kind_span),
+            "not among `columns`",
+        )
+        .maybe_help(crate::module::suggest::did_you_mean(
+            name,
+            csv.columns.iter().map(String::as_str),
+        )),
+    );
 }
 
 /// `csv` says nothing of a JSON file; and no column has two places.

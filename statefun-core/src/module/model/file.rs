@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::names::{ComponentId, FunctionType, JsonPointer, RouterName, ValueType};
+use super::names::{ComponentId, FieldName, FunctionType, JsonPointer, RouterName, ValueType};
 use super::parts::OnError;
 use crate::module::codes;
 use crate::module::schema::{Check, FieldType, Type, record};
@@ -23,6 +23,9 @@ record! {
         pub value_type: ValueType => "valueType",
         /// Where the id of the target stands: `{pointer: /json/pointer}` or `{column: NAME}`. Needed with `targets`.
         pub id_from: Option<RecordKey> => "idFrom",
+        /// Field (of a CSV file: column) that holds the W3C `traceparent` of the span that a record comes from. Where tracing is on,
+        /// the record is part of that trace; what is no `traceparent` is ignored.
+        pub traceparent: Option<FieldName> => "traceparent",
         /// Whether to wait for more at the end of the file.
         pub follow: bool => "follow" = "true",
         /// Where to begin at the first start: `earliest` or `latest`. Later starts go on where the last one was.
@@ -56,6 +59,9 @@ record! {
         pub format: Option<FileFormat> => "format",
         /// Layout of a CSV file; `columns` are needed there.
         pub csv: Csv => "csv",
+        /// Field (of a CSV file: one of `columns`) that the W3C `traceparent` of a record is written to. Records whose trace is not
+        /// recorded do not have it, and what a record has there itself stays.
+        pub traceparent: Option<FieldName> => "traceparent",
     }
 }
 

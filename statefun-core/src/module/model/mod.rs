@@ -17,8 +17,8 @@ pub use http::{
 };
 pub use kinds::{Availability, Family, KINDS, KindInfo, kind};
 pub use names::{
-    ComponentId, EgressId, FunctionType, HeaderName, HttpUrl, JsonPointer, ListenAddress,
-    RouterName, ValueType,
+    ComponentId, EgressId, FieldName, FunctionType, HeaderName, HttpUrl, JsonPointer,
+    ListenAddress, RouterName, ValueType,
 };
 pub(crate) use names::{check_plain, check_qualified};
 pub use parts::{JsonFormat, OnError, PointerKey, Secret};

@@ -86,6 +86,17 @@ text!(
 );
 
 text!(
+    /// The name of a field of a JSON object, or of a column.
+    FieldName,
+    Type::Checked(&Check {
+        what: "field name",
+        code: codes::BAD_TEXT,
+        check: check_field_name,
+        help: "write the name as the records have it, as in `traceparent`",
+    })
+);
+
+text!(
     /// The name of an HTTP header.
     HeaderName,
     Type::Checked(&HEADER_NAME)
@@ -108,6 +119,11 @@ text!(
 pub struct HttpUrl(String);
 
 impl HttpUrl {
+    /// Reads one; the error says what is wrong.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        check_url(text).map(|()| Self(text.to_owned()))
+    }
+
     /// The whole URL.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -266,6 +282,13 @@ fn check_address(text: &str) -> Result<(), String> {
     } else {
         Err("its host is neither a name nor an address".to_owned())
     }
+}
+
+fn check_field_name(text: &str) -> Result<(), String> {
+    if text.is_empty() {
+        return Err("it is empty".to_owned());
+    }
+    Ok(())
 }
 
 fn check_url(text: &str) -> Result<(), String> {

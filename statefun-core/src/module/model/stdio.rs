@@ -1,6 +1,6 @@
 //! `io.statefun.stdio.v1`: JSON lines from standard input and to standard output.
 
-use super::names::{ComponentId, FunctionType, RouterName, ValueType};
+use super::names::{ComponentId, FieldName, FunctionType, RouterName, ValueType};
 use super::parts::{JsonFormat, OnError, PointerKey};
 use crate::module::schema::record;
 
@@ -15,6 +15,9 @@ record! {
         pub value_type: ValueType => "valueType",
         /// Where the id of the target stands: `{pointer: /json/pointer}`. Needed with `targets`.
         pub id_from: Option<PointerKey> => "idFrom",
+        /// Field that holds the W3C `traceparent` of the span that a record comes from. Where tracing is on,
+        /// the record is part of that trace; what is no `traceparent` is ignored.
+        pub traceparent: Option<FieldName> => "traceparent",
         /// Function types that each get every record; the address is the type and the id that `idFrom` finds.
         pub targets: Vec<FunctionType> => "targets",
         /// Names of the routers that see every record and decide where it goes.
@@ -29,5 +32,8 @@ record! {
     pub struct StdioEgress {
         /// Identifier of the egress, `namespace/name`.
         pub id: ComponentId => "id",
+        /// Field that the W3C `traceparent` of a record is written to. Records whose trace is not recorded do not have it, and what a
+        /// record has there itself stays.
+        pub traceparent: Option<FieldName> => "traceparent",
     }
 }

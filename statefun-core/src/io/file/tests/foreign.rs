@@ -222,6 +222,7 @@ fn a_payload_that_is_no_line_names_its_record() {
     let mut egress = model.start(&disk).unwrap();
     let good = record("{}".to_owned());
     let bad = EgressRecord {
+        trace: None,
         worker: 3,
         sequence: 7,
         ..record("not JSON".to_owned())

@@ -151,6 +151,7 @@ impl Reader {
         });
         let (stop, stopping) = tokio::sync::watch::channel(false);
         let context = IngressContext {
+            tracer: None,
             id: "example/orders".to_owned(),
             workers: 1,
             positions: position

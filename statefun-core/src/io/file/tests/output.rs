@@ -75,6 +75,7 @@ pub(super) fn context(position: Option<Bytes>) -> EgressContext {
 
 pub(super) fn record(payload: String) -> EgressRecord {
     EgressRecord {
+        trace: None,
         worker: 0,
         sequence: 0,
         typename: "example/Order",

@@ -179,6 +179,7 @@ fn egress(output: Output) -> StdioEgress {
 
 fn payload(payload: &'static str) -> EgressRecord {
     EgressRecord {
+        trace: None,
         worker: 1,
         sequence: 2,
         typename: ORDER,

@@ -281,6 +281,7 @@ impl App {
             let id = spec.id().unwrap().to_owned();
             let index = registry.ingress_index(&id).unwrap();
             let context = IngressContext {
+                tracer: None,
                 id,
                 workers,
                 positions: BTreeMap::new(),

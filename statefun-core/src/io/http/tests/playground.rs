@@ -126,6 +126,7 @@ fn egress(topics: &str) -> (PlaygroundEgress, Arc<HttpServers>, tokio::runtime::
 
 fn record(payload: impl Into<String>) -> EgressRecord {
     EgressRecord {
+        trace: None,
         worker: 0,
         sequence: 0,
         typename: "io.statefun.playground/EgressRecord",

@@ -77,6 +77,7 @@ fn open(receiver: &Receiver, more: &str) -> Hook {
 
 fn record(sequence: u32, payload: impl Into<String>) -> EgressRecord {
     EgressRecord {
+        trace: None,
         worker: 1,
         sequence,
         typename: "example/Greet",

@@ -4,12 +4,11 @@
 //! `Idempotency-Key` (`lineage-epoch-worker-sequence`), by which the receiver knows them. A restore from a checkpoint
 //! begins a new lineage, and so new keys: what it computes again is new to the receiver.
 //!
+//! A record of a trace that is recorded says so: `traceparent` and `tracestate`, as W3C trace context has them.
+//!
 //! Records of one key leave one after another, each when the one before is settled; different keys leave in parallel.
 //! A record is settled when the receiver took it (2xx), or refused it for good (4xx): then it goes to the dead letter
 //! egress, or is dropped with an error in the log. Everything else is tried again, for as long as it takes.
-
-mod client;
-mod policy;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt;
@@ -17,18 +16,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, StatusCode};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
-use self::client::Client;
-use self::policy::{Backoff, Verdict};
+use super::client::{Client, Receiver};
+use super::policy::{self, Backoff, Verdict};
+use super::tls::{Names, Trust};
 use crate::clock::Stopwatch;
 use crate::io::egress::{DeadLetters, Egress, EgressContext, EgressError, EgressRecord};
 use crate::io::ingress::{Ack, AckOutcome};
 use crate::module::description::MessageFormat;
-use crate::module::model::{self, JsonPointer};
+use crate::module::model::{self, HttpMethod, JsonPointer};
 use crate::sdk::function::FunctionDefinition;
 
 /// Requests of one webhook at a time.
@@ -39,6 +39,12 @@ const WARNING_PAUSE: Duration = Duration::from_secs(10);
 const LAST_LETTERS: Duration = Duration::from_secs(2);
 /// The longest part of the receiver's answer that is logged, in characters.
 const SHOWN_CHARS: usize = 200;
+
+/// What module.yaml calls them.
+const NAMES: Names = Names {
+    url: "its `url`",
+    ca: "tls.ca",
+};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const STATEFUN_TYPE: HeaderName = HeaderName::from_static("x-statefun-type");
@@ -108,7 +114,19 @@ impl Egress for Webhook {
             value.set_sensitive(true);
             headers.insert(header, value);
         }
-        let client = Client::new(spec, headers).map_err(|problem| context.fatal(problem))?;
+        let ca = spec.tls.as_ref().map(|tls| tls.ca.as_path());
+        let receiver = Receiver {
+            url: &spec.url,
+            method: match spec.method {
+                HttpMethod::Post => Method::POST,
+                HttpMethod::Put => Method::PUT,
+                HttpMethod::Patch => Method::PATCH,
+            },
+            trust: ca.map_or(Trust::System, Trust::SystemAnd),
+            names: NAMES,
+            connections: CONCURRENCY,
+        };
+        let client = Client::new(receiver, headers).map_err(|problem| context.fatal(problem))?;
         self.open = Some(Open {
             sender: Arc::new(Sender {
                 id: context.id.clone(),
@@ -315,6 +333,9 @@ impl Sender {
             if let (Ok(value), false) = (HeaderValue::from_str(value), value.is_empty()) {
                 headers.insert(name, value);
             }
+        }
+        if let Some(context) = &record.trace {
+            super::traced::tell(context, &mut headers);
         }
         headers
     }

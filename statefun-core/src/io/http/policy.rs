@@ -1,4 +1,4 @@
-//! What an answer means for a record, and when to try again.
+//! What a receiver's answer means for what was sent, and when to send it again.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,7 +14,7 @@ const LONGEST_ASKED: Duration = Duration::from_hours(1);
 
 /// What becomes of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// The receiver has it.
     Taken,
     /// The receiver will never take it.
@@ -34,7 +34,7 @@ pub(super) enum Verdict {
 }
 
 /// Judges an answer.
-pub(super) fn judge(answer: &Answer) -> Verdict {
+pub(crate) fn judge(answer: &Answer) -> Verdict {
     let status = answer.status;
     let again = status.is_server_error()
         || matches!(
@@ -87,15 +87,15 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 
 /// Pauses that double.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Backoff {
-    pub(super) first: Duration,
-    pub(super) longest: Duration,
+pub(crate) struct Backoff {
+    pub(crate) first: Duration,
+    pub(crate) longest: Duration,
 }
 
 impl Backoff {
     /// The pause after so many repetitions: between half of it and all of it, so that not all come again at once; never
     /// shorter than what the receiver asks for.
-    pub(super) fn pause(&self, repetitions: u32, asked: Option<Duration>) -> Duration {
+    pub(crate) fn pause(&self, repetitions: u32, asked: Option<Duration>) -> Duration {
         let factor = 1u32.checked_shl(repetitions).unwrap_or(u32::MAX);
         let whole = self.first.saturating_mul(factor).min(self.longest);
         let jittered = whole.mul_f64(0.5 + 0.5 * Random::from_system().unit());

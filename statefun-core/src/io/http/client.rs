@@ -1,4 +1,4 @@
-//! Requests to one URL, over connections that are kept.
+//! Requests to one URL, over connections that are kept: of webhooks, and of traces to their collector.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -12,30 +12,33 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::CONCURRENCY;
-use crate::io::http::tls::{ClientTls, Names, Stream, Trust};
-use crate::module::model::{HttpEgress, HttpMethod};
+use super::tls::{ClientTls, Names, Stream, Trust};
+use crate::module::model::HttpUrl;
 
 /// How much of an answer is read; a connection with a longer one is not used again.
 const ANSWER_BYTES: usize = 64 << 10;
 
-/// What module.yaml calls them.
-const NAMES: Names = Names {
-    url: "its `url`",
-    ca: "tls.ca",
-};
-
 /// The receiver's answer.
 #[derive(Debug, Clone)]
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
     /// Its body, or the beginning of it.
-    pub(super) text: String,
+    pub(crate) text: String,
+}
+
+/// Where requests go.
+pub(crate) struct Receiver<'a> {
+    pub(crate) url: &'a HttpUrl,
+    pub(crate) method: Method,
+    pub(crate) trust: Trust<'a>,
+    pub(crate) names: Names,
+    /// Connections that are kept, at most.
+    pub(crate) connections: usize,
 }
 
 /// Sends requests to one URL.
-pub(super) struct Client {
+pub(crate) struct Client {
     /// Scheme, host and port: what may be shown.
     origin: String,
     host: String,
@@ -46,31 +49,40 @@ pub(super) struct Client {
     method: Method,
     /// Those of every request.
     headers: HeaderMap,
+    connections: usize,
     idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
 }
 
 impl Client {
-    /// A client of that egress' URL; the error says what is wrong with it.
-    pub(super) fn new(spec: &HttpEgress, mut headers: HeaderMap) -> Result<Self, String> {
-        let url = &spec.url;
+    /// A client of that receiver, with headers for every request; the error says what is wrong with the URL.
+    pub(crate) fn new(receiver: Receiver<'_>, mut headers: HeaderMap) -> Result<Self, String> {
+        let Receiver {
+            url,
+            method,
+            trust,
+            names,
+            connections,
+        } = receiver;
+        let named = names.url;
         let uri: Uri = url
             .as_str()
             .parse()
-            .map_err(|error| format!("its `url` cannot be read: {error}"))?;
+            .map_err(|error| format!("{named} cannot be read: {error}"))?;
         let https = match uri.scheme_str() {
             Some("http") => false,
             Some("https") => true,
-            _ => return Err("its `url` is neither `http` nor `https`".to_owned()),
+            _ => return Err(format!("{named} is neither `http` nor `https`")),
         };
-        let authority = uri.authority().ok_or("its `url` names no host")?;
+        let authority = uri
+            .authority()
+            .ok_or_else(|| format!("{named} names no host"))?;
         if authority.as_str().contains('@') {
-            return Err(
-                "its `url` holds a user name: write an `Authorization` header under `headers`"
-                    .to_owned(),
-            );
+            return Err(format!(
+                "{named} holds a user name: write an `Authorization` header under `headers`"
+            ));
         }
         let host = HeaderValue::from_str(authority.as_str())
-            .map_err(|_| "its `url` names no legal host".to_owned())?;
+            .map_err(|_| format!("{named} names no legal host"))?;
         headers.insert(HOST, host);
         if !headers.contains_key(USER_AGENT) {
             headers.insert(
@@ -80,10 +92,8 @@ impl Client {
         }
         let name = authority.host();
         let name = name.trim_start_matches('[').trim_end_matches(']');
-        let ca = spec.tls.as_ref().map(|tls| tls.ca.as_path());
-        let trust = ca.map_or(Trust::System, Trust::SystemAnd);
         let tls = https
-            .then(|| ClientTls::load(name, trust, NAMES))
+            .then(|| ClientTls::load(name, trust, names))
             .transpose()?;
         Ok(Self {
             origin: url.origin(),
@@ -94,23 +104,20 @@ impl Client {
                 .path_and_query()
                 .cloned()
                 .unwrap_or_else(|| PathAndQuery::from_static("/")),
-            method: match spec.method {
-                HttpMethod::Post => Method::POST,
-                HttpMethod::Put => Method::PUT,
-                HttpMethod::Patch => Method::PATCH,
-            },
+            method,
             headers,
+            connections,
             idle: Mutex::default(),
         })
     }
 
     /// Scheme, host and port of the URL.
-    pub(super) fn origin(&self) -> &str {
+    pub(crate) fn origin(&self) -> &str {
         &self.origin
     }
 
     /// Sends one request. Cancel safe: a connection whose answer was not read is closed.
-    pub(super) async fn send(&self, headers: HeaderMap, body: Bytes) -> Result<Answer, String> {
+    pub(crate) async fn send(&self, headers: HeaderMap, body: Bytes) -> Result<Answer, String> {
         if let Some(mut kept) = self.kept().await {
             match kept.send_request(self.request(&headers, &body)).await {
                 Ok(response) => return self.answer(kept, response).await,
@@ -208,7 +215,7 @@ impl Client {
 
     fn keep(&self, connection: SendRequest<Full<Bytes>>) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < CONCURRENCY {
+        if idle.len() < self.connections {
             idle.push(connection);
         }
     }
@@ -219,7 +226,7 @@ async fn begin(stream: impl Stream) -> hyper::Result<SendRequest<Full<Bytes>>> {
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {
-            tracing::debug!(%error, "a connection of a webhook ended early");
+            tracing::debug!(%error, "a connection ended early");
         }
     });
     Ok(sender)
