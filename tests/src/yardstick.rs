@@ -18,6 +18,7 @@ use statefun_core::trace::Tracer;
 use statefun_core::trace::export::{self, Exporter};
 
 use crate::bench::{Events, Greetings, Load};
+use crate::process::cpu_time;
 
 /// Any reason why nothing can be measured.
 pub type Failure = Box<dyn std::error::Error>;
@@ -78,18 +79,42 @@ pub fn start(
     checkpoints: Option<Checkpoints>,
     runtime: &tokio::runtime::Runtime,
 ) -> Result<Running, Failure> {
-    start_traced(directory, workers, checkpoints, None, runtime)
+    start_observed(
+        directory,
+        workers,
+        checkpoints,
+        Observed::default(),
+        runtime,
+    )
 }
 
-/// As [`start`], traced or not.
+/// What is observed of an application.
+#[derive(Debug, Clone)]
+pub struct Observed {
+    /// Whether handlers are timed, and all is counted.
+    pub metrics: bool,
+    /// Where spans go.
+    pub tracer: Option<Tracer>,
+}
+
+impl Default for Observed {
+    fn default() -> Self {
+        Self {
+            metrics: true,
+            tracer: None,
+        }
+    }
+}
+
+/// As [`start`], observed like that.
 ///
 /// # Errors
 /// When it does not start.
-pub fn start_traced(
+pub fn start_observed(
     directory: &Path,
     workers: usize,
     checkpoints: Option<Checkpoints>,
-    tracer: Option<Tracer>,
+    observed: Observed,
     runtime: &tokio::runtime::Runtime,
 ) -> Result<Running, Failure> {
     let load = Load::paused();
@@ -99,10 +124,11 @@ pub fn start_traced(
         .settings(EngineSettings {
             workers,
             cache_bytes: 2 << 30,
+            measures: observed.metrics,
             ..EngineSettings::default()
         })
         .checkpoints(checkpoints)
-        .tracer(tracer)
+        .tracer(observed.tracer)
         .start(runtime.handle())?;
     Ok(Running {
         engine,
@@ -160,6 +186,67 @@ pub fn throughput_watched(
     }
     let done = running.load.greetings.load(Ordering::SeqCst) - before;
     done as f64 / watch.elapsed().as_secs_f64()
+}
+
+/// A run at full load.
+#[derive(Debug, Clone, Copy)]
+pub struct FullLoad {
+    /// Throughput.
+    pub events_per_s: f64,
+    /// Processor time of the whole process for an event, in microseconds: other processes of the machine do not disturb it much.
+    pub cpu_us: f64,
+}
+
+impl FullLoad {
+    /// Measures it over `seconds`; `look` is called at the beginning, after the warm-up, and ten times a second.
+    pub fn measure(running: &Running, seconds: u64, mut look: impl FnMut()) -> Self {
+        let events = || running.load.greetings.load(Ordering::SeqCst);
+        let mut begun = None;
+        let events_per_s = throughput_watched(running, WARM_UP, seconds, || {
+            begun.get_or_insert_with(|| (cpu_time(), events()));
+            look();
+        });
+        let (cpu, before) = begun.unwrap_or_default();
+        let cpu = cpu_time().saturating_sub(cpu).as_secs_f64();
+        Self {
+            events_per_s,
+            cpu_us: cpu * 1e6 / (events() - before).max(1) as f64,
+        }
+    }
+
+    /// For reports.
+    pub fn json(self) -> Value {
+        json!({ "events_per_s": self.events_per_s, "cpu_us_per_event": self.cpu_us })
+    }
+}
+
+/// The least, the middle and the greatest of some measurements.
+#[derive(Debug, Clone, Copy)]
+pub struct Spread {
+    /// The least.
+    pub min: f64,
+    /// The middle.
+    pub median: f64,
+    /// The greatest.
+    pub max: f64,
+}
+
+impl Spread {
+    /// That of these.
+    pub fn of(mut values: Vec<f64>) -> Self {
+        values.sort_by(f64::total_cmp);
+        let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
+        Self {
+            min: at(0),
+            median: at(values.len() / 2),
+            max: at(values.len().saturating_sub(1)),
+        }
+    }
+
+    /// For reports.
+    pub fn json(self) -> Value {
+        json!({ "min": self.min, "median": self.median, "max": self.max })
+    }
 }
 
 /// Latencies at a rate, in microseconds.

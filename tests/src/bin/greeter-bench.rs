@@ -15,8 +15,8 @@ use statefun_tests::bare::{BareLoop, fdatasync_loop};
 use statefun_tests::bench::{GREETERS, PERSONS};
 use statefun_tests::process::{cpu_time, resident_bytes};
 use statefun_tests::yardstick::{
-    Failure, MEASURED, Report, WARM_UP, describe, discarding_tracer, fresh, latency, quantiles,
-    rest, runtime, start_traced, throughput,
+    Failure, MEASURED, Observed, Report, WARM_UP, describe, discarding_tracer, fresh, latency,
+    quantiles, rest, runtime, start_observed, throughput,
 };
 
 statefun_tests::measured_allocator!();
@@ -28,13 +28,11 @@ fn run(json: bool, directory: &Path, share: Option<&str>) -> Result<(), Failure>
     let tracing = share.map(|share| discarding_tracer(share, &runtime));
     let (tracer, _exporter) = tracing.transpose()?.flatten().unzip();
     let start = |workers| {
-        start_traced(
-            &directory.join("data"),
-            workers,
-            None,
-            tracer.clone(),
-            &runtime,
-        )
+        let observed = Observed {
+            tracer: tracer.clone(),
+            ..Observed::default()
+        };
+        start_observed(&directory.join("data"), workers, None, observed, &runtime)
     };
 
     // Memory first, in a process that has used none: what one address costs.

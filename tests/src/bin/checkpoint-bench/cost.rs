@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use serde_json::json;
 use statefun_core::checkpoint::manifest::{Base, Descriptor};
 use statefun_tests::bench::{Aim, persons_among};
-use statefun_tests::yardstick::Failure;
+use statefun_tests::yardstick::{Failure, Spread};
 
-use crate::subject::{Bench, Spread, mb, rows_of};
+use crate::subject::{Bench, mb, rows_of};
 
 /// One address in so many changes from one checkpoint to the next.
 const CHANGED: u64 = 100;

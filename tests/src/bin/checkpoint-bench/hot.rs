@@ -4,9 +4,9 @@ use std::sync::atomic::Ordering;
 
 use serde_json::json;
 use statefun_tests::bench::{Aim, greeter_of};
-use statefun_tests::yardstick::{Failure, rest};
+use statefun_tests::yardstick::{Failure, Spread, rest};
 
-use crate::subject::{Bench, Spread, rows_of};
+use crate::subject::{Bench, rows_of};
 
 /// Persons that change.
 const HOT: u64 = 1_000;

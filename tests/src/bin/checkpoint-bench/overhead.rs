@@ -1,23 +1,19 @@
 //! What checkpoints take of the throughput.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::json;
 use statefun_core::settings::Durability;
-use statefun_tests::process::cpu_time;
-use statefun_tests::yardstick::{Failure, MEASURED, WARM_UP, throughput_watched};
+use statefun_tests::yardstick::{Failure, FullLoad, MEASURED, Spread};
 
-use crate::subject::{Bench, Spread, into, mb};
+use crate::subject::{Bench, into, mb};
 
 /// The interval of an application that is not told otherwise, in seconds.
 const USUAL_INTERVAL: f64 = 60.0;
 
 /// A run at full load.
 struct Full {
-    events_per_s: f64,
-    /// Processor time of the whole process for an event, in microseconds: other processes of the machine do not disturb it much.
-    cpu_us: f64,
+    load: FullLoad,
     /// How long each checkpoint took, in seconds, that was complete within.
     took: Vec<f64>,
     uploaded_bytes: u64,
@@ -29,28 +25,22 @@ fn full_load(bench: &Bench, with_checkpoints: bool) -> Result<Full, Failure> {
     let running =
         bench.start(with_checkpoints.then(|| into(&bucket, interval, Durability::Local)))?;
     let status = || running.engine.handle().checkpoints().unwrap_or_default();
-    let events = || running.load.greetings.load(Ordering::SeqCst);
     let (mut first, mut last) = (None, status());
-    let mut spent = (cpu_time(), events());
     let mut took = Vec::new();
     let seconds = bench.options.seconds.unwrap_or(MEASURED);
-    let events_per_s = throughput_watched(&running, WARM_UP, seconds, || {
+    let load = FullLoad::measure(&running, seconds, || {
         let now = status();
         if first.is_none() {
             first = Some(now.uploaded_bytes);
-            spent = (cpu_time(), events());
         } else if now.made > last.made {
             took.push(now.latest_took_ms as f64 / 1e3);
         }
         last = now;
     });
-    let cpu = cpu_time().saturating_sub(spent.0).as_secs_f64();
-    let cpu_us = cpu * 1e6 / (events() - spent.1).max(1) as f64;
     running.load.set_rate(0);
     running.engine.stop()?;
     Ok(Full {
-        events_per_s,
-        cpu_us,
+        load,
         took,
         uploaded_bytes: last.uploaded_bytes - first.unwrap_or_default(),
     })
@@ -70,18 +60,20 @@ pub(crate) fn run(bench: &mut Bench) -> Result<(), Failure> {
         } else {
             (one, other)
         };
-        let ratio = with.events_per_s / without.events_per_s;
+        let ratio = with.load.events_per_s / without.load.events_per_s;
         let checkpoints = with.took.len();
-        let cpu_ratio = with.cpu_us / without.cpu_us;
+        let cpu_ratio = with.load.cpu_us / without.load.cpu_us;
         let text = format!(
             "overhead: without {:>9.0} events/s, {:.3} us of processor time for each; with {:>9.0}, {:.3} us: {ratio:.3} x the events, \
              {cpu_ratio:.3} x the time; {checkpoints} checkpoints within {seconds:.0} s",
-            without.events_per_s, without.cpu_us, with.events_per_s, with.cpu_us
+            without.load.events_per_s,
+            without.load.cpu_us,
+            with.load.events_per_s,
+            with.load.cpu_us
         );
         bench.report.add("", &text, json!(null));
-        let of = |full: &Full| json!({ "events_per_s": full.events_per_s, "cpu_us_per_event": full.cpu_us });
         pairs.push(
-            json!({ "without": of(&without), "with": of(&with), "checkpoints": checkpoints }),
+            json!({ "without": without.load.json(), "with": with.load.json(), "checkpoints": checkpoints }),
         );
         cpu_ratios.push(cpu_ratio);
         ratios.push(ratio);

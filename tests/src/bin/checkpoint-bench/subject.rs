@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::{Value, json};
 use statefun_core::checkpoint::Checkpoints;
 use statefun_core::checkpoint::bucket::{Bucket, BucketOptions};
 use statefun_core::checkpoint::location::Location;
@@ -116,30 +115,6 @@ pub(crate) fn into(bucket: &Bucket, interval: Duration, durability: Durability) 
         interval,
         retain: RETAIN,
         durability,
-    }
-}
-
-/// The least, the middle and the greatest of some measurements.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Spread {
-    pub(crate) min: f64,
-    pub(crate) median: f64,
-    pub(crate) max: f64,
-}
-
-impl Spread {
-    pub(crate) fn of(mut values: Vec<f64>) -> Self {
-        values.sort_by(f64::total_cmp);
-        let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
-        Self {
-            min: at(0),
-            median: at(values.len() / 2),
-            max: at(values.len().saturating_sub(1)),
-        }
-    }
-
-    pub(crate) fn json(self) -> Value {
-        json!({ "min": self.min, "median": self.median, "max": self.max })
     }
 }
 
