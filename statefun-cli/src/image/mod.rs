@@ -1,0 +1,4 @@
+//! Images of applications.
+
+#[cfg(feature = "push")]
+pub(crate) mod registry;
