@@ -338,9 +338,9 @@ async fn enter(
         ..ClientConfig::default()
     };
     if door.is_plain {
-        // A proxy that is never used takes the place of those of the environment: see `login::client`.
+        // A proxy that no host is reached by takes the place of those of the environment: see `login::client`.
         config.http_proxy = Some(format!("http://{host}"));
-        config.no_proxy = Some("*".to_owned());
+        config.no_proxy = Some("*,0.0.0.0/0,::/0".to_owned());
     }
     let client = oci_client::Client::try_from(config)
         .map_err(|error| Stopped::Final(PushError::Client(Failed::from(error).problem)))?;
