@@ -5,6 +5,7 @@ mod cargo;
 mod client;
 mod commands;
 mod describe;
+mod image;
 mod live;
 mod project;
 mod status;
