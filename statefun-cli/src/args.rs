@@ -1,5 +1,6 @@
 //! The command line.
 
+mod build_image;
 mod state;
 
 use std::ffi::OsString;
@@ -11,6 +12,7 @@ use statefun_core::module::units::parse_duration;
 
 use crate::terminal::Color;
 
+pub(crate) use build_image::{BuildImage, Output};
 pub(crate) use state::{RowFormat, State, StateCommand, TopMeasure};
 
 const AFTER_HELP: &str = "\
@@ -43,6 +45,7 @@ pub(crate) enum Command {
     Validate(Validate),
     Run(Run),
     Graph(Graph),
+    BuildImage(BuildImage),
     Send(Send),
     Call(Call),
     Parked(Parked),

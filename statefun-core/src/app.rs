@@ -3,10 +3,11 @@
 
 mod importing;
 mod migrating;
+mod place;
 mod restoring;
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,6 +26,7 @@ use crate::sdk::module::{Binder, GlobalConfiguration, Module};
 use crate::settings::{SETTINGS_FILE, Settings};
 use importing::{Import, said};
 use migrating::Migrate;
+use place::{check_role, default_modules, home, no_modules};
 use restoring::{open_checkpoints, restore};
 
 /// What `main` returns: the process' exit code.
@@ -63,6 +65,10 @@ Options of run and import (each overrides its variable, which overrides statefun
   --checkpoint WHICH   migrate: another one than the newest: an id, or a name
   --json               migrate: the report as JSON
   -h, --help           this text
+
+More of the environment:
+  STATEFUN_HOME        the directory with module.yaml, modules/ and statefun.yaml  [where it is started]
+  ROLE                 `standalone`, the only role that there is yet               [standalone]
 ";
 
 /// Runs the application that is linked into this program: `fn main() -> statefun::Exit { statefun::main() }`.
@@ -191,9 +197,15 @@ impl App {
         if arguments.describe {
             return self.describe();
         }
+        let runs = arguments.import.is_none() && arguments.migrate.is_none();
+        if runs {
+            check_role()?;
+        }
         log_to_stderr();
-        let mut settings = Settings::load(SETTINGS_FILE.as_ref(), |name| std::env::var(name).ok())
-            .map_err(|error| Stop::Input(told(&error)))?;
+        let home = home();
+        let mut settings =
+            Settings::load(&home.join(SETTINGS_FILE), |name| std::env::var(name).ok())
+                .map_err(|error| Stop::Input(told(&error)))?;
         for (flag, name, value) in [
             ("--data-dir", "dataDir", &arguments.data_dir),
             ("--workers", "workers", &arguments.workers),
@@ -204,7 +216,7 @@ impl App {
                     .map_err(|problem| Stop::Usage(format!("{flag}: {problem}")))?;
             }
         }
-        let wiring = load_wiring(&arguments.modules)?;
+        let wiring = load_wiring(&home, &arguments.modules)?;
         let global: GlobalConfiguration = wiring
             .global_configuration()
             .iter()
@@ -225,10 +237,8 @@ impl App {
         }
         if findings.has_errors() {
             let mut text = summary(&findings);
-            if arguments.modules.is_empty() && default_modules().is_empty() {
-                text.push_str(
-                    "\nThere is no module.yaml here: start the application where it lies, or name it with `--module`",
-                );
+            if arguments.modules.is_empty() && default_modules(&home).is_empty() {
+                text.push_str(&format!("\n{}", no_modules(&home)));
             }
             return Err(Stop::Input(text));
         }
@@ -243,7 +253,6 @@ impl App {
             .restore
             .clone()
             .or_else(|| std::env::var("STATEFUN_RESTORE").ok());
-        let runs = arguments.import.is_none() && arguments.migrate.is_none();
         if let Some(wanted) = wanted.filter(|wanted| !wanted.is_empty() && runs) {
             restore(
                 &settings,
@@ -309,7 +318,7 @@ impl App {
 
     /// Modules are configured with what module.yaml says, as far as it can be read.
     fn describe(&self) -> Result<(), Stop> {
-        let (wiring, _) = Application::load_files(default_modules());
+        let (wiring, _) = Application::load_files(default_modules(&home()));
         let global = wiring
             .global_configuration()
             .iter()
@@ -433,27 +442,9 @@ fn not_run(error: &RunError) -> Stop {
     }
 }
 
-/// `module.yaml` and all of `modules/*.yaml`, in the order of their names.
-fn default_modules() -> Vec<PathBuf> {
-    let mut files = vec![PathBuf::from("module.yaml")];
-    let mut more: Vec<PathBuf> = std::fs::read_dir("modules")
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "yaml" || extension == "yml")
-        })
-        .collect();
-    more.sort();
-    files.extend(more);
-    files.retain(|file| file.exists());
-    files
-}
-
-fn load_wiring(modules: &[PathBuf]) -> Result<Application, Stop> {
+fn load_wiring(home: &Path, modules: &[PathBuf]) -> Result<Application, Stop> {
     let files = if modules.is_empty() {
-        default_modules()
+        default_modules(home)
     } else {
         modules.to_vec()
     };

@@ -12,7 +12,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::reference::Reference;
+use crate::image::reference::Reference;
 
 /// What a helper answers in place of a user's name when the secret is an identity token.
 const TOKEN_USER: &str = "<token>";

@@ -115,7 +115,7 @@ impl From<reqwest::Error> for Failed {
             return Self::answer(status.as_u16(), "");
         }
         let is_tls = std::iter::successors(error.source(), |error| of_inner(*error))
-            .any(|error| error.is::<rustls::Error>());
+            .any(<dyn Error>::is::<rustls::Error>);
         let cause = if is_tls {
             Cause::Tls
         } else if error.is_builder() || error.is_redirect() {

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::credentials::{Credentials, Found};
 use super::error::PushError;
 use super::failure::{Cause, Failed};
-use super::reference::{Reference, is_loopback};
+use crate::image::reference::{Reference, is_loopback};
 
 /// Longest time to get a connection.
 pub(super) const CONNECT: Duration = Duration::from_secs(10);
@@ -107,8 +107,10 @@ pub(super) async fn knock(
     let plain = knock_at(client, reference, host, true).await;
     match plain {
         // Perhaps it speaks TLS even here.
-        Err(Stopped::Final(PushError::NotARegistry { .. } | PushError::Unreachable { .. }))
-        | Err(Stopped::Failed(_)) => match knock_at(client, reference, host, false).await {
+        Err(
+            Stopped::Failed(_)
+            | Stopped::Final(PushError::NotARegistry { .. } | PushError::Unreachable { .. }),
+        ) => match knock_at(client, reference, host, false).await {
             Ok(door) => Ok(door),
             // Something that begins with TLS and then fails is better told than that plain HTTP did not do.
             Err(Stopped::Final(PushError::Tls { registry, problem }))

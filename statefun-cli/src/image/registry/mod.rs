@@ -7,7 +7,6 @@ mod credentials;
 mod error;
 mod failure;
 mod login;
-mod reference;
 mod source;
 mod transfer;
 
@@ -17,8 +16,8 @@ mod tests;
 use std::path::Path;
 use std::time::Duration;
 
+use super::reference::Reference;
 pub(crate) use error::PushError;
-pub(crate) use reference::Reference;
 use source::Source;
 use transfer::Session;
 
@@ -76,7 +75,7 @@ impl Default for Patience {
             attempts: 6,
             first_delay: Duration::from_millis(500),
             // Registries in front of object stores take their time when the last byte has come.
-            stalled: Duration::from_secs(120),
+            stalled: Duration::from_mins(2),
         }
     }
 }
@@ -88,25 +87,35 @@ impl Amount {
     }
 }
 
-/// Pushes the only image of an OCI layout, with the credentials of docker or podman.
+/// Pushes the image of this digest, which is in an OCI layout, with the credentials of docker or podman.
 pub(crate) async fn push(
     layout: &Path,
+    digest: &str,
     reference: &Reference,
     progress: &dyn Fn(Progress<'_>),
 ) -> Result<Pushed, PushError> {
     let variables = &credentials::process_variables;
-    push_with(layout, reference, progress, variables, &Patience::default()).await
+    push_with(
+        layout,
+        digest,
+        reference,
+        progress,
+        variables,
+        &Patience::default(),
+    )
+    .await
 }
 
 async fn push_with(
     layout: &Path,
+    digest: &str,
     reference: &Reference,
     progress: &dyn Fn(Progress<'_>),
     variables: credentials::Variables<'_>,
     patience: &Patience,
 ) -> Result<Pushed, PushError> {
     progress(Progress::Checking);
-    let source = Source::read(layout).await?;
+    let source = Source::read(layout, digest).await?;
     let found =
         credentials::find(reference, variables).map_err(|source| PushError::Credentials {
             registry: reference.registry().to_owned(),

@@ -83,19 +83,17 @@ struct Descriptor {
 }
 
 impl Source {
-    /// Reads the only image of a layout, and all of its blobs: what is damaged is found here.
-    pub(super) async fn read(layout: &Path) -> Result<Self, LayoutError> {
+    /// Reads an image of a layout, and all of its blobs: what is damaged is found here.
+    pub(super) async fn read(layout: &Path, digest: &str) -> Result<Self, LayoutError> {
         let index_path = layout.join("index.json");
         let index = read_document(&index_path).await?;
         let index: Index = parse(&index_path, &index)?;
-        let descriptor = match index.manifests.as_slice() {
-            [one] => one,
-            manifests => {
-                return Err(LayoutError::Malformed {
-                    path: index_path,
-                    problem: format!("it has {} images, and one is pushed", manifests.len()),
-                });
-            }
+        let mut images = index.manifests.iter();
+        let Some(descriptor) = images.find(|descriptor| descriptor.digest == digest) else {
+            return Err(LayoutError::Malformed {
+                path: index_path,
+                problem: format!("it has no image with the digest {digest}"),
+            });
         };
         if LIST_TYPES.contains(&descriptor.media_type.as_str()) {
             return Err(LayoutError::Malformed {

@@ -19,9 +19,9 @@ use super::credentials::Found;
 use super::error::PushError;
 use super::failure::{Cause, Failed};
 use super::login::{self, Door, Stopped};
-use super::reference::Reference;
 use super::source::{Blob, Source};
 use super::{Patience, Progress};
+use crate::image::reference::Reference;
 
 /// How often it is shown how far an upload is.
 const TICK: Duration = Duration::from_millis(100);

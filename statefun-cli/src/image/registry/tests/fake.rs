@@ -100,7 +100,7 @@ async fn read(request: Request<Incoming>) -> Seen {
         body: body
             .collect()
             .await
-            .map(|body| body.to_bytes())
+            .map(http_body_util::Collected::to_bytes)
             .unwrap_or_default(),
     }
 }

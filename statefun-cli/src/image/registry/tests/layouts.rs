@@ -53,15 +53,39 @@ fn what_is_shorter_or_longer_or_other_than_its_description_is_damaged() {
 }
 
 #[test]
-fn only_one_image_is_pushed_and_only_what_is_in_the_layout() {
+fn only_what_is_in_the_layout_is_pushed() {
+    let refused_as = |layout: &Layout, digest: &str| {
+        let reference = NOWHERE.parse().unwrap();
+        let variables = |_: &str| None;
+        let patience = Patience::default();
+        let pushing = push_with(
+            layout.path(),
+            digest,
+            &reference,
+            &|_| {},
+            &variables,
+            &patience,
+        );
+        shown(block_on(pushing).unwrap().unwrap_err())
+    };
     let layout = Layout::of(&[b"a layer"]);
-    layout.write_index(&[]);
-    assert!(refused(&layout).contains("it has 0 images, and one is pushed"));
+    let said = refused_as(&layout, &digest(b"another"));
+    assert!(
+        said.contains(
+            "index.json is not as an OCI layout has it: it has no image with the digest sha256:"
+        ),
+        "{said}"
+    );
+
+    // Another image beside it.
+    let other = serde_json::json!({"digest": digest(b"a"), "size": 7});
+    let index = std::fs::read_to_string(layout.path().join("index.json")).unwrap();
+    let mut index: serde_json::Value = serde_json::from_str(&index).unwrap();
+    index["manifests"].as_array_mut().unwrap().push(other);
+    layout.write("index.json", index.to_string().as_bytes());
+    assert!(refused(&layout).contains("cannot reach"));
 
     let one = |digest: &str| serde_json::json!({"digest": digest, "size": 7});
-    layout.write_index(&[one(&digest(b"a")), one(&digest(b"b"))]);
-    assert!(refused(&layout).contains("it has 2 images"));
-
     for name in [
         "sha256:../../../etc/passwd",
         "sha512:00",

@@ -14,8 +14,9 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
-use super::{Amount, Patience, Progress, PushError, Pushed, Reference, push_with};
+use super::{Amount, Patience, Progress, PushError, Pushed, push_with};
 use crate::client::block_on;
+use crate::image::reference::Reference;
 use crate::status::Failure;
 
 /// An image on disk.
@@ -172,8 +173,10 @@ impl Pusher {
             self.told.borrow_mut().push(told);
         };
         let variables = |name: &str| self.variables.get(name).cloned();
+        let digest = layout.digest();
         let pushing = push_with(
             layout.path(),
+            &digest,
             &reference,
             &progress,
             &variables,
