@@ -104,8 +104,8 @@ pub(crate) fn run(args: &BuildImage, terminal: &Terminal) -> Outcome {
     }
     let mut reference = image.digest_reference();
     if let Some(target) = &push {
-        let layouts = args.output.iter().filter_map(Output::layout);
-        reference = push::push(&image, target, layouts.last(), &package, terminal)?;
+        let mut layouts = args.output.iter().filter_map(Output::layout);
+        reference = push::push(&image, target, layouts.next_back(), &package, terminal)?;
         show_commands(
             &image,
             &Place::Registry(target),

@@ -38,16 +38,15 @@ pub(super) fn push(
     let digest = image.manifest.digest.to_string();
     terminal.note(format_args!("{} {target}", terminal.strong("pushing to")));
     let made;
-    let layout = match layout {
-        Some(layout) => layout,
-        None => {
-            made = Temporary::below(&package.target_directory);
-            layout::write(image, &made.0)?;
-            &made.0
-        }
+    let layout = if let Some(layout) = layout {
+        layout
+    } else {
+        made = Temporary::below(&package.target_directory);
+        layout::write(image, &made.0)?;
+        &made.0
     };
     let pushed = block_on(registry::push(layout, &digest, target, &|progress| {
-        show(&progress, terminal)
+        show(&progress, terminal);
     }))?;
     terminal.progress("");
     let pushed = pushed?;

@@ -94,16 +94,19 @@ fn only_what_is_in_the_layout_is_pushed() {
         &digest(b"a").to_uppercase(),
     ] {
         layout.write_index(&[one(name)]);
-        assert!(refused(&layout).contains("is no SHA-256 digest"), "{name}");
+        assert!(
+            refused_as(&layout, name).contains("is no SHA-256 digest"),
+            "{name}"
+        );
     }
 
     let list = layout.blob("application/vnd.oci.image.index.v1+json", b"{}");
     layout.write_index(&[list]);
-    assert!(refused(&layout).contains("it has a list of images"));
+    assert!(refused_as(&layout, &digest(b"{}")).contains("it has a list of images"));
 
     let text = layout.blob("application/vnd.oci.image.manifest.v1+json", b"no JSON");
     layout.write_index(&[text]);
-    assert!(refused(&layout).contains("is not as an OCI layout has it"));
+    assert!(refused_as(&layout, &digest(b"no JSON")).contains("is not as an OCI layout has it"));
 
     layout.write("index.json", b"");
     assert!(refused(&layout).contains("index.json is not as an OCI layout has it: EOF"));
