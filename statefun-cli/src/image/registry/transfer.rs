@@ -337,9 +337,11 @@ async fn enter(
         user_agent: login::USER_AGENT,
         ..ClientConfig::default()
     };
-    if door.is_plain {
+    if reference.is_loopback() {
         // A proxy that no host is reached by takes the place of those of the environment: see `login::client`.
-        config.http_proxy = Some(format!("http://{host}"));
+        let unused = Some(format!("http://{host}"));
+        config.http_proxy.clone_from(&unused);
+        config.https_proxy = unused;
         config.no_proxy = Some("*,0.0.0.0/0,::/0".to_owned());
     }
     let client = oci_client::Client::try_from(config)

@@ -1,0 +1,77 @@
+//! How containers end, and go on where they were.
+
+use std::sync::atomic::Ordering;
+
+use crate::load::{Load, greet, numbers};
+use crate::podman::{Container, Podman, wait_for};
+
+const USERS: [&str; 3] = ["ada", "bob", "eve"];
+/// Greetings between two ends.
+const GREETINGS: u64 = 150;
+
+/// Ends containers amid greetings, again and again on one volume; all greetings count once, and all e-mails are there once.
+fn nothing_is_lost(end: impl Fn(&Podman, &Container<'_>)) {
+    let Some(podman) = Podman::with_image() else {
+        return;
+    };
+    let load = Load::default();
+    let greeted = std::thread::scope(|scope| {
+        let clients = USERS.map(|user| load.client(scope, user));
+        for life in 1..=3 {
+            let greeter = podman.start("data");
+            load.port.store(greeter.port, Ordering::Relaxed);
+            wait_for(
+                &format!("greetings of life {life}; {}", greeter.logs()),
+                || (load.answered() >= life * GREETINGS).then_some(()),
+            );
+            end(&podman, &greeter);
+        }
+        let greeter = podman.start("data");
+        load.port.store(greeter.port, Ordering::Relaxed);
+        load.end();
+        clients.map(|client| client.join().unwrap())
+    });
+    println!("greeted: {greeted:?}");
+    let last = podman.ok(&["ps", "--quiet", "--no-trunc"]);
+    podman.ok(&["stop", "--time", "60", &last]);
+    assert_eq!(
+        podman.ok(&["inspect", "--format", "{{.State.ExitCode}}", &last]),
+        "0"
+    );
+    let emails = podman.file("data", "emails.jsonl");
+    for (user, greeted) in USERS.into_iter().zip(greeted) {
+        assert_eq!(
+            numbers(&emails, user),
+            (1..=greeted).collect::<Vec<_>>(),
+            "{user}"
+        );
+    }
+    // States are as they were acknowledged.
+    let greeter = podman.start("data");
+    let told = wait_for("a reply", || greet(greeter.port, "ada", "at last").ok());
+    assert_eq!(told["seen"], greeted[0] + 1);
+}
+
+#[test]
+fn kill_9_loses_nothing() {
+    nothing_is_lost(|_, greeter| {
+        greeter.signal("KILL");
+        assert_eq!(greeter.ended(), 137);
+    });
+}
+
+#[test]
+fn sigterm_ends_it_with_0_and_nothing_is_lost() {
+    nothing_is_lost(|_, greeter| {
+        greeter.signal("TERM");
+        assert_eq!(greeter.ended(), 0, "{}", greeter.logs());
+    });
+}
+
+#[test]
+fn podman_stop_ends_it_with_0_and_nothing_is_lost() {
+    nothing_is_lost(|podman, greeter| {
+        podman.ok(&["stop", "--time", "60", &greeter.id]);
+        assert_eq!(greeter.ended(), 0, "{}", greeter.logs());
+    });
+}
