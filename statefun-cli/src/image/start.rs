@@ -52,14 +52,10 @@ pub(crate) fn commands(
             )
         }
         // Docker does not read directories.
-        Place::Layout(path) if engine == "podman" => (
-            format!(
-                "skopeo copy {} containers-storage:localhost/{}",
-                layout(path, image),
-                image.tagged()
-            ),
-            format!("localhost/{}", image.tagged()),
-        ),
+        Place::Layout(path) if engine == "podman" => {
+            let name = layout(path, image);
+            return vec![run(engine, image, &name, surroundings, variables)];
+        }
         Place::Layout(path) => (
             format!(
                 "skopeo copy {} docker-daemon:{}",
