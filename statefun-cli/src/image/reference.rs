@@ -88,16 +88,6 @@ impl ReferenceError {
 }
 
 impl Reference {
-    /// The registry's host, and port if it has one of its own.
-    pub(crate) fn registry(&self) -> &str {
-        &self.registry
-    }
-
-    /// The name within the registry.
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
     /// The tag; `latest` where none was named.
     pub(crate) fn tag(&self) -> &str {
         self.tag.as_deref().unwrap_or("latest")
@@ -113,11 +103,6 @@ impl Reference {
             tag: Some(tag.to_owned()),
             ..self
         })
-    }
-
-    /// Whether it is Docker Hub, which goes by several names.
-    pub(crate) fn is_docker_hub(&self) -> bool {
-        self.registry == DOCKER_HUB
     }
 
     /// Whether the registry is on this machine, so that nothing leaves it unencrypted.
@@ -139,6 +124,25 @@ pub(super) fn is_loopback(host: &str) -> bool {
             .unwrap_or(host)
             .parse()
             .is_ok_and(|address: IpAddr| address.is_loopback())
+}
+
+/// What only someone who pushes asks.
+#[cfg(any(feature = "push", test))]
+impl Reference {
+    /// The registry's host, and port if it has one of its own.
+    pub(crate) fn registry(&self) -> &str {
+        &self.registry
+    }
+
+    /// The name within the registry.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether it is Docker Hub, which goes by several names.
+    pub(crate) fn is_docker_hub(&self) -> bool {
+        self.registry == DOCKER_HUB
+    }
 }
 
 impl fmt::Display for Reference {
