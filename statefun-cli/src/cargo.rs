@@ -112,9 +112,8 @@ enum Message {
         executable: Option<PathBuf>,
         fresh: bool,
     },
-    CompilerMessage {
-        message: Diagnostic,
-    },
+    #[serde(rename = "compiler-message")]
+    Said { message: Diagnostic },
     #[serde(other)]
     Other,
 }
@@ -229,7 +228,7 @@ impl Package {
                     } if target.is_program() && target.name == self.bin => {
                         built = Some(Built { executable, fresh });
                     }
-                    Message::CompilerMessage { message } => said(message),
+                    Message::Said { message } => said(message),
                     Message::CompilerArtifact { .. } | Message::Other => {}
                 }
             }

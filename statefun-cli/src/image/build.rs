@@ -42,9 +42,10 @@ impl Build<'_> {
                 terminal.note_text(rendered);
             }
         };
-        let format = match terminal.is_coloured() {
-            true => "json-diagnostic-rendered-ansi",
-            false => "json",
+        let format = if terminal.is_coloured() {
+            "json-diagnostic-rendered-ansi"
+        } else {
+            "json"
         };
         let mut command = cargo();
         command
