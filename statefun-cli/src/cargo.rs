@@ -112,7 +112,9 @@ enum Message {
         executable: Option<PathBuf>,
         fresh: bool,
     },
-    CompilerMessage {
+    #[serde(rename = "compiler-message")]
+    Said {
+        package_id: String,
         message: Diagnostic,
     },
     #[serde(other)]
@@ -195,14 +197,15 @@ impl Package {
         if release {
             command.arg("--release");
         }
-        self.build_with(command, &mut |_| {})
+        self.build_with(command, &mut |_, _| {})
     }
 
-    /// Builds the program with a command that lacks only what to build; what compilers say in JSON goes to `said`.
+    /// Builds the program with a command that lacks only what to build; what the compiler says in JSON goes to
+    /// `said`, with the crate that it is about.
     pub(crate) fn build_with(
         &self,
         mut command: Command,
-        said: &mut dyn FnMut(Diagnostic),
+        said: &mut dyn FnMut(&str, Diagnostic),
     ) -> Result<BuildEnd, Failure> {
         command
             .args(["--bin", &self.bin])
@@ -229,7 +232,10 @@ impl Package {
                     } if target.is_program() && target.name == self.bin => {
                         built = Some(Built { executable, fresh });
                     }
-                    Message::CompilerMessage { message } => said(message),
+                    Message::Said {
+                        package_id,
+                        message,
+                    } => said(&package_id, message),
                     Message::CompilerArtifact { .. } | Message::Other => {}
                 }
             }
@@ -244,6 +250,18 @@ impl Package {
                 self.bin
             ))),
             (false, _) => Ok(BuildEnd::Failed),
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn made_up(about: About) -> Self {
+        Self {
+            name: "shop".to_owned(),
+            about,
+            manifest: PathBuf::new(),
+            workspace_root: PathBuf::new(),
+            target_directory: PathBuf::new(),
+            bin: "shop".to_owned(),
         }
     }
 

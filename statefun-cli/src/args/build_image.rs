@@ -44,8 +44,8 @@ pub(crate) struct BuildImage {
     #[arg(long, value_enum, default_value_t, value_name = "LIBC")]
     #[arg(hide_possible_values = true)]
     pub(crate) libc: LibcChoice,
-    /// Leave the allocator as it is. With musl it is otherwise mimalloc, since musl's own holds threads up; an application with a
-    /// `#[global_allocator]` of its own needs this.
+    /// Leave the allocator as it is. With musl it is otherwise mimalloc, since musl's own holds threads up. An application's own
+    /// `#[global_allocator]` stays in any case.
     #[arg(long)]
     pub(crate) no_allocator: bool,
     /// Whether time zones are in the image: `auto` (when a crate reads them), `yes`, `no`.

@@ -2,7 +2,6 @@
 
 mod push;
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use statefun_core::module::render::{Format, render, summary};
@@ -70,6 +69,8 @@ pub(crate) fn run(args: &BuildImage, terminal: &Terminal) -> Outcome {
     if !accepted(&all, &wiring, terminal) {
         return Ok(Status::WrongInput);
     }
+    // Warnings, once all is known.
+    show(&all, &wiring, terminal);
     let surroundings = wiring.surroundings();
     work.say(&surroundings, certificates.is_some());
     let mut time_zones = crate::image::tree::Tree::default();
@@ -98,46 +99,36 @@ pub(crate) fn run(args: &BuildImage, terminal: &Terminal) -> Outcome {
         arch: built.target.arch.clone(),
     })?;
     summarize(&image, terminal);
+    let tell = |place: &Place<'_>| {
+        terminal.note(format_args!("{}", terminal.strong("run it with")));
+        for command in commands(&image, place, &surroundings, &wiring.variables) {
+            terminal.note(format_args!("  {command}"));
+        }
+    };
     for output in &args.output {
-        let place = write(&image, output)?;
-        show_commands(&image, &place, &surroundings, &wiring.variables, terminal);
+        tell(&write(&image, output)?);
     }
     let mut reference = image.digest_reference();
     if let Some(target) = &push {
         let mut layouts = args.output.iter().filter_map(Output::layout);
         reference = push::push(&image, target, layouts.next_back(), &package, terminal)?;
-        show_commands(
-            &image,
-            &Place::Registry(target),
-            &surroundings,
-            &wiring.variables,
-            terminal,
-        );
+        tell(&Place::Registry(target));
     }
     terminal.data(format!("{reference}\n"))?;
     Ok(Status::Fine)
 }
 
-fn show_commands(
-    image: &Image,
-    place: &Place<'_>,
-    surroundings: &Surroundings,
-    variables: &BTreeSet<String>,
-    terminal: &Terminal,
-) {
-    terminal.note(format_args!("{}", terminal.strong("run it with")));
-    for command in commands(image, place, surroundings, variables) {
-        terminal.note(format_args!("  {command}"));
-    }
+fn show(findings: &Findings, wiring: &Wiring, terminal: &Terminal) {
+    let reports = Format::Human(terminal.note_options());
+    terminal.note_text(&render(findings, wiring.application.sources(), reports));
 }
 
-/// Shows what was found. Whether the image may be made all the same.
+/// Whether an image may be made; shows what is against it.
 fn accepted(findings: &Findings, wiring: &Wiring, terminal: &Terminal) -> bool {
     if !findings.has_errors() {
         return true;
     }
-    let reports = Format::Human(terminal.note_options());
-    terminal.note_text(&render(findings, wiring.application.sources(), reports));
+    show(findings, wiring, terminal);
     terminal.note(format_args!(
         "{}: no image was made",
         terminal.strong(&summary(findings))
@@ -194,19 +185,19 @@ impl Work<'_> {
             ));
             return self.glibc();
         }
-        match self.build_for(&target)? {
-            (End::Built(program), crates) => Ok(Some(Program {
-                program,
-                target,
-                crates,
-            })),
-            (End::WrongCode, _) => Ok(None),
-            (End::Failed, _) if strict => Err(Failure::usage("the application cannot be built for musl, for the reason above")
-                .help("`--libc glibc` builds it against glibc; `--no-allocator` leaves its allocator as it is")),
-            (End::Failed, _) => {
-                terminal.warning("the application cannot be built for musl, for the reason above; building against glibc");
+        match self.build_for(target)? {
+            Ok(program) => Ok(Some(program)),
+            Err(End::Failed) if strict => Err(Failure::usage(
+                "the application cannot be built for musl, for the reason above",
+            )
+            .help("`--libc glibc` builds it against glibc")),
+            Err(End::Failed) => {
+                terminal.warning(
+                    "the application cannot be built for musl, for the reason above; building against glibc",
+                );
                 self.glibc()
             }
+            Err(_) => Ok(None),
         }
     }
 
@@ -215,32 +206,44 @@ impl Work<'_> {
         if let Some(lacking) = self.compiler.lacks(&target) {
             return Err(Failure::usage(lacking.problem).help(format_args!("`{}`", lacking.mend)));
         }
-        match self.build_for(&target)? {
-            (End::Built(program), crates) => Ok(Some(Program {
-                program,
-                target,
-                crates,
-            })),
-            (End::WrongCode | End::Failed, _) => Ok(None),
-        }
+        Ok(self.build_for(target)?.ok())
     }
 
-    fn build_for(&self, target: &Target) -> Result<(End, Crates), Failure> {
+    /// Builds, with our allocator unless the application turns out to have its own.
+    fn build_for(&self, target: Target) -> Result<Result<Program, End>, Failure> {
         let allocator = allocator(self.package, target.libc, !self.args.no_allocator);
-        let features: Vec<String> = allocator.into_iter().collect();
-        let crates = Crates::of(self.package, target, &features)?;
-        self.terminal.note(format_args!(
-            "building `{}` for {}",
-            self.package.bin, target.triple
-        ));
-        let build = Build {
-            package: self.package,
-            compiler: &self.compiler,
-            target,
-            features: &features,
-            elsewhere: &crates.elsewhere(self.package),
-        };
-        Ok((build.run(self.terminal)?, crates))
+        let mut features: Vec<String> = allocator.into_iter().collect();
+        loop {
+            self.terminal.note(format_args!(
+                "building `{}` for {}",
+                self.package.bin, target.triple
+            ));
+            let crates = Crates::of(self.package, &target, &features)?;
+            let build = Build {
+                package: self.package,
+                compiler: &self.compiler,
+                target: &target,
+                features: &features,
+                elsewhere: &crates.elsewhere(self.package),
+            };
+            match build.run(self.terminal)? {
+                End::Built(program) => {
+                    return Ok(Ok(Program {
+                        program,
+                        target,
+                        crates,
+                    }));
+                }
+                End::OwnAllocator => {
+                    self.terminal.note(
+                        "the application has a `#[global_allocator]` of its own, which stays; to save this attempt, write in Cargo.toml\n    \
+                         [package.metadata.statefun.image]\n    allocator = false",
+                    );
+                    features.clear();
+                }
+                end => return Ok(Err(end)),
+            }
+        }
     }
 
     fn say(&self, surroundings: &Surroundings, has_certificates: bool) {

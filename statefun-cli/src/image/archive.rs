@@ -67,9 +67,10 @@ fn manifest(image: &Image) -> Vec<u8> {
 
 fn append(archive: &mut Builder<impl io::Write>, name: &str, bytes: &[u8]) -> io::Result<()> {
     let mut header = Header::new_gnu();
-    let (kind, mode) = match name.ends_with('/') {
-        true => (EntryType::Directory, 0o755),
-        false => (EntryType::Regular, 0o644),
+    let (kind, mode) = if name.ends_with('/') {
+        (EntryType::Directory, 0o755)
+    } else {
+        (EntryType::Regular, 0o644)
     };
     header.set_entry_type(kind);
     header.set_mode(mode);

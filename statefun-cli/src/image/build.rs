@@ -12,8 +12,10 @@ use crate::terminal::Terminal;
 pub(crate) enum End {
     /// There is a program.
     Built(PathBuf),
-    /// The code has errors.
+    /// The code of the application has errors.
     WrongCode,
+    /// The application has an allocator of its own, so that it cannot have ours.
+    OwnAllocator,
     /// Something else failed: the linker, the C compiler, a build script. For another target it may not.
     Failed,
 }
@@ -33,18 +35,23 @@ pub(crate) struct Build<'a> {
 impl Build<'_> {
     /// Builds. Cargo's own output goes to standard error as it comes.
     pub(crate) fn run(&self, terminal: &Terminal) -> Result<End, Failure> {
-        let mut wrong_code = false;
-        let mut said = |diagnostic: Diagnostic| {
-            wrong_code |= diagnostic.level == "error" && !is_of_linker(&diagnostic.message);
+        let (mut wrong_code, mut own_allocator) = (false, false);
+        let mut said = |package: &str, diagnostic: Diagnostic| {
+            if diagnostic.level == "error" && is_of_allocators(&diagnostic.message) {
+                own_allocator = true;
+                return;
+            }
+            wrong_code |= is_of_code(package, &diagnostic);
             if let Some(rendered) = &diagnostic.rendered {
                 // In place of cargo's progress, which it draws again.
                 terminal.progress("");
                 terminal.note_text(rendered);
             }
         };
-        let format = match terminal.is_coloured() {
-            true => "json-diagnostic-rendered-ansi",
-            false => "json",
+        let format = if terminal.is_coloured() {
+            "json-diagnostic-rendered-ansi"
+        } else {
+            "json"
         };
         let mut command = cargo();
         command
@@ -95,6 +102,7 @@ impl Build<'_> {
         }
         Ok(match self.package.build_with(command, &mut said)? {
             BuildEnd::Built(built) => End::Built(built.executable),
+            BuildEnd::Failed if own_allocator && !self.features.is_empty() => End::OwnAllocator,
             BuildEnd::Failed if wrong_code => End::WrongCode,
             BuildEnd::Failed => End::Failed,
         })
@@ -126,12 +134,24 @@ impl Build<'_> {
     }
 }
 
-/// What the linker's failure is called, in the words of rustc.
-fn is_of_linker(message: &str) -> bool {
-    message.starts_with("linking with")
-        || message.starts_with("linker ")
-        || message.starts_with("could not find native static library")
-        || message.starts_with("aborting due to")
+/// Whether it is a mistake in the code of the application. What is wrong with the crates of others, or with linking, may be fine
+/// for another target.
+fn is_of_code(package: &str, diagnostic: &Diagnostic) -> bool {
+    let message = &diagnostic.message;
+    let of_linker = [
+        "linking with",
+        "linker ",
+        "could not find native",
+        "aborting due to",
+    ]
+    .iter()
+    .any(|beginning| message.starts_with(beginning));
+    diagnostic.level == "error" && package.starts_with("path+") && !of_linker
+}
+
+/// Whether two crates set an allocator.
+fn is_of_allocators(message: &str) -> bool {
+    message.contains("conflicts with global allocator")
 }
 
 /// The flags for rustc that the environment has, and where.
@@ -163,4 +183,51 @@ pub(crate) fn allocator(package: &Package, libc: Libc, wanted: bool) -> Option<S
     }
     let core = package.about.name_of("statefun-core")?;
     Some(format!("{core}/allocator"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mistakes_of_the_code_are_told_from_those_of_the_target() {
+        let of_code = |package: &str, level: &str, message: &str| {
+            let diagnostic = Diagnostic {
+                rendered: None,
+                message: message.to_owned(),
+                level: level.to_owned(),
+            };
+            is_of_code(package, &diagnostic)
+        };
+        let (own, other) = ("path+file:///shop#0.1.0", "registry+https://x#libx@1.0.0");
+        assert!(of_code(own, "error", "cannot find value `x` in this scope"));
+        assert!(!of_code(own, "warning", "unused variable"));
+        assert!(!of_code(
+            own,
+            "error",
+            "linking with `cc` failed: exit status: 1"
+        ));
+        assert!(!of_code(
+            other,
+            "error",
+            "cannot find function `gnu_only` in crate `libc`"
+        ));
+    }
+
+    #[test]
+    fn the_allocator_is_for_musl_unless_the_application_says_no() {
+        let package = |metadata: &str| {
+            let about = format!(
+                r#"{{"version": "1.0.0", "metadata": {metadata}, "dependencies":
+                    [{{"name": "statefun-core", "rename": "statefun", "kind": null}}]}}"#
+            );
+            Package::made_up(serde_json::from_str(&about).unwrap())
+        };
+        let ours = Some("statefun/allocator".to_owned());
+        assert_eq!(allocator(&package("null"), Libc::Musl, true), ours);
+        assert_eq!(allocator(&package("null"), Libc::Musl, false), None);
+        assert_eq!(allocator(&package("null"), Libc::Glibc, true), None);
+        let no = r#"{"statefun": {"image": {"allocator": false}}}"#;
+        assert_eq!(allocator(&package(no), Libc::Musl, true), None);
+    }
 }

@@ -91,9 +91,10 @@ fn others(image: &Image, directory: &Path) -> Result<Vec<Value>, Failure> {
             .help("name another directory, or remove this one")
     };
     let Ok(mut listed) = fs::read_dir(directory) else {
-        return match directory.exists() {
-            true => Err(unusable("is no directory")),
-            false => Ok(Vec::new()),
+        return if directory.exists() {
+            Err(unusable("is no directory"))
+        } else {
+            Ok(Vec::new())
         };
     };
     if listed.next().is_none() {

@@ -36,9 +36,10 @@ pub(crate) fn of(program: &Path) -> Result<Tree, Failure> {
     if !output.status.success() {
         // What older ones say of a static program.
         let of_static = format!("{said}{complaint}").contains("not a dynamic executable");
-        return match of_static {
-            true => Ok(Tree::default()),
-            false => Err(failed(complaint.trim())),
+        return if of_static {
+            Ok(Tree::default())
+        } else {
+            Err(failed(complaint.trim()))
         };
     }
     let needed = parse(&said).map_err(|problem| failed(&problem))?;
@@ -84,9 +85,10 @@ fn collect(needed: &Needed) -> Result<Tree, String> {
         .ok_or("it needs libraries, but no C library")?;
     for (name, path) in &needed.libraries {
         // A name may be a path: then it is looked for nowhere else.
-        let place = match name.starts_with('/') {
-            true => PathBuf::from(name),
-            false => home.join(name),
+        let place = if name.starts_with('/') {
+            PathBuf::from(name)
+        } else {
+            home.join(name)
         };
         tree.program(&place.to_string_lossy(), read(path)?);
     }

@@ -17,26 +17,26 @@ pub(crate) fn check_name(name: &str) -> Result<(), Failure> {
             && !part.contains("._")
             && !part.contains("_.")
     });
-    match fine {
-        true => Ok(()),
-        false => Err(Failure::usage(format_args!("`{name}` is no name of an image")).help(
-            "it has lower-case letters and digits, with single `.`, `_` or `-` inside, as in `--name team/my-app`",
-        )),
+    if fine {
+        return Ok(());
     }
+    Err(Failure::usage(format_args!("`{name}` is no name of an image")).help(
+        "it has lower-case letters and digits, with single `.`, `_` or `-` inside, as in `--name team/my-app`",
+    ))
 }
 
 /// Checks a tag.
 pub(crate) fn check_tag(tag: &str) -> Result<(), Failure> {
     let inside = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     let first = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    match tag.len() <= MAX_TAG && tag.starts_with(first) && tag.chars().all(inside) {
-        true => Ok(()),
-        false => Err(
-            Failure::usage(format_args!("`{tag}` is no tag of an image")).help(format_args!(
-                "it has at most {MAX_TAG} letters, digits, `_`, `.` and `-`, as in `--tag 1.2.0`"
-            )),
-        ),
+    if tag.len() <= MAX_TAG && tag.starts_with(first) && tag.chars().all(inside) {
+        return Ok(());
     }
+    Err(
+        Failure::usage(format_args!("`{tag}` is no tag of an image")).help(format_args!(
+            "it has at most {MAX_TAG} letters, digits, `_`, `.` and `-`, as in `--tag 1.2.0`"
+        )),
+    )
 }
 
 /// The name for a package: package names may have capitals and `_` where names of images may not.

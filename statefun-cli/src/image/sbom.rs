@@ -140,12 +140,13 @@ fn serial(digest: &Digest) -> String {
 }
 
 fn component(found: &Crate, kind: &'static str) -> Component {
-    let properties = match found.features.is_empty() {
-        true => Vec::new(),
-        false => vec![Property {
+    let properties = if found.features.is_empty() {
+        Vec::new()
+    } else {
+        vec![Property {
             name: "cargo:features",
             value: found.features.join(","),
-        }],
+        }]
     };
     Component {
         kind,

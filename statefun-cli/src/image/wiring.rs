@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, Path};
 
 use statefun_core::module::codes::MISSING_VARIABLE;
 use statefun_core::module::model::ListenAddress;
@@ -229,7 +229,7 @@ fn place(project: &Project, index: usize, path: &Path) -> String {
 }
 
 /// Checks statefun.yaml as it is, and returns the variables that it lacks.
-fn check_settings(path: &PathBuf) -> Result<Option<String>, Failure> {
+fn check_settings(path: &Path) -> Result<Option<String>, Failure> {
     let Err(error) = Settings::load(path, |_| None) else {
         return Ok(None);
     };
@@ -243,6 +243,8 @@ fn check_settings(path: &PathBuf) -> Result<Option<String>, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
     use crate::project::Project;
 

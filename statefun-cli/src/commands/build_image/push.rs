@@ -14,13 +14,20 @@ pub(super) fn target(push: Option<&Reference>, tag: &str) -> Result<Option<Refer
         return Ok(None);
     };
     if !cfg!(feature = "push") {
-        return Err(Failure::usage("this build of `statefun` does not push images")
-            .help("build it with the feature `push`, as in `cargo install --path statefun-cli --features push`"));
+        return Err(absent(&reference));
     }
     let tagged = reference.or_tag(tag);
     tagged
         .map(Some)
         .map_err(|error| Failure::usage(&error).help(error.help()))
+}
+
+/// What is said by a build without the feature.
+fn absent(reference: &Reference) -> Failure {
+    Failure::usage(format_args!(
+        "this build of `statefun` does not push images, and so not to {reference}"
+    ))
+    .help("build it with the feature `push`, as in `cargo install --path statefun-cli --features push`")
 }
 
 /// Pushes it, from the layout that it was written to, or from one that is made for it. The name by which it can be had for ever.
@@ -144,5 +151,42 @@ impl Drop for Temporary {
     fn drop(&mut self) {
         // What stays is in nobody's way.
         let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tag_is_that_of_the_image_where_none_is_named() {
+        let target = |text: &str| {
+            let reference: Reference = text.parse().unwrap();
+            target(Some(&reference), "0.1.0")
+                .unwrap()
+                .map(|target| target.to_string())
+        };
+        assert_eq!(
+            target("ghcr.io/me/hello").unwrap(),
+            "ghcr.io/me/hello:0.1.0"
+        );
+        assert_eq!(
+            target("ghcr.io/me/hello:latest").unwrap(),
+            "ghcr.io/me/hello:latest"
+        );
+        assert!(super::target(None, "0.1.0").unwrap().is_none());
+    }
+
+    #[test]
+    fn a_build_that_does_not_push_says_how_to_get_one_that_does() {
+        let failure = absent(&"ghcr.io/me/hello:1".parse().unwrap());
+        assert!(failure.message.contains("ghcr.io/me/hello:1"));
+        let help = failure.help.unwrap();
+        assert!(
+            help.contains("cargo install --path statefun-cli --features push"),
+            "{help}"
+        );
+        // The line is right: there is such a feature.
+        assert!(include_str!("../../../Cargo.toml").contains("\npush = ["));
     }
 }

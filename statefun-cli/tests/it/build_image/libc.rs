@@ -96,6 +96,67 @@ fn what_does_not_link_with_musl_is_linked_with_glibc() {
     }
 }
 
+/// What of statefun-core matters for allocators, under its name.
+const CORE: &str = "#[cfg(feature = \"allocator\")]\n#[global_allocator]\nstatic OURS: std::alloc::System = std::alloc::System;\n";
+const CORE_MANIFEST: &str = "[package]\nname = \"statefun-core\"\nversion = \"0.0.0\"\nedition = \"2024\"\n[features]\nallocator = []\n";
+
+/// The features with which the core is in the program, as the SBOM has them.
+fn features_of_core(files: &Files) -> String {
+    let sbom: serde_json::Value = serde_json::from_str(&files.read("sbom.json")).unwrap();
+    let core = &sbom["components"][0];
+    assert_eq!(core["name"], "statefun-core");
+    core["properties"][0]["value"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+#[test]
+fn with_musl_it_has_an_allocator_unless_the_application_has_one() {
+    if !has_musl() {
+        println!("SKIPPED: there is no musl here");
+        return;
+    }
+    let files = project()
+        .with("core/Cargo.toml", CORE_MANIFEST)
+        .with("core/src/lib.rs", CORE);
+    let manifest = files.read("Cargo.toml");
+    let manifest = format!(
+        "{manifest}[dependencies]\nstatefun = {{ package = \"statefun-core\", path = \"core\" }}\n"
+    );
+    files.write("Cargo.toml", &manifest);
+    let main = format!("use statefun as _;\n{}", files.read("src/main.rs"));
+    files.write("src/main.rs", &main);
+    let make = |more: &[&str]| {
+        let mut arguments = vec!["--sbom", "sbom.json"];
+        arguments.extend(more);
+        built(&files, &arguments).0.stderr
+    };
+    make(&[]);
+    assert_eq!(features_of_core(&files), "allocator");
+    make(&["--no-allocator"]);
+    assert_eq!(features_of_core(&files), "");
+    make(&["--libc", "glibc"]);
+    assert_eq!(features_of_core(&files), "");
+
+    let own = format!(
+        "{main}\n#[global_allocator]\nstatic MINE: std::alloc::System = std::alloc::System;\n"
+    );
+    files.write("src/main.rs", &own);
+    let said = make(&[]);
+    assert!(
+        said.contains("of its own") && said.contains("allocator = false"),
+        "{said}"
+    );
+    assert_eq!(features_of_core(&files), "");
+    files.write(
+        "Cargo.toml",
+        &format!("{manifest}[package.metadata.statefun.image]\nallocator = false\n"),
+    );
+    let said = make(&[]);
+    assert!(!said.contains("of its own"), "{said}");
+}
+
 /// All programs of the PATH, but compilers for musl.
 fn without_musl() -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();

@@ -6,6 +6,7 @@ use std::process::Command;
 use super::{built, project};
 
 /// Runs a program if it is installed; it must succeed then.
+#[expect(clippy::print_stdout, reason = "it says what is left out")]
 fn tool(directory: &Path, program: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program)
         .args(arguments)
