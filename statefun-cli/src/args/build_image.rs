@@ -19,12 +19,12 @@ use crate::image::timezones::TimeZones;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  statefun build-image --output docker-archive:hello.tar   then: podman load -i hello.tar
+  statefun build-image --output docker-archive:hello.tar   for `podman load`
   statefun build-image --output oci:image --tag latest
   statefun build-image --push ghcr.io/me/hello             with the login of `docker login` or `podman login`
   statefun build-image --output oci:image --libc glibc --timezones yes
-Cargo.toml may say `[package.metadata.statefun.image] allocator = false` for good.
-Exit codes: 0 made, 1 the wiring or the code is wrong, 2 something that is needed failed.")]
+The last lines printed say how to run it.
+Exit codes: 0 made, 1 the wiring or the code is wrong, 2 something needed failed.")]
 pub(crate) struct BuildImage {
     #[command(flatten)]
     pub(crate) project: ProjectArgs,
@@ -45,7 +45,7 @@ pub(crate) struct BuildImage {
     #[arg(hide_possible_values = true)]
     pub(crate) libc: LibcChoice,
     /// Leave the allocator as it is. With musl it is otherwise mimalloc, since musl's own holds threads up. An application's own
-    /// `#[global_allocator]` stays in any case.
+    /// `#[global_allocator]` stays in any case. Cargo.toml may say so for good: `[package.metadata.statefun.image] allocator = false`.
     #[arg(long)]
     pub(crate) no_allocator: bool,
     /// Whether time zones are in the image: `auto` (when a crate reads them), `yes`, `no`.
