@@ -7,9 +7,9 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use serde_json::Value;
 use statefun_tests_registry::{Options, PASSWORD, Registry, USER, is_there, skipped};
 
-use crate::load::greet;
+use crate::load::greeted;
 use crate::made::{build_image, made};
-use crate::podman::{Podman, said, wait_for};
+use crate::podman::{Podman, said};
 
 /// Calls a tool, if it is there.
 fn tool(name: &str, arguments: &[&str]) -> Option<String> {
@@ -139,7 +139,7 @@ fn pushed_and_pulled_back_it_is_the_same_and_runs() {
     let found = podman.ok(&["image", "inspect", "--format", "{{.Digest}}", &name]);
     assert_eq!(found, made.digest);
     let greeter = podman.start_image(&name, "data");
-    let told = wait_for("a reply", || greet(greeter.port, "ada", "1").ok());
+    let told = greeted(greeter.port, "ada", "1");
     assert_eq!(told["seen"], 1);
 }
 

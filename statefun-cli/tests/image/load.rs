@@ -1,13 +1,17 @@
 //! Clients of the greeter that want to be greeted whatever happens: what was not answered they send again under the same key.
 
+use std::cell::RefCell;
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::Duration;
 
 use serde_json::Value;
+
+use crate::podman::wait_for;
 
 /// An answer that takes longer counts as none.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -34,13 +38,25 @@ pub(crate) fn greet(port: u16, user: &str, key: &str) -> io::Result<Value> {
     serde_json::from_str(body).map_err(io::Error::other)
 }
 
+/// Greets until it is answered.
+pub(crate) fn greeted(port: u16, user: &str, key: &str) -> Value {
+    let problem = RefCell::new(String::new());
+    let failed = |error: io::Error| {
+        problem.replace(error.to_string());
+    };
+    let tried = || greet(port, user, key).map_err(failed).ok();
+    wait_for("a reply", || problem.borrow().clone(), tried)
+}
+
 /// What the clients share.
 #[derive(Default)]
 pub(crate) struct Load {
     /// Where the greeter is now.
     pub(crate) port: AtomicU16,
     is_over: AtomicBool,
+    is_abandoned: AtomicBool,
     answered: AtomicU64,
+    problem: Mutex<String>,
 }
 
 impl Load {
@@ -57,8 +73,10 @@ impl Load {
                 let told = loop {
                     match greet(self.port.load(Ordering::Relaxed), user, &key) {
                         Ok(told) => break told,
-                        Err(_) => std::thread::sleep(PAUSE),
+                        Err(_) if self.is_abandoned.load(Ordering::Relaxed) => return greeted,
+                        Err(error) => *self.problem.lock().unwrap() = error.to_string(),
                     }
+                    std::thread::sleep(PAUSE);
                 };
                 greeted += 1;
                 // Neither lost nor counted twice.
@@ -69,13 +87,29 @@ impl Load {
         })
     }
 
-    /// How many greetings have been answered.
-    pub(crate) fn answered(&self) -> u64 {
-        self.answered.load(Ordering::Relaxed)
+    /// Waits until so many greetings have been answered.
+    pub(crate) fn wait_for(&self, greetings: u64) {
+        let problem = || self.problem.lock().unwrap().clone();
+        wait_for(&format!("{greetings} greetings"), problem, || {
+            (self.answered.load(Ordering::Relaxed) >= greetings).then_some(())
+        });
     }
 
+    /// No greeting is begun any more; those that are begun are still answered.
     pub(crate) fn end(&self) {
         self.is_over.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Has the clients give up when a test fails amid their work, for which its scope would wait.
+pub(crate) struct Abandon<'a>(pub(crate) &'a Load);
+
+impl Drop for Abandon<'_> {
+    fn drop(&mut self) {
+        self.0.is_over.store(true, Ordering::Relaxed);
+        self.0
+            .is_abandoned
+            .store(std::thread::panicking(), Ordering::Relaxed);
     }
 }
 

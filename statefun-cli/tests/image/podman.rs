@@ -15,14 +15,22 @@ use crate::made::{NAME, made};
 const PATIENCE: Duration = Duration::from_mins(1);
 const POLL: Duration = Duration::from_millis(5);
 
-/// Looks until there is something.
-pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+/// Looks until there is something; `problem` says why there is nothing.
+pub(crate) fn wait_for<T>(
+    what: &str,
+    problem: impl Fn() -> String,
+    mut look: impl FnMut() -> Option<T>,
+) -> T {
     let watch = statefun_core::clock::Stopwatch::start();
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(watch.elapsed() < PATIENCE, "waited in vain: {what}");
+        assert!(
+            watch.elapsed() < PATIENCE,
+            "waited in vain: {what}; {}",
+            problem()
+        );
         std::thread::sleep(POLL);
     }
 }
@@ -126,16 +134,17 @@ impl Podman {
     }
 
     pub(crate) fn start_image(&self, image: &str, volume: &str) -> Container<'_> {
-        let port = free_port();
-        let (listen, mount) = (format!("GREETER_PORT={port}"), format!("{volume}:/data"));
-        let run = self.run_image(image, &["-d", "-e", &listen, "-v", &mount], &[]);
+        let mount = format!("{volume}:/data");
+        let run = self.run_image(image, &["-d", "-e", "GREETER_PORT=0", "-v", &mount], &[]);
         assert!(run.status.success(), "{}", said(&run));
         let id = String::from_utf8(run.stdout).unwrap().trim().to_owned();
-        Container {
+        let mut container = Container {
             podman: self,
             id,
-            port,
-        }
+            port: 0,
+        };
+        container.port = wait_for("the port", || container.logs(), || container.listening());
+        container
     }
 
     /// A file of a volume.
@@ -166,6 +175,13 @@ pub(crate) struct Container<'a> {
 }
 
 impl Container<'_> {
+    /// The port that the system chose, when it says it.
+    fn listening(&self) -> Option<u16> {
+        let logs = self.logs();
+        let (_, rest) = logs.split_once("POST http://0.0.0.0:")?;
+        rest.split_once("/greet\n")?.0.parse().ok()
+    }
+
     pub(crate) fn inspect(&self, format: &str) -> String {
         self.podman.ok(&["inspect", "--format", format, &self.id])
     }

@@ -1,6 +1,6 @@
 //! Containers that are started wrongly.
 
-use crate::podman::{Podman, said};
+use crate::podman::{Podman, said, wait_for};
 
 #[test]
 fn a_module_yaml_that_does_not_fit_is_refused_with_findings() {
@@ -19,13 +19,13 @@ fn a_module_yaml_that_does_not_fit_is_refused_with_findings() {
     let mount = format!("{}:/app/module.yaml:ro", file.display());
     let run = podman.run(&["--rm", "-v", &mount, "-v", "data:/data"], &[]);
     assert_eq!(run.status.code(), Some(1), "{}", said(&run));
-    let said = said(&run);
+    let told = said(&run);
     for part in [
         "error[SF0303]: there is no router `greetz`",
         "/app/module.yaml:9:7",
         "did you mean `greets`?",
     ] {
-        assert!(said.contains(part), "{part}: {said}");
+        assert!(told.contains(part), "{part}: {told}");
     }
     assert!(
         !podman.file("data", ".statefun").exists(),
@@ -48,11 +48,9 @@ fn a_module_yaml_that_does_not_fit_is_refused_with_findings() {
         &[],
     );
     assert!(checked.status.success());
-    crate::podman::wait_for("what it listens on", || {
-        let said = podman.call(&["logs", "other"]);
-        String::from_utf8_lossy(&said.stderr)
-            .contains("/elsewhere")
-            .then_some(())
+    let logs = || said(&podman.call(&["logs", "other"]));
+    wait_for("what it listens on", logs, || {
+        logs().contains("/elsewhere").then_some(())
     });
 }
 
@@ -63,10 +61,10 @@ fn a_role_that_does_not_exist_is_refused() {
     };
     let run = podman.run(&["--rm", "-e", "ROLE=master"], &[]);
     assert_eq!(run.status.code(), Some(1));
-    let said = said(&run);
+    let told = said(&run);
     assert!(
-        said.contains("ROLE=master") && said.contains("`standalone`"),
-        "{said}"
+        told.contains("ROLE=master") && told.contains("`standalone`"),
+        "{told}"
     );
-    assert!(said.contains("There are no clusters"), "{said}");
+    assert!(told.contains("There are no clusters"), "{told}");
 }

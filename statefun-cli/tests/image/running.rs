@@ -6,9 +6,9 @@ use std::process::Command;
 use statefun_core::clock::Stopwatch;
 use statefun_tests_registry::{is_there, skipped};
 
-use crate::load::greet;
+use crate::load::greeted;
 use crate::made::made;
-use crate::podman::{Podman, free_port, said, wait_for};
+use crate::podman::{Podman, free_port, said};
 
 const MAX_IMAGE_BYTES: u64 = 30_000_000;
 /// A first reply that takes longer means that something is wrong, and not that the machine is busy.
@@ -73,7 +73,7 @@ fn the_first_reply_comes_soon_after_the_start() {
         let before = uptime_ms();
         let (replied, run) = std::thread::scope(|scope| {
             let asked = scope.spawn(|| {
-                wait_for("a reply", || greet(port, "ada", "first").ok());
+                greeted(port, "ada", "first");
                 uptime_ms()
             });
             let run = podman.run(&["-d", "--name", volume, "-e", &listen, "-v", &mount], &[]);
@@ -97,7 +97,7 @@ fn the_process_is_not_root_and_writes_to_the_volume_alone() {
         return;
     };
     let greeter = podman.start("data");
-    wait_for("a reply", || greet(greeter.port, "ada", "1").ok());
+    greeted(greeter.port, "ada", "1");
     let process = greeter.process();
     let read = |name: &str| std::fs::read_to_string(format!("/proc/{process}/{name}")).unwrap();
 

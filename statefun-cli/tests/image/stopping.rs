@@ -2,8 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::load::{Load, greet, numbers};
-use crate::podman::{Container, Podman, wait_for};
+use crate::load::{Abandon, Load, greeted, numbers};
+use crate::podman::{Container, Podman};
 
 const USERS: [&str; 3] = ["ada", "bob", "eve"];
 /// Greetings between two ends.
@@ -15,14 +15,13 @@ fn nothing_is_lost(end: impl Fn(&Podman, &Container<'_>)) {
         return;
     };
     let load = Load::default();
-    let greeted = std::thread::scope(|scope| {
+    let counts = std::thread::scope(|scope| {
+        let _abandon = Abandon(&load);
         let clients = USERS.map(|user| load.client(scope, user));
         for life in 1..=3 {
             let greeter = podman.start("data");
             load.port.store(greeter.port, Ordering::Relaxed);
-            wait_for("greetings", || {
-                (load.answered() >= life * GREETINGS).then_some(())
-            });
+            load.wait_for(life * GREETINGS);
             end(&podman, &greeter);
         }
         let greeter = podman.start("data");
@@ -30,7 +29,7 @@ fn nothing_is_lost(end: impl Fn(&Podman, &Container<'_>)) {
         load.end();
         clients.map(|client| client.join().unwrap())
     });
-    println!("greeted: {greeted:?}");
+    println!("greetings: {counts:?}");
     let last = podman.ok(&["ps", "--quiet", "--no-trunc"]);
     podman.ok(&["stop", "--time", "60", &last]);
     assert_eq!(
@@ -38,17 +37,17 @@ fn nothing_is_lost(end: impl Fn(&Podman, &Container<'_>)) {
         "0"
     );
     let emails = podman.file("data", "emails.jsonl");
-    for (user, greeted) in USERS.into_iter().zip(greeted) {
+    for (user, count) in USERS.into_iter().zip(counts) {
         assert_eq!(
             numbers(&emails, user),
-            (1..=greeted).collect::<Vec<_>>(),
+            (1..=count).collect::<Vec<_>>(),
             "{user}"
         );
     }
     // States are as they were acknowledged.
     let greeter = podman.start("data");
-    let told = wait_for("a reply", || greet(greeter.port, "ada", "at last").ok());
-    assert_eq!(told["seen"], greeted[0] + 1);
+    let told = greeted(greeter.port, "ada", "at last");
+    assert_eq!(told["seen"], counts[0] + 1);
 }
 
 #[test]
