@@ -21,7 +21,7 @@ use crate::image::timezones::TimeZones;
 Examples:
   statefun build-image --output docker-archive:hello.tar   for `podman load`
   statefun build-image --output oci:image --tag latest
-  statefun build-image --push ghcr.io/me/hello             with the login of `docker login` or `podman login`
+  statefun build-image --push ghcr.io/me/hello             your `docker login`
   statefun build-image --output oci:image --libc glibc --timezones yes
 The last lines printed say how to run it.
 Exit codes: 0 made, 1 the wiring or the code is wrong, 2 something needed failed.")]
