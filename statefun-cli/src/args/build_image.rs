@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 use super::ProjectArgs;
 use crate::image::reference::{Reference, ReferenceError};
@@ -17,6 +17,7 @@ use crate::image::timezones::TimeZones;
 /// keeps its data in the volume /data, and listens on 0.0.0.0 where module.yaml says `${STATEFUN_LISTEN_HOST:-127.0.0.1}`.
 /// Variables of module.yaml are read when the container starts. The same source gives the same digest, which is printed.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("place").required(true).multiple(true).args(["output", "push"])))]
 #[command(after_help = "\
 Examples:
   statefun build-image --output docker-archive:hello.tar   for `podman load`
@@ -29,7 +30,7 @@ pub(crate) struct BuildImage {
     #[command(flatten)]
     pub(crate) project: ProjectArgs,
     /// Where the image goes: `docker-archive:FILE` (for `podman load`, `docker load`) or `oci:DIR` (an OCI image layout); may be repeated.
-    #[arg(long, short, value_name = "WHERE", required_unless_present = "push")]
+    #[arg(long, short, value_name = "WHERE")]
     pub(crate) output: Vec<Output>,
     /// Push the image to a registry, too, as `REGISTRY/NAME:TAG` (without a tag: the image's). Layers that it has are not sent.
     #[arg(long, value_name = "REFERENCE", value_parser = reference)]
