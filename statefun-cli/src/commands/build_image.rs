@@ -40,7 +40,10 @@ pub(crate) fn run(args: &BuildImage, terminal: &Terminal) -> Outcome {
     names::check_name(&name)?;
     names::check_tag(&tag)?;
     let push = push::target(args.push.as_ref(), &tag)?;
-    // Whatever else is wrong is better said before the build than after it.
+    // Whatever is wrong is better said before the build than after it.
+    if let Some(target) = &push {
+        push::reach(target, terminal)?;
+    }
     let certificates = certificates::read(args.ca_certificates.as_deref())?;
     let revision = Revision::of(project.directory());
     let created = created(revision.as_ref())?;

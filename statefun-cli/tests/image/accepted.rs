@@ -176,6 +176,9 @@ fn a_registry_with_a_certificate_is_trusted_as_the_system_trusts() {
         refused.stderr
     );
 
+    // Nobody waits for a build that cannot be pushed.
+    assert!(!refused.stderr.contains("building"), "{}", refused.stderr);
+
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), authority.pem()).unwrap();
     let trusted = [

@@ -8,7 +8,7 @@ use crate::image::reference::Reference;
 use crate::status::Failure;
 use crate::terminal::Terminal;
 
-/// Where it is pushed to, if it is: said before the build, as is that this build of `statefun` cannot.
+/// Where it is pushed to, if it is.
 pub(super) fn target(push: Option<&Reference>, tag: &str) -> Result<Option<Reference>, Failure> {
     let Some(reference) = push.cloned() else {
         return Ok(None);
@@ -28,6 +28,19 @@ fn absent(reference: &Reference) -> Failure {
         "this build of `statefun` does not push images, and so not to {reference}"
     ))
     .help("build it with the feature `push`, as in `cargo install --path statefun-cli --features push`")
+}
+
+/// Whether the registry is there and lets one in.
+#[cfg(feature = "push")]
+pub(super) fn reach(target: &Reference, terminal: &Terminal) -> Result<(), Failure> {
+    let show = |progress: crate::image::registry::Progress<'_>| show(&progress, terminal);
+    crate::client::block_on(crate::image::registry::reach(target, &show))??;
+    Ok(())
+}
+
+#[cfg(not(feature = "push"))]
+pub(super) fn reach(target: &Reference, _terminal: &Terminal) -> Result<(), Failure> {
+    Err(absent(target))
 }
 
 /// Pushes it, from the layout that it was written to, or from one that is made for it. The name by which it can be had for ever.
@@ -75,13 +88,13 @@ pub(super) fn push(
 
 #[cfg(not(feature = "push"))]
 pub(super) fn push(
-    image: &Image,
-    _target: &Reference,
+    _image: &Image,
+    target: &Reference,
     _layout: Option<&Path>,
     _package: &Package,
     _terminal: &Terminal,
 ) -> Result<String, Failure> {
-    Ok(image.digest_reference())
+    Err(absent(target))
 }
 
 #[cfg(feature = "push")]

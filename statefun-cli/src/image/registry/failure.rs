@@ -155,11 +155,18 @@ fn of_inner<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'st
         .or_else(|| error.source())
 }
 
-/// An error with what it comes from, each thing once.
+/// What an error comes from, each thing once; the error itself where it comes from nothing.
 fn chain(error: &(dyn Error + 'static)) -> String {
     let mut told = Vec::<String>::new();
+    // The clients' own errors say what was asked for, and that a client failed.
+    let is_outer = |text: &str| {
+        text.starts_with("error sending request") || text.starts_with("client error (")
+    };
     for error in std::iter::successors(Some(error), |error| of_inner(*error)) {
         let text = error.to_string();
+        if of_inner(error).is_some() && is_outer(&text) {
+            continue;
+        }
         if !told.iter().any(|before| before.contains(&text)) {
             told.push(text);
         }

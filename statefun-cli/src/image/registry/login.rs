@@ -26,6 +26,8 @@ pub(super) const USER_AGENT: &str = concat!("statefun/", env!("CARGO_PKG_VERSION
 pub(super) struct Door {
     /// Without TLS, which is so on this machine only.
     pub(super) is_plain: bool,
+    /// Where one knocks.
+    url: String,
     challenge: Challenge,
 }
 
@@ -167,6 +169,7 @@ async fn knock_at(
     };
     Ok(Door {
         is_plain,
+        url,
         challenge,
     })
 }
@@ -225,6 +228,13 @@ impl Door {
             Challenge::Open => Ok(RegistryAuth::Anonymous),
             Challenge::Basic => match &found.credentials {
                 Some(Credentials::Password { user, password }) => {
+                    let shown = client.get(&self.url).basic_auth(user, Some(password));
+                    let answer = shown.send().await.map_err(Failed::from)?;
+                    let status = answer.status().as_u16();
+                    if status != 200 {
+                        let said = answer.text().await.unwrap_or_default();
+                        return Err(Failed::answer(status, &said).into());
+                    }
                     Ok(RegistryAuth::Basic(user.clone(), password.clone()))
                 }
                 Some(Credentials::IdentityToken(_)) => {

@@ -106,6 +106,27 @@ pub(crate) async fn push(
     .await
 }
 
+/// Whether the registry is there and lets one in, before there is an image to push. Whether it then takes what is pushed, only
+/// a push shows.
+pub(crate) async fn reach(
+    reference: &Reference,
+    progress: &dyn Fn(Progress<'_>),
+) -> Result<(), PushError> {
+    let found = find(reference, &credentials::process_variables)?;
+    Session::begin(reference, &found, &Patience::default(), progress).await?;
+    Ok(())
+}
+
+fn find(
+    reference: &Reference,
+    variables: credentials::Variables<'_>,
+) -> Result<credentials::Found, PushError> {
+    credentials::find(reference, variables).map_err(|source| PushError::Credentials {
+        registry: reference.registry().to_owned(),
+        source,
+    })
+}
+
 async fn push_with(
     layout: &Path,
     digest: &str,
@@ -116,11 +137,7 @@ async fn push_with(
 ) -> Result<Pushed, PushError> {
     progress(Progress::Checking);
     let source = Source::read(layout, digest).await?;
-    let found =
-        credentials::find(reference, variables).map_err(|source| PushError::Credentials {
-            registry: reference.registry().to_owned(),
-            source,
-        })?;
+    let found = find(reference, variables)?;
     let mut session = Session::begin(reference, &found, patience, progress).await?;
     let mut pushed = Pushed {
         digest: source.digest.clone(),
