@@ -38,6 +38,12 @@ pub(crate) fn run(args: &BuildImage, terminal: &Terminal) -> Outcome {
     names::check_name(&name)?;
     names::check_tag(&tag)?;
     // Whatever else is wrong is better said before the build than after it.
+    for output in &args.output {
+        match output {
+            Output::DockerArchive(path) => archive::check(path)?,
+            Output::Oci(path) => layout::existing(path).map(drop)?,
+        }
+    }
     let certificates = certificates::read(args.ca_certificates.as_deref())?;
     let revision = Revision::of(project.directory());
     let created = created(revision.as_ref())?;
