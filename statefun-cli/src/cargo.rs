@@ -253,6 +253,11 @@ impl Package {
         }
     }
 
+    /// What cargo calls it, in a workspace with several.
+    pub(crate) fn id(&self) -> String {
+        format!("{}@{}", self.name, self.about.version)
+    }
+
     #[cfg(test)]
     pub(crate) fn made_up(about: About) -> Self {
         Self {

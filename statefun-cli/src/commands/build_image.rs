@@ -41,6 +41,12 @@ pub(crate) fn run(args: &BuildImage, terminal: &Terminal) -> Outcome {
     names::check_tag(&tag)?;
     let push = push::target(args.push.as_ref(), &tag)?;
     // Whatever is wrong is better said before the build than after it.
+    for output in &args.output {
+        match output {
+            Output::DockerArchive(path) => archive::check(path)?,
+            Output::Oci(path) => layout::existing(path).map(drop)?,
+        }
+    }
     if let Some(target) = &push {
         push::reach(target, terminal)?;
     }

@@ -12,6 +12,23 @@ use super::layout;
 use super::package::Image;
 use crate::status::Failure;
 
+/// Refuses a file that could not be written.
+pub(crate) fn check(path: &Path) -> Result<(), Failure> {
+    let directory = path
+        .parent()
+        .map_or(Path::new("."), crate::project::directory);
+    if directory.is_dir() && !path.is_dir() {
+        return Ok(());
+    }
+    let problem = if path.is_dir() {
+        format!("{} is a directory", path.display())
+    } else {
+        format!("there is no directory {}", directory.display())
+    };
+    Err(Failure::usage(problem)
+        .help("give `docker-archive:` the name of a file, in a directory that is there"))
+}
+
 /// Writes the file, in place of one that is there.
 pub(crate) fn write(image: &Image, path: &Path) -> Result<(), Failure> {
     let index = layout::index(image, Vec::new())?;

@@ -57,6 +57,7 @@ impl Build<'_> {
         command
             .args(["build", "--release", "--message-format", format])
             .args(["--target", &self.target.triple])
+            .args(["--package", &self.package.id()])
             .arg("--target-dir")
             .arg(self.package.target_directory.join("image"))
             // What is compiled in is the program alone. The rest of the profile is the application's.

@@ -58,6 +58,7 @@ impl Crates {
             ])
             .args(["--format", "{p}\t{f}\t{l}\t{r}\t", "--charset", "ascii"])
             .args(["--color", "never", "--target", &target.triple])
+            .args(["--package", &package.id()])
             .arg("--manifest-path")
             .arg(package.manifest())
             .stdin(Stdio::null());

@@ -53,7 +53,10 @@ pub(super) fn index(image: &Image, others: Vec<Value>) -> Result<Vec<u8>, Failur
 
 /// Writes the layout. In one that is there the image takes the place of the one with its tag, and others stay.
 pub(crate) fn write(image: &Image, directory: &Path) -> Result<(), Failure> {
-    let others = others(image, directory)?;
+    let others: Vec<Value> = existing(directory)?
+        .into_iter()
+        .filter(|entry| entry["annotations"][ANNOTATION_REF_NAME] != image.tag.as_str())
+        .collect();
     let failed = |error: std::io::Error| {
         Failure::usage(format_args!(
             "cannot write to {}: {error}",
@@ -84,8 +87,8 @@ fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     fs::rename(&fresh, path)
 }
 
-/// The entries of other images in a layout that is there already.
-fn others(image: &Image, directory: &Path) -> Result<Vec<Value>, Failure> {
+/// The entries of a layout that is there already. What else may be there is refused.
+pub(crate) fn existing(directory: &Path) -> Result<Vec<Value>, Failure> {
     let unusable = |problem: &str| {
         Failure::input(format_args!("{} {problem}", directory.display()))
             .help("name another directory, or remove this one")
@@ -108,11 +111,7 @@ fn others(image: &Image, directory: &Path) -> Result<Vec<Value>, Failure> {
     };
     let index: Value = serde_json::from_slice(&text)
         .map_err(|error| unusable(&format!("is a damaged OCI image layout: {INDEX}: {error}")))?;
-    let named = index["manifests"].as_array().cloned().unwrap_or_default();
-    Ok(named
-        .into_iter()
-        .filter(|entry| entry["annotations"][ANNOTATION_REF_NAME] != image.tag.as_str())
-        .collect())
+    Ok(index["manifests"].as_array().cloned().unwrap_or_default())
 }
 
 /// Removes what only the replaced image needed. What cannot be understood keeps everything.

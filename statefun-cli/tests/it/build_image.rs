@@ -232,6 +232,13 @@ fn a_layout_keeps_other_images_and_loses_what_nobody_needs() {
     let index: serde_json::Value = serde_json::from_str(&files.read("out/index.json")).unwrap();
     assert_eq!(index["manifests"].as_array().map(Vec::len), Some(2));
 
+    let nowhere = ["build-image", "--output", "docker-archive:nowhere/out.tar"];
+    let refused = files.statefun(&nowhere).ends(2);
+    assert!(
+        refused.stderr.contains("no directory nowhere"),
+        "{}",
+        refused.stderr
+    );
     let refused = files
         .statefun(&["build-image", "--output", "oci:src"])
         .ends(1);
