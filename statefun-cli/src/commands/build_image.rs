@@ -47,9 +47,6 @@ pub(crate) fn run(args: &BuildImage, terminal: &Terminal) -> Outcome {
             Output::Oci(path) => layout::existing(path).map(drop)?,
         }
     }
-    if let Some(target) = &push {
-        push::reach(target, terminal)?;
-    }
     let certificates = certificates::read(args.ca_certificates.as_deref())?;
     let revision = Revision::of(project.directory());
     let created = created(revision.as_ref())?;
@@ -57,6 +54,9 @@ pub(crate) fn run(args: &BuildImage, terminal: &Terminal) -> Outcome {
     let early = yaml_findings(&wiring.application, &wiring.findings);
     if !accepted(&early, &wiring, terminal) {
         return Ok(Status::WrongInput);
+    }
+    if let Some(target) = &push {
+        push::reach(target, terminal)?;
     }
     let compiler = Compiler::ask(project.directory())?;
     let work = Work {
