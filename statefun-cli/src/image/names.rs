@@ -1,23 +1,11 @@
 //! What an image may be called.
 
+use super::reference::{MAX_NAME_BYTES, MAX_TAG_BYTES, is_part, is_tag};
 use crate::status::Failure;
-
-/// Longest tag.
-const MAX_TAG: usize = 128;
 
 /// Checks a name: lower-case parts, separated by `/`.
 pub(crate) fn check_name(name: &str) -> Result<(), Failure> {
-    let fine = name.split('/').all(|part| {
-        let inside = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
-        let outside = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-        part.chars().all(inside)
-            && part.starts_with(outside)
-            && part.ends_with(outside)
-            && !part.contains("..")
-            && !part.contains("._")
-            && !part.contains("_.")
-    });
-    if fine {
+    if name.len() <= MAX_NAME_BYTES && name.split('/').all(is_part) {
         return Ok(());
     }
     Err(Failure::usage(format_args!("`{name}` is no name of an image")).help(
@@ -27,14 +15,12 @@ pub(crate) fn check_name(name: &str) -> Result<(), Failure> {
 
 /// Checks a tag.
 pub(crate) fn check_tag(tag: &str) -> Result<(), Failure> {
-    let inside = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    let first = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    if tag.len() <= MAX_TAG && tag.starts_with(first) && tag.chars().all(inside) {
+    if is_tag(tag) {
         return Ok(());
     }
     Err(
         Failure::usage(format_args!("`{tag}` is no tag of an image")).help(format_args!(
-            "it has at most {MAX_TAG} letters, digits, `_`, `.` and `-`, as in `--tag 1.2.0`"
+            "it has at most {MAX_TAG_BYTES} letters, digits, `_`, `.` and `-`, as in `--tag 1.2.0`"
         )),
     )
 }
@@ -59,7 +45,9 @@ mod tests {
         for good in ["a", "my-app", "a__b", "team/my.app_2", "a--b"] {
             assert!(check_name(good).is_ok(), "{good}");
         }
-        for bad in ["", "A", "a/", "/a", "-a", "a..b", "a:b", "a@b", "ä", "a b"] {
+        for bad in [
+            "", "A", "a/", "/a", "-a", "a..b", "a:b", "a@b", "ä", "a b", "a___b",
+        ] {
             assert!(check_name(bad).is_err(), "{bad}");
         }
         for good in ["latest", "1.0.0-rc.1", "_x"] {

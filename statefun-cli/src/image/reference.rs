@@ -11,9 +11,9 @@ const DOCKER_HUB: &str = "docker.io";
 /// What Docker Hub's own documentation and older clients call it.
 const DOCKER_HUB_INDEX: &str = "index.docker.io";
 /// The longest name that registries take.
-const MAX_NAME_BYTES: usize = 255;
+pub(super) const MAX_NAME_BYTES: usize = 255;
 /// The longest tag that registries take.
-const MAX_TAG_BYTES: usize = 128;
+pub(super) const MAX_TAG_BYTES: usize = 128;
 
 /// Where an image is pushed to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -257,14 +257,20 @@ fn check_host(text: &str, registry: &str) -> Result<(), ReferenceError> {
     Ok(())
 }
 
-/// `[a-z0-9]+`, and between such pieces one of `.`, `_`, `__`, or hyphens.
 fn check_part(text: &str, part: &str) -> Result<(), ReferenceError> {
-    if part.contains(char::is_uppercase) {
-        return Err(ReferenceError::UpperCase {
-            text: text.to_owned(),
-            part: part.to_owned(),
-        });
+    if is_part(part) {
+        return Ok(());
     }
+    let (text, part) = (text.to_owned(), part.to_owned());
+    Err(if part.contains(char::is_uppercase) {
+        ReferenceError::UpperCase { text, part }
+    } else {
+        ReferenceError::Name { text, part }
+    })
+}
+
+/// Whether it can stand between the `/` of a name: `[a-z0-9]+`, and between such pieces one of `.`, `_`, `__`, or hyphens.
+pub(super) fn is_part(part: &str) -> bool {
     let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     let is_known = part.chars().all(|c| is_plain(c) || "._-".contains(c));
     let is_ended = part.starts_with(is_plain) && part.ends_with(is_plain);
@@ -272,27 +278,25 @@ fn check_part(text: &str, part: &str) -> Result<(), ReferenceError> {
     let are_separators = separators.all(|separator| {
         matches!(separator, "" | "." | "_" | "__") || separator.bytes().all(|byte| byte == b'-')
     });
-    if is_known && is_ended && are_separators {
-        return Ok(());
-    }
-    Err(ReferenceError::Name {
-        text: text.to_owned(),
-        part: part.to_owned(),
-    })
+    is_known && is_ended && are_separators
 }
 
 fn check_tag(text: &str, tag: &str) -> Result<(), ReferenceError> {
-    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    let is_tag = tag.starts_with(is_word)
-        && tag.chars().all(|c| is_word(c) || c == '.' || c == '-')
-        && tag.len() <= MAX_TAG_BYTES;
-    if is_tag {
+    if is_tag(tag) {
         return Ok(());
     }
     Err(ReferenceError::Tag {
         text: text.to_owned(),
         tag: tag.to_owned(),
     })
+}
+
+/// Whether it is a tag.
+pub(super) fn is_tag(tag: &str) -> bool {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    tag.starts_with(is_word)
+        && tag.chars().all(|c| is_word(c) || c == '.' || c == '-')
+        && tag.len() <= MAX_TAG_BYTES
 }
 
 #[cfg(test)]

@@ -45,12 +45,17 @@ fn what_is_there_is_not_sent_again() {
     pusher.told();
 
     for (layout, tag) in [(&first, "1"), (&second, "2")] {
-        assert_eq!(pulled_back(&name(tag)), Some(layout.digest()));
+        is_pulled_back(&name(tag), &layout.digest());
     }
 }
 
-/// The digest that skopeo finds for what it has pulled and checked, if there is a skopeo.
-fn pulled_back(name: &str) -> Option<String> {
+/// skopeo pulls it, checks it, and finds the same digest.
+#[track_caller]
+fn is_pulled_back(name: &str, digest: &str) {
+    if !is_there("skopeo") {
+        skipped("there is no `skopeo` here, so nothing is pulled back");
+        return;
+    }
     let folder = tempfile::tempdir().unwrap();
     let copied = Command::new("skopeo")
         .args([
@@ -70,7 +75,7 @@ fn pulled_back(name: &str) -> Option<String> {
     );
     let index = std::fs::read(folder.path().join("index.json")).unwrap();
     let index: serde_json::Value = serde_json::from_slice(&index).unwrap();
-    index["manifests"][0]["digest"].as_str().map(str::to_owned)
+    assert_eq!(index["manifests"][0]["digest"], digest);
 }
 
 #[test]
@@ -204,10 +209,7 @@ fn a_registry_that_is_killed_amid_an_upload_and_comes_back_gets_all() {
         ),
         (3, 2, 0)
     );
-    assert_eq!(
-        pulled_back(&format!("127.0.0.1:{port}/hello:1")),
-        Some(layout.digest())
-    );
+    is_pulled_back(&format!("127.0.0.1:{port}/hello:1"), &layout.digest());
 }
 
 #[test]
@@ -226,10 +228,7 @@ fn a_connection_that_breaks_is_taken_up_again() {
         .filter(|told| told.starts_with("retrying"))
         .count();
     assert_eq!(retried, 3);
-    assert_eq!(
-        pulled_back(&format!("{}/hello:1", registry.address())),
-        Some(layout.digest())
-    );
+    is_pulled_back(&format!("{}/hello:1", registry.address()), &layout.digest());
 }
 
 #[test]
