@@ -115,7 +115,10 @@ fn pushed_and_pulled_back_it_is_the_same_and_runs() {
         "{}",
         pushed.stderr
     );
-    let again = build_image(&["--push", &place], &environment);
+    // With an output, too, it is pushed from there.
+    let layout = format!("oci:{}", home.path().join("layout").display());
+    let again = build_image(&["--output", &layout, "--push", &place], &environment);
+    assert_eq!(again.stdout, pushed.stdout, "{}", again.stderr);
     assert!(
         again
             .stderr
