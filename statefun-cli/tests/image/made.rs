@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::LazyLock;
 
 use statefun_core::clock::Stopwatch;
 
@@ -50,38 +50,40 @@ pub(crate) fn build_image(arguments: &[&str], environment: &[(&str, &str)]) -> E
     }
 }
 
-/// The image; the first one to ask waits for the build.
+/// The image; the first one to ask waits for the build, and when that fails, all fail.
 pub(crate) fn made() -> &'static Made {
-    static MADE: OnceLock<Made> = OnceLock::new();
-    MADE.get_or_init(|| {
-        let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("greeter-image");
-        // What is there may be of another day.
-        let _ = std::fs::remove_dir_all(&place);
-        std::fs::create_dir_all(&place).unwrap();
-        let (layout, archive) = (place.join("oci"), place.join("greeter.tar"));
-        let to = |kind: &str, path: &Path| format!("{kind}:{}", path.display());
-        let watch = Stopwatch::start();
-        let ended = build_image(
-            &[
-                "--output",
-                &to("oci", &layout),
-                "--output",
-                &to("docker-archive", &archive),
-            ],
-            &[],
-        );
-        println!(
-            "statefun build-image took {:.1} s:\n{}",
-            watch.elapsed().as_secs_f64(),
-            ended.stderr
-        );
-        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-        let (name, digest) = ended.stdout.trim_end().split_once('@').unwrap();
-        assert_eq!(name, "greeter", "{}", ended.stdout);
-        Made {
-            layout,
-            archive,
-            digest: digest.to_owned(),
-        }
-    })
+    static MADE: LazyLock<Made> = LazyLock::new(make);
+    &MADE
+}
+
+fn make() -> Made {
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("greeter-image");
+    // What is there may be of another day.
+    let _ = std::fs::remove_dir_all(&place);
+    std::fs::create_dir_all(&place).unwrap();
+    let (layout, archive) = (place.join("oci"), place.join("greeter.tar"));
+    let to = |kind: &str, path: &Path| format!("{kind}:{}", path.display());
+    let watch = Stopwatch::start();
+    let ended = build_image(
+        &[
+            "--output",
+            &to("oci", &layout),
+            "--output",
+            &to("docker-archive", &archive),
+        ],
+        &[],
+    );
+    println!(
+        "statefun build-image took {:.1} s:\n{}",
+        watch.elapsed().as_secs_f64(),
+        ended.stderr
+    );
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let (name, digest) = ended.stdout.trim_end().split_once('@').unwrap();
+    assert_eq!(name, "greeter", "{}", ended.stdout);
+    Made {
+        layout,
+        archive,
+        digest: digest.to_owned(),
+    }
 }
