@@ -7,6 +7,13 @@ use crate::cargo::{BuildEnd, Diagnostic, Package, cargo};
 use crate::status::Failure;
 use crate::terminal::Terminal;
 
+/// C code that says when it was compiled, as mimalloc does, would be another one each time.
+const TIMELESS: [&str; 3] = [
+    "-Wno-builtin-macro-redefined",
+    "-D__DATE__=\"unknown\"",
+    "-D__TIME__=\"unknown\"",
+];
+
 /// How a build for an image ended.
 #[derive(Debug)]
 pub(crate) enum End {
@@ -96,6 +103,7 @@ impl Build<'_> {
                     .filter(|(from, _)| !from.contains(char::is_whitespace))
                     .map(|(from, to)| format!("-ffile-prefix-map={from}={to}")),
             );
+            words.extend(TIMELESS.map(str::to_owned));
             command.env(variable, words.join(" "));
         }
         if let Some(compiler) = &self.target.c_compiler {
