@@ -1,5 +1,6 @@
 //! The command line.
 
+mod build_image;
 mod live;
 mod state;
 mod top;
@@ -13,6 +14,7 @@ use statefun_core::module::units::parse_duration;
 
 use crate::terminal::Color;
 
+pub(crate) use build_image::{BuildImage, Output};
 pub(crate) use live::{LiveArgs, TOKEN_VARIABLE};
 pub(crate) use state::{RowFormat, State, StateCommand, TopMeasure};
 pub(crate) use top::{Top, TopFormat, TopSort};
@@ -47,6 +49,7 @@ pub(crate) enum Command {
     Validate(Validate),
     Run(Run),
     Graph(Graph),
+    BuildImage(BuildImage),
     Send(Send),
     Call(Call),
     Top(Top),

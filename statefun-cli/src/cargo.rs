@@ -14,12 +14,47 @@ use crate::status::Failure;
 pub(crate) struct Package {
     /// Its name.
     pub(crate) name: String,
+    /// What else its Cargo.toml says.
+    pub(crate) about: About,
     /// Its Cargo.toml.
     manifest: PathBuf,
+    /// Where Cargo.lock lies, and what paths of sources are relative to.
+    pub(crate) workspace_root: PathBuf,
     /// Where cargo builds to.
     pub(crate) target_directory: PathBuf,
     /// The program that is the application.
-    bin: String,
+    pub(crate) bin: String,
+}
+
+/// What a Cargo.toml says of its package.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub(crate) struct About {
+    pub(crate) version: String,
+    pub(crate) description: Option<String>,
+    pub(crate) license: Option<String>,
+    pub(crate) repository: Option<String>,
+    /// `[package.metadata]`.
+    #[serde(default)]
+    pub(crate) metadata: serde_json::Value,
+    pub(crate) dependencies: Vec<Dependency>,
+}
+
+/// A dependency as a Cargo.toml has it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct Dependency {
+    name: String,
+    rename: Option<String>,
+    kind: Option<String>,
+}
+
+impl About {
+    /// The name that the package has for a crate which it depends on.
+    pub(crate) fn name_of(&self, dependency: &str) -> Option<&str> {
+        self.dependencies
+            .iter()
+            .find(|found| found.name == dependency && found.kind.is_none())
+            .map(|found| found.rename.as_deref().unwrap_or(&found.name))
+    }
 }
 
 /// A built program.
@@ -43,6 +78,7 @@ pub(crate) enum BuildEnd {
 #[derive(Debug, Deserialize)]
 struct Metadata {
     packages: Vec<MetadataPackage>,
+    workspace_root: PathBuf,
     target_directory: PathBuf,
 }
 
@@ -52,6 +88,8 @@ struct MetadataPackage {
     manifest_path: PathBuf,
     default_run: Option<String>,
     targets: Vec<Target>,
+    #[serde(flatten)]
+    about: About,
 }
 
 #[derive(Debug, Deserialize)]
@@ -74,15 +112,32 @@ enum Message {
         executable: Option<PathBuf>,
         fresh: bool,
     },
+    #[serde(rename = "compiler-message")]
+    Said {
+        package_id: String,
+        message: Diagnostic,
+    },
     #[serde(other)]
     Other,
 }
 
-fn cargo() -> Command {
+/// What the compiler says.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Diagnostic {
+    /// As it is meant to be read.
+    pub(crate) rendered: Option<String>,
+    /// The first line.
+    pub(crate) message: String,
+    /// `error`, `warning`, …
+    pub(crate) level: String,
+}
+
+/// A call of cargo.
+pub(crate) fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")))
 }
 
-fn not_started(error: std::io::Error) -> Failure {
+pub(crate) fn not_started(error: std::io::Error) -> Failure {
     Failure::usage(format_args!("cannot start cargo: {error}"))
         .help("install Rust from https://rustup.rs, or put cargo on the PATH")
 }
@@ -127,7 +182,9 @@ impl Package {
         let bin = program(&package, bin)?;
         Ok(Self {
             name: package.name,
+            about: package.about,
             manifest: manifest.to_path_buf(),
+            workspace_root: metadata.workspace_root,
             target_directory: metadata.target_directory,
             bin,
         })
@@ -136,21 +193,26 @@ impl Package {
     /// Builds the program.
     pub(crate) fn build(&self, release: bool) -> Result<BuildEnd, Failure> {
         let mut command = cargo();
+        command.args(["build", "--message-format", "json-render-diagnostics"]);
+        if release {
+            command.arg("--release");
+        }
+        self.build_with(command, &mut |_, _| {})
+    }
+
+    /// Builds the program with a command that lacks only what to build; what the compiler says in JSON goes to
+    /// `said`, with the crate that it is about.
+    pub(crate) fn build_with(
+        &self,
+        mut command: Command,
+        said: &mut dyn FnMut(&str, Diagnostic),
+    ) -> Result<BuildEnd, Failure> {
         command
-            .args([
-                "build",
-                "--message-format",
-                "json-render-diagnostics",
-                "--bin",
-                &self.bin,
-            ])
+            .args(["--bin", &self.bin])
             .arg("--manifest-path")
             .arg(&self.manifest)
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
-        if release {
-            command.arg("--release");
-        }
         let mut child = command.spawn().map_err(not_started)?;
         let mut built = None;
         if let Some(stdout) = child.stdout.take() {
@@ -162,15 +224,19 @@ impl Package {
                 let Ok(message) = serde_json::from_str(&line) else {
                     continue;
                 };
-                if let Message::CompilerArtifact {
-                    target,
-                    executable: Some(executable),
-                    fresh,
-                } = message
-                    && target.is_program()
-                    && target.name == self.bin
-                {
-                    built = Some(Built { executable, fresh });
+                match message {
+                    Message::CompilerArtifact {
+                        target,
+                        executable: Some(executable),
+                        fresh,
+                    } if target.is_program() && target.name == self.bin => {
+                        built = Some(Built { executable, fresh });
+                    }
+                    Message::Said {
+                        package_id,
+                        message,
+                    } => said(&package_id, message),
+                    Message::CompilerArtifact { .. } | Message::Other => {}
                 }
             }
         }
@@ -184,6 +250,23 @@ impl Package {
                 self.bin
             ))),
             (false, _) => Ok(BuildEnd::Failed),
+        }
+    }
+
+    /// What cargo calls it, in a workspace with several.
+    pub(crate) fn id(&self) -> String {
+        format!("{}@{}", self.name, self.about.version)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn made_up(about: About) -> Self {
+        Self {
+            name: "shop".to_owned(),
+            about,
+            manifest: PathBuf::new(),
+            workspace_root: PathBuf::new(),
+            target_directory: PathBuf::new(),
+            bin: "shop".to_owned(),
         }
     }
 
@@ -250,6 +333,7 @@ mod tests {
             manifest_path: PathBuf::new(),
             default_run: default_run.map(str::to_owned),
             targets,
+            about: About::default(),
         }
     }
 
@@ -273,6 +357,20 @@ mod tests {
             let failed = chosen(programs, None, wanted).unwrap_err();
             assert!(failed.contains(problem), "{failed}");
         }
+    }
+
+    #[test]
+    fn a_dependency_has_the_name_that_the_package_gives_it() {
+        let about: About = serde_json::from_str(
+            r#"{"version": "1.0.0", "dependencies": [
+                {"name": "statefun-core", "rename": "dev", "kind": "dev"},
+                {"name": "statefun-core", "rename": "statefun", "kind": null},
+                {"name": "serde", "rename": null, "kind": null}]}"#,
+        )
+        .unwrap();
+        assert_eq!(about.name_of("statefun-core"), Some("statefun"));
+        assert_eq!(about.name_of("serde"), Some("serde"));
+        assert_eq!(about.name_of("tokio"), None);
     }
 
     #[test]

@@ -10,6 +10,8 @@ use serde::Deserialize;
 use statefun_core::module::description::{DESCRIPTION_VERSION, Description};
 
 use crate::cargo::{BuildEnd, Package};
+use crate::image::LISTEN_HOST;
+use crate::image::wiring::EVERYWHERE;
 use crate::project::Project;
 use crate::status::Failure;
 use crate::terminal::Terminal;
@@ -53,14 +55,27 @@ impl Code {
         match package.build(false)? {
             BuildEnd::Failed => Ok(Self::BuildFailed),
             BuildEnd::Built(built) => {
-                let text = describe(&built.executable, project.directory())?;
-                let description = read(&text)
-                    .map_err(|problem| unreadable(&built.executable, &text, &problem))?;
+                let (text, description) = ask(&built.executable, project.directory(), &[])?;
                 remember(package, &text, terminal);
                 Ok(Self::Described(Box::new(description)))
             }
         }
     }
+}
+
+/// Asks the program of an image, with the environment that an image has.
+pub(crate) fn of_image(executable: &Path, directory: &Path) -> Result<Description, Failure> {
+    ask(executable, directory, &[(LISTEN_HOST, EVERYWHERE)]).map(|(_, description)| description)
+}
+
+fn ask(
+    executable: &Path,
+    directory: &Path,
+    environment: &[(&str, &str)],
+) -> Result<(String, Description), Failure> {
+    let text = describe(executable, directory, environment)?;
+    let description = read(&text).map_err(|problem| unreadable(executable, &text, &problem))?;
+    Ok((text, description))
 }
 
 /// Where the last answer of a package is kept.
@@ -157,7 +172,11 @@ fn read(text: &str) -> Result<Description, String> {
     }
 }
 
-fn describe(executable: &Path, directory: &Path) -> Result<String, Failure> {
+fn describe(
+    executable: &Path,
+    directory: &Path,
+    environment: &[(&str, &str)],
+) -> Result<String, Failure> {
     let failed = |problem: std::fmt::Arguments<'_>| {
         Failure::usage(format_args!(
             "{} could not be asked what it consists of: {problem}",
@@ -168,6 +187,9 @@ fn describe(executable: &Path, directory: &Path) -> Result<String, Failure> {
     let mut child = Command::new(executable)
         .arg("describe")
         .current_dir(directory)
+        // It is the project's wiring that is meant.
+        .env_remove("STATEFUN_HOME")
+        .envs(environment.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()

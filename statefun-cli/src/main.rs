@@ -6,6 +6,7 @@ mod client;
 mod commands;
 mod describe;
 mod figures;
+mod image;
 mod live;
 mod project;
 mod status;

@@ -73,6 +73,11 @@ impl Terminal {
         }
     }
 
+    /// Whether standard error is coloured.
+    pub(crate) fn is_coloured(&self) -> bool {
+        self.err_color
+    }
+
     /// Columns of the terminal.
     pub(crate) fn width(&self) -> usize {
         self.width

@@ -4,12 +4,13 @@
 mod importing;
 mod migrating;
 mod operations;
+mod place;
 mod restoring;
 mod running;
 mod started;
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,7 @@ use crate::trace::export;
 use importing::{Import, said};
 use migrating::Migrate;
 use operations::{Operations, check_port, listening_ports};
+use place::{check_role, default_modules, home, no_modules};
 use restoring::{open_checkpoints, restore};
 use running::{Signals, stop, wait_for_end};
 use started::{ready, started};
@@ -74,6 +76,10 @@ Options of run and import (each overrides its variable, which overrides statefun
 Variables for log lines, which go to standard error:
   STATEFUN_LOG         error, warn, info, debug, trace or off; one crate's as my_app=debug    [info]
   STATEFUN_LOG_FORMAT  human, json, or auto: human on a terminal, JSON otherwise              [auto]
+
+More of the environment:
+  STATEFUN_HOME        the directory with module.yaml, modules/ and statefun.yaml  [where it is started]
+  ROLE                 `standalone`, the only role that there is yet               [standalone]
 ";
 
 /// Runs the application that is linked into this program: `fn main() -> statefun::Exit { statefun::main() }`.
@@ -202,8 +208,13 @@ impl App {
             return self.describe();
         }
         logging::begin().map_err(Stop::Input)?;
-        let mut settings = Settings::load(SETTINGS_FILE.as_ref(), |name| std::env::var(name).ok())
-            .map_err(|error| Stop::Input(told(&error)))?;
+        if runs {
+            check_role()?;
+        }
+        let home = home();
+        let mut settings =
+            Settings::load(&home.join(SETTINGS_FILE), |name| std::env::var(name).ok())
+                .map_err(|error| Stop::Input(told(&error)))?;
         for (flag, name, value) in [
             ("--data-dir", "dataDir", &arguments.data_dir),
             ("--workers", "workers", &arguments.workers),
@@ -214,7 +225,7 @@ impl App {
                     .map_err(|problem| Stop::Usage(format!("{flag}: {problem}")))?;
             }
         }
-        let wiring = load_wiring(&arguments.modules)?;
+        let wiring = load_wiring(&home, &arguments.modules)?;
         let global: GlobalConfiguration = wiring
             .global_configuration()
             .iter()
@@ -234,10 +245,8 @@ impl App {
         say_findings(&findings, wiring.sources());
         if findings.has_errors() {
             let mut text = summary(&findings);
-            if arguments.modules.is_empty() && default_modules().is_empty() {
-                text.push_str(
-                    "\nThere is no module.yaml here: start the application where it lies, or name it with `--module`",
-                );
+            if arguments.modules.is_empty() && default_modules(&home).is_empty() {
+                text.push_str(&format!("\n{}", no_modules(&home)));
             }
             return Err(Stop::Input(text));
         }
@@ -338,7 +347,7 @@ impl App {
 
     /// Modules are configured with what module.yaml says, as far as it can be read.
     fn describe(&self) -> Result<(), Stop> {
-        let (wiring, _) = Application::load_files(default_modules());
+        let (wiring, _) = Application::load_files(default_modules(&home()));
         let global = wiring
             .global_configuration()
             .iter()
@@ -462,27 +471,9 @@ fn not_run(error: &RunError) -> Stop {
     }
 }
 
-/// `module.yaml` and all of `modules/*.yaml`, in the order of their names.
-fn default_modules() -> Vec<PathBuf> {
-    let mut files = vec![PathBuf::from("module.yaml")];
-    let mut more: Vec<PathBuf> = std::fs::read_dir("modules")
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "yaml" || extension == "yml")
-        })
-        .collect();
-    more.sort();
-    files.extend(more);
-    files.retain(|file| file.exists());
-    files
-}
-
-fn load_wiring(modules: &[PathBuf]) -> Result<Application, Stop> {
+fn load_wiring(home: &Path, modules: &[PathBuf]) -> Result<Application, Stop> {
     let files = if modules.is_empty() {
-        default_modules()
+        default_modules(home)
     } else {
         modules.to_vec()
     };

@@ -6,6 +6,7 @@
 //! | `s3` | checkpoints in Amazon S3, and in what speaks its protocol |
 //! | `gcs` | checkpoints in Google Cloud Storage |
 //! | `azure` | checkpoints in Azure Blob Storage |
+//! | `allocator` | the global allocator mimalloc, for static binaries: musl's own has one lock for all threads. `statefun build-image` turns it on there |
 
 // The macros name this crate `::statefun_core`, here too.
 extern crate self as statefun_core;
@@ -45,6 +46,10 @@ mod unwinding;
 
 pub use app::{App, Exit, main};
 pub use tracing;
+
+#[cfg(feature = "allocator")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// What an author of functions needs in scope.
 ///

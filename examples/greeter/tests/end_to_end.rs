@@ -8,7 +8,7 @@ mod process;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use process::{Application, PATIENCE, PAUSE, post};
 
@@ -33,7 +33,7 @@ fn every_greeting_is_written_exactly_once() {
         // There is module.yaml.
         command
             .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .env("GREETER_ADDRESS", format!("127.0.0.1:{port}"))
+            .env("GREETER_PORT", port.to_string())
             .env("GREETER_EMAILS", directory.join("emails.jsonl"));
         command
     });
@@ -156,6 +156,79 @@ fn who_stops_reading_ends_it_in_peace_and_the_rest_is_kept() {
         numbers.windows(2).all(|two| two[0] + 1 == two[1]),
         "{numbers:?}"
     );
+}
+
+/// As an image has it: the wiring in one place, the data in another.
+#[test]
+fn the_wiring_may_lie_elsewhere() {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("module.yaml"), PIPES).unwrap();
+    fs::write(home.path().join("statefun.yaml"), "dataDir: kept\n").unwrap();
+    let data = tempfile::tempdir().unwrap();
+    let output = starting(
+        data.path(),
+        &[
+            ("STATEFUN_HOME", home.path().to_str().unwrap()),
+            ("ROLE", ""),
+        ],
+    );
+    assert!(output.status.success(), "{output:?}");
+    assert!(data.path().join("kept").is_dir());
+    assert_eq!(fs::read_dir(home.path()).unwrap().count(), 2);
+
+    let output = starting(data.path(), &[("STATEFUN_HOME", "nowhere")]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("no module.yaml in nowhere (STATEFUN_HOME)"),
+        "{said}"
+    );
+}
+
+/// As when another module.yaml is mounted over that of an image.
+#[test]
+fn wiring_that_does_not_fit_the_code_is_refused_with_what_is_wrong() {
+    let home = tempfile::tempdir().unwrap();
+    let changed = PIPES.replace("[greets]", "[gretes]");
+    fs::write(home.path().join("module.yaml"), changed).unwrap();
+    let data = tempfile::tempdir().unwrap();
+    let output = starting(
+        data.path(),
+        &[("STATEFUN_HOME", home.path().to_str().unwrap())],
+    );
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    for expected in ["error[SF", "gretes", "module.yaml:6", "`greets`"] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+    assert_eq!(fs::read_dir(data.path()).unwrap().count(), 0, "it began");
+}
+
+#[test]
+fn there_is_one_role() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("module.yaml"), PIPES).unwrap();
+    for role in ["master", "worker"] {
+        let output = starting(directory.path(), &[("ROLE", role)]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            said.contains(&format!("ROLE={role}")) && said.contains("`standalone`"),
+            "{said}"
+        );
+    }
+    let output = starting(directory.path(), &[("ROLE", "standalone")]);
+    assert!(output.status.success(), "{output:?}");
+}
+
+/// Starts it with an empty input, in a directory.
+fn starting(directory: &Path, environment: &[(&str, &str)]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_greeter"))
+        .current_dir(directory)
+        .envs(environment.iter().copied())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
 }
 
 /// The number of the visit that an e-mail is about.

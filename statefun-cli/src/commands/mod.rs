@@ -1,5 +1,6 @@
 //! The commands, a file each. A command returns how it ended; none of them exits by itself.
 
+mod build_image;
 mod checkpoint;
 mod completions;
 mod graph;
@@ -21,6 +22,7 @@ pub(crate) fn run(command: Command, terminal: &Terminal) -> Outcome {
         Command::New(args) => new::run(&args, terminal),
         Command::Validate(args) => validate::run(&args, terminal),
         Command::Graph(args) => graph::run(&args, terminal),
+        Command::BuildImage(args) => build_image::run(&args, terminal),
         Command::Completions(args) => completions::run(&args, terminal),
         Command::Run(args) => run::run(&args, terminal),
         Command::Send(args) => send::send(&args, terminal),

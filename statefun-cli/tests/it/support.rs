@@ -46,6 +46,7 @@ pub(crate) fn command(directory: &Path, arguments: &[&str]) -> Command {
         "CARGO_TARGET_DIR",
         "CARGO_TERM_COLOR",
         "RUSTFLAGS",
+        "SOURCE_DATE_EPOCH",
     ] {
         command.env_remove(name);
     }

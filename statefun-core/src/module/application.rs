@@ -10,7 +10,7 @@ use super::finding::Findings;
 use super::lower::Fact;
 use super::model::{Family, GlobalConfiguration, KindInfo, Spec, check_qualified};
 use super::schema::Role;
-use super::source::{Environment, FileId, Node, Source, Sources, Span, Value};
+use super::source::{Environment, FileId, Node, Source, Sources, Span, Value, Variable};
 
 /// All modules of an application.
 #[derive(Default)]
@@ -18,6 +18,7 @@ pub struct Application {
     pub(crate) sources: Sources,
     pub(crate) components: Vec<Component>,
     pub(crate) global: GlobalConfiguration,
+    pub(crate) variables: BTreeSet<Variable>,
     /// Documents whose meaning is not known.
     pub(crate) opaque: Opaque,
 }
@@ -199,6 +200,11 @@ impl Application {
     /// The configuration of all modules together.
     pub fn global_configuration(&self) -> &GlobalConfiguration {
         &self.global
+    }
+
+    /// The variables of the environment that the files refer to, set or not, by name.
+    pub fn variables(&self) -> &BTreeSet<Variable> {
+        &self.variables
     }
 
     /// The components of one family.

@@ -41,4 +41,4 @@ pub use finding::{Finding, Findings, Label, Severity};
 pub use graph::Graph;
 pub use model::{GlobalConfiguration, Spec};
 pub use reference::reference;
-pub use source::{Environment, FileId, Source, Sources, Span};
+pub use source::{Environment, FileId, Source, Sources, Span, Variable};

@@ -297,7 +297,7 @@ fn use_a_free_port(app: &Path) -> Result<(), Failure> {
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     Ok(std::fs::write(
         file,
-        text.replace("127.0.0.1:8080", &format!("127.0.0.1:{port}")),
+        text.replace(":8080", &format!(":{port}")),
     )?)
 }
 

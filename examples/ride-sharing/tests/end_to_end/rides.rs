@@ -18,7 +18,7 @@ pub(crate) fn start(environment: &[(&'static str, &'static str)]) -> Application
         // There is module.yaml.
         command
             .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .env("RIDES_ADDRESS", format!("127.0.0.1:{port}"))
+            .env("RIDES_PORT", port.to_string())
             .env("RIDE_EVENTS", directory.join("ride-events.jsonl"))
             .env("BOARD_FILE", directory.join("board.json"))
             .envs(environment.iter().copied());

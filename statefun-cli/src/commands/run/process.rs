@@ -39,6 +39,8 @@ impl Application {
         let child = Command::new(program)
             .args(arguments)
             .current_dir(directory)
+            // It is the project's wiring that was checked.
+            .env_remove("STATEFUN_HOME")
             .kill_on_drop(true)
             .spawn();
         Ok(Self {

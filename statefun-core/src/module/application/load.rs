@@ -73,6 +73,7 @@ impl Loader<'_> {
         };
         let before = self.findings.len();
         let parsed = parse(file, &text, self.environment, &mut self.findings);
+        self.application.variables.extend(parsed.variables);
         if parsed.truncated {
             self.application.opaque.anything = true;
             self.hide(secrets::in_lines(file, &text));

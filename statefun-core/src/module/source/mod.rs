@@ -239,6 +239,15 @@ impl Environment {
     }
 }
 
+/// A variable of the environment that a text refers to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Variable {
+    /// Its name.
+    pub name: String,
+    /// What stands in for it where it is not set; without, it must be set.
+    pub default: Option<String>,
+}
+
 /// One document of a file: the value between two `---`.
 #[derive(Debug, Clone)]
 pub struct Document {

@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
 
 use super::substitute::{Problem, ProblemKind, Substituted, references, substitute};
-use super::{Document, Entry, Environment, FileId, Node, Scalar, SourceFile, Span, Value};
+use super::{
+    Document, Entry, Environment, FileId, Node, Scalar, SourceFile, Span, Value, Variable,
+};
 use crate::module::codes;
 use crate::module::finding::Finding;
 
@@ -21,6 +23,8 @@ pub(crate) struct Parsed {
     pub(crate) documents: Vec<Document>,
     /// Whether a syntax error hides the rest of the file.
     pub(crate) truncated: bool,
+    /// The variables that values refer to, in the order of the file.
+    pub(crate) variables: Vec<Variable>,
 }
 
 /// Reads one file. Empty documents are left out.
@@ -40,6 +44,7 @@ pub(crate) fn parse(
         nodes: 0,
         stack: Vec::new(),
         done: Vec::new(),
+        variables: Vec::new(),
     };
     let mut parser = Parser::new_from_str(file.text());
     loop {
@@ -48,26 +53,17 @@ pub(crate) fn parse(
             Some(Ok((Event::StreamEnd, _))) => break,
             Some(Ok((event, span))) => {
                 if let Err(Stop) = builder.event(event, span) {
-                    return Parsed {
-                        documents: builder.done,
-                        truncated: true,
-                    };
+                    return builder.parsed(true);
                 }
             }
             Some(Err(error)) => {
                 let finding = builder.syntax(&error);
                 builder.findings.push(finding);
-                return Parsed {
-                    documents: builder.done,
-                    truncated: true,
-                };
+                return builder.parsed(true);
             }
         }
     }
-    Parsed {
-        documents: builder.done,
-        truncated: false,
-    }
+    builder.parsed(false)
 }
 
 /// The file is given up; the finding has been pushed.
@@ -135,9 +131,18 @@ struct Builder<'a> {
     nodes: usize,
     stack: Vec<Open>,
     done: Vec<Document>,
+    variables: Vec<Variable>,
 }
 
 impl Builder<'_> {
+    fn parsed(self, truncated: bool) -> Parsed {
+        Parsed {
+            documents: self.done,
+            truncated,
+            variables: self.variables,
+        }
+    }
+
     fn span(&self, start: usize, end: usize) -> Span {
         Span {
             file: self.file,
@@ -394,10 +399,12 @@ impl Builder<'_> {
             Substituted {
                 text: written.to_owned(),
                 problems: Vec::new(),
+                variables: Vec::new(),
             }
         } else {
             substitute(written, self.environment)
         };
+        self.variables.extend(result.variables);
         if !result.problems.is_empty() {
             self.references(written, span, &result.problems);
             return Node {

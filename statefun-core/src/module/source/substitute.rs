@@ -1,6 +1,6 @@
 //! `${VAR}` and `${VAR:-default}` in scalars, from the environment; `$$` stands for one `$`.
 
-use super::Environment;
+use super::{Environment, Variable};
 
 /// What came of a scalar.
 pub(super) struct Substituted {
@@ -8,6 +8,8 @@ pub(super) struct Substituted {
     pub(super) text: String,
     /// What went wrong, with the byte range in the text before substitution.
     pub(super) problems: Vec<Problem>,
+    /// The variables that are referred to.
+    pub(super) variables: Vec<Variable>,
 }
 
 /// One reference that cannot be resolved.
@@ -30,6 +32,7 @@ pub(super) enum ProblemKind {
 pub(super) fn substitute(written: &str, environment: &Environment) -> Substituted {
     let mut text = String::with_capacity(written.len());
     let mut problems = Vec::new();
+    let mut variables = Vec::new();
     let mut rest = 0;
     while let Some(found) = written[rest..].find('$') {
         let at = rest + found;
@@ -44,10 +47,14 @@ pub(super) fn substitute(written: &str, environment: &Environment) -> Substitute
                     range: (at, written.len()),
                     kind: ProblemKind::Malformed,
                 });
-                return Substituted { text, problems };
+                return Substituted {
+                    text,
+                    problems,
+                    variables,
+                };
             };
             let end = at + 2 + length + 1;
-            match resolve(&inner[..length], environment) {
+            match resolve(&inner[..length], environment, &mut variables) {
                 Ok(value) => text.push_str(&value),
                 Err(kind) => problems.push(Problem {
                     range: (at, end),
@@ -61,10 +68,18 @@ pub(super) fn substitute(written: &str, environment: &Environment) -> Substitute
         }
     }
     text.push_str(&written[rest..]);
-    Substituted { text, problems }
+    Substituted {
+        text,
+        problems,
+        variables,
+    }
 }
 
-fn resolve(reference: &str, environment: &Environment) -> Result<String, ProblemKind> {
+fn resolve(
+    reference: &str,
+    environment: &Environment,
+    variables: &mut Vec<Variable>,
+) -> Result<String, ProblemKind> {
     let (name, default) = match reference.split_once(":-") {
         Some((name, default)) => (name, Some(default)),
         None => (reference, None),
@@ -76,6 +91,10 @@ fn resolve(reference: &str, environment: &Environment) -> Result<String, Problem
     if !starts_well || !characters.all(|c| c.is_ascii_alphanumeric() || c == '_') {
         return Err(ProblemKind::Malformed);
     }
+    variables.push(Variable {
+        name: name.to_owned(),
+        default: default.map(str::to_owned),
+    });
     match (environment.get(name), default) {
         // As in a shell, `:-` also stands in for an empty variable.
         (Some(value), Some(default)) if value.is_empty() => Ok(default.to_owned()),
@@ -133,6 +152,17 @@ mod tests {
         assert_eq!(text("$${A}"), "${A}");
         assert_eq!(text("$$$${A}"), "$${A}");
         assert_eq!(text("$$${A}"), "$1");
+    }
+
+    #[test]
+    fn variables_are_named_whether_they_are_set_or_not() {
+        let environment = Environment::of([("A", "1")]);
+        let found = substitute("$${NO}${A}${B:-2}${C} ${1}", &environment).variables;
+        let found: Vec<_> = found
+            .iter()
+            .map(|variable| (variable.name.as_str(), variable.default.as_deref()))
+            .collect();
+        assert_eq!(found, [("A", None), ("B", Some("2")), ("C", None)]);
     }
 
     #[test]
