@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::labels::SOURCE_DATE_EPOCH;
 use super::target::{Compiler, Libc, Target};
 use crate::cargo::{BuildEnd, Diagnostic, Package, cargo};
 use crate::status::Failure;
@@ -105,6 +106,10 @@ impl Build<'_> {
             );
             words.extend(TIMELESS.map(str::to_owned));
             command.env(variable, words.join(" "));
+        }
+        if std::env::var_os(SOURCE_DATE_EPOCH).is_none() {
+            // C code may have the time in it at which it was compiled, as mimalloc has; compilers take it from here.
+            command.env(SOURCE_DATE_EPOCH, "0");
         }
         if let Some(compiler) = &self.target.c_compiler {
             command.env(format!("CC_{underscored}"), compiler);

@@ -17,7 +17,7 @@ use crate::status::Failure;
 const CORE_VERSION: &str = "io.statefun.core.version";
 const FUNCTIONS: &str = "io.statefun.functions";
 /// Seconds since 1970 that a build is to state as its time: <https://reproducible-builds.org/specs/source-date-epoch/>.
-const SOURCE_DATE_EPOCH: &str = "SOURCE_DATE_EPOCH";
+pub(super) const SOURCE_DATE_EPOCH: &str = "SOURCE_DATE_EPOCH";
 
 /// Labels, by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
