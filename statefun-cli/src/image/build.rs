@@ -8,13 +8,6 @@ use crate::cargo::{BuildEnd, Diagnostic, Package, cargo};
 use crate::status::Failure;
 use crate::terminal::Terminal;
 
-/// C code that says when it was compiled, as mimalloc does, would be another one each time.
-const TIMELESS: [&str; 3] = [
-    "-Wno-builtin-macro-redefined",
-    "-D__DATE__=\"unknown\"",
-    "-D__TIME__=\"unknown\"",
-];
-
 /// How a build for an image ended.
 #[derive(Debug)]
 pub(crate) enum End {
@@ -104,7 +97,6 @@ impl Build<'_> {
                     .filter(|(from, _)| !from.contains(char::is_whitespace))
                     .map(|(from, to)| format!("-ffile-prefix-map={from}={to}")),
             );
-            words.extend(TIMELESS.map(str::to_owned));
             command.env(variable, words.join(" "));
         }
         if std::env::var_os(SOURCE_DATE_EPOCH).is_none() {
