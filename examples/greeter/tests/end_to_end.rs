@@ -225,6 +225,7 @@ fn there_is_one_role() {
 fn starting(directory: &Path, environment: &[(&str, &str)]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_greeter"))
         .current_dir(directory)
+        .env("STATEFUN_LOG_FORMAT", "human")
         .envs(environment.iter().copied())
         .stdin(Stdio::null())
         .output()
