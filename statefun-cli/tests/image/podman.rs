@@ -178,8 +178,9 @@ impl Container<'_> {
     /// The port that the system chose, when it says it.
     fn listening(&self) -> Option<u16> {
         let logs = self.logs();
-        let (_, rest) = logs.split_once("POST http://0.0.0.0:")?;
-        rest.split_once("/greet\n")?.0.parse().ok()
+        // As JSON, since nobody sits in front of it.
+        let (_, rest) = logs.split_once("\"http://0.0.0.0:")?;
+        rest.split_once("/greet\"")?.0.parse().ok()
     }
 
     pub(crate) fn inspect(&self, format: &str) -> String {

@@ -21,8 +21,8 @@ fn a_module_yaml_that_does_not_fit_is_refused_with_findings() {
     assert_eq!(run.status.code(), Some(1), "{}", said(&run));
     let told = said(&run);
     for part in [
-        "error[SF0303]: there is no router `greetz`",
-        "/app/module.yaml:9:7",
+        "\"there is no router `greetz`\"",
+        "\"code\":\"SF0303\",\"file\":\"/app/module.yaml\",\"line\":9,",
         "did you mean `greets`?",
     ] {
         assert!(told.contains(part), "{part}: {told}");

@@ -144,6 +144,7 @@ impl App {
             .current_dir(self.path())
             .env("STATEFUN_WORKERS", "2")
             .env("NO_COLOR", "1")
+            .env("STATEFUN_LOG_FORMAT", "human")
             .envs(environment.iter().copied())
             .stdin(Stdio::null());
         command

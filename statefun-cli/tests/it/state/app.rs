@@ -172,6 +172,7 @@ pub(super) fn process(directory: &Path, arguments: &[&str]) -> Command {
         .current_dir(directory)
         .env(ARGUMENTS, arguments.join("\u{1f}"))
         .env("STATEFUN_READY_FILE", directory.join("ready"))
+        .env("STATEFUN_LOG_FORMAT", "human")
         .env("STATEFUN_WORKERS", "2")
         .stdin(Stdio::null());
     command
