@@ -210,7 +210,7 @@ pub const METRICS: &[Metric] = &[
     histogram(
         "statefun_function_handler_seconds",
         FUNCTION,
-        "How long its handler ran; while handlers take microseconds, one invocation in 16 is timed and stands for all",
+        "How long its handler ran; on a busy worker, while handlers take microseconds, one invocation in 64 is timed and stands for all",
         |all, out| {
             for one in &all.functions {
                 out.histogram(&[&one.function], &one.handler_seconds);

@@ -57,8 +57,8 @@ pub struct FunctionMetrics {
     pub out_remote: u64,
     /// Records written to egresses.
     pub out_egress: u64,
-    /// How long its handler ran. Estimated from some invocations while handlers take about a microsecond, from all when they
-    /// take longer.
+    /// How long its handler ran. Estimated from some invocations while the worker is busy and handlers take microseconds, from all
+    /// otherwise.
     pub handler_seconds: Histogram,
     /// Operations that were started with `ctx.spawn` and have not ended.
     pub inflight_async: u64,

@@ -109,6 +109,8 @@ fn the_table_is_what_a_process_prints() {
         ("STATEFUN_CHECKPOINT_URL", checkpoints.display().to_string()),
         ("STATEFUN_CHECKPOINT_INTERVAL", "100ms".to_owned()),
         ("DAMAGE_APP", "load".to_owned()),
+        // A collector that is not there: spans are counted all the same.
+        ("STATEFUN_TRACING_ENDPOINT", "http://127.0.0.1:1".to_owned()),
     ];
     let (mut process, addresses, endpoint) = start(
         env!("CARGO_BIN_EXE_damage-app"),

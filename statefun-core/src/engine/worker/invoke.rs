@@ -82,6 +82,7 @@ impl Worker {
         let mut done = 0;
         while done < budget && self.runnable() > 0 {
             let group = self.mailbox.len().min(GROUP).min(budget - done);
+            self.measure.set_busy(group == GROUP);
             self.prefetch(group);
             let mut left = group;
             while left > 0 {
@@ -239,9 +240,10 @@ impl Worker {
             Invoked::Done => {
                 if let Some(meter) = self.measure.meter.functions.get(function) {
                     meter.out.add(self.invocation.messages() as u64);
-                    meter
-                        .out_egress
-                        .add(u64::from(self.invocation.egress_records));
+                    if self.invocation.egress_records > 0 {
+                        let records = u64::from(self.invocation.egress_records);
+                        meter.out_egress.add(records);
+                    }
                 }
                 if let (Some(traced), Some(tracer)) = (traced, &mut self.tracer) {
                     tracer.succeeded(*traced, &mut self.invocation);

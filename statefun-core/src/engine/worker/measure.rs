@@ -1,8 +1,8 @@
 //! How long handlers run, and which addresses take most, without reading the clock for each of millions of invocations a second.
 //!
-//! While the handlers of a function take microseconds, one invocation in [`ONE_IN`] on average is timed, at random (else two
-//! functions that take turns would hide from it), and stands for all. Reading the clock twice takes about 50 ns, so where a
-//! handler takes [`SLOW_NS`] or longer, every invocation is timed.
+//! While a worker is busy, and the handlers of a function take microseconds, one invocation in [`ONE_IN`] on average is timed, at
+//! random (else two functions that take turns would hide from it), and stands for all. Reading the clock twice takes about 50 ns,
+//! so where a handler takes [`SLOW_NS`] or longer, or the worker has time, every invocation is timed.
 
 use std::sync::{Arc, PoisonError};
 
@@ -11,7 +11,7 @@ use crate::id::Address;
 use crate::metrics::meter::WorkerMeter;
 
 /// Of so many short invocations one is timed, on average.
-const ONE_IN: u32 = 16;
+const ONE_IN: u32 = 64;
 /// Handlers that take so long on average are timed each time, in ns.
 const SLOW_NS: u64 = 5_000;
 
@@ -19,6 +19,7 @@ const SLOW_NS: u64 = 5_000;
 pub(super) struct Measure {
     pub(super) meter: Arc<WorkerMeter>,
     on: bool,
+    busy: bool,
     /// Invocations until the next that is timed.
     gap: u32,
     random: u32,
@@ -39,6 +40,7 @@ impl Measure {
             lately_ns: vec![0; meter.functions.len()],
             meter,
             on,
+            busy: false,
             gap: 1,
             random: 0x9E37_79B9,
         }
@@ -46,6 +48,11 @@ impl Measure {
 
     pub(super) fn is_on(&self) -> bool {
         self.on
+    }
+
+    /// Whether the worker has so much to do that it should not look at the clock all the time.
+    pub(super) fn set_busy(&mut self, busy: bool) {
+        self.busy = busy;
     }
 
     /// An invocation begins.
@@ -57,20 +64,23 @@ impl Measure {
         if !self.on {
             return None;
         }
-        self.gap -= 1;
-        let is_slow = self
-            .lately_ns
-            .get(function)
-            .is_some_and(|ns| *ns >= SLOW_NS);
-        if self.gap > 0 && !is_slow {
-            return None;
-        }
-        if self.gap == 0 {
+        let is_slow = || {
+            let lately = self.lately_ns.get(function);
+            lately.is_some_and(|ns| *ns >= SLOW_NS)
+        };
+        let weight = if !self.busy || is_slow() {
+            1
+        } else {
+            self.gap -= 1;
+            if self.gap > 0 {
+                return None;
+            }
             self.gap = self.next_gap();
-        }
+            u64::from(ONE_IN)
+        };
         Some(Timed {
             since: Stopwatch::start(),
-            weight: if is_slow { 1 } else { u64::from(ONE_IN) },
+            weight,
         })
     }
 
@@ -110,9 +120,10 @@ mod tests {
     fn a_share_of_short_invocations_stands_for_all() {
         let meter = Arc::new(WorkerMeter::with(2, 0));
         let mut measure = Measure::new(meter.clone(), true);
+        measure.set_busy(true);
         let address = Address::new(TypeName::parse("shop/cart").unwrap(), "1");
         let mut timed_ones = [0, 0];
-        for turn in 0..160_000 {
+        for turn in 0..640_000 {
             if let Some(timed) = measure.begin(turn % 2) {
                 timed_ones[turn % 2] += 1;
                 // However long it really took here, as long as it is not slow.
@@ -121,20 +132,23 @@ mod tests {
                 measure.lately_ns = vec![0, 0];
             }
         }
-        assert_eq!(meter.functions[0].invocations.get(), 80_000);
-        // Both of two that take turns are seen, each about one in sixteen times.
+        assert_eq!(meter.functions[0].invocations.get(), 320_000);
+        // Both of two that take turns are seen, each about one in sixty-four times.
         for timed in timed_ones {
             assert!((4_500..=5_500).contains(&timed), "{timed}");
         }
         let mut histogram = Histogram::default();
         meter.functions[0].handler.add_to(&mut histogram);
-        assert_eq!(histogram.count(), 16 * timed_ones[0]);
+        assert_eq!(histogram.count(), 64 * timed_ones[0]);
     }
 
     #[test]
     fn slow_handlers_are_timed_each_time() {
         let meter = Arc::new(WorkerMeter::with(1, 0));
         let mut measure = Measure::new(meter, true);
+        // Whoever has time, times.
+        assert_eq!(measure.begin(0).map(|timed| timed.weight), Some(1));
+        measure.set_busy(true);
         measure.lately_ns = vec![SLOW_NS];
         for _ in 0..100 {
             assert_eq!(measure.begin(0).map(|timed| timed.weight), Some(1));
