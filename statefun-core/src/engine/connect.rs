@@ -22,6 +22,7 @@ use crate::io::clients::Clients;
 use crate::io::egress::{Egress, EgressContext};
 use crate::io::ingress::{Ingress, IngressContext, SourceStatus};
 use crate::log::EpochLog;
+use crate::metrics::meter::Meters;
 use crate::state::keys::{Space, parse_address_key, take_escaped};
 use crate::state::{StateError, StateReader};
 use crate::trace::Tracer;
@@ -34,6 +35,7 @@ pub(crate) struct Connect<'a> {
     pub(crate) stopping: &'a watch::Receiver<bool>,
     pub(crate) listener: &'a StartListener,
     pub(crate) tracer: Option<&'a Tracer>,
+    pub(crate) meters: &'a Meters,
 }
 
 impl Connect<'_> {
@@ -69,6 +71,7 @@ impl Connect<'_> {
                 key_groups: self.registry.key_groups,
                 limits: self.registry.message_limits(),
                 tracer: self.tracer.cloned(),
+                unreadable: self.meters.unreadable_of(index),
             };
             let index = index.ok_or_else(|| context.error("it is not wired"))?;
             for partition in ingress.open(&context)? {

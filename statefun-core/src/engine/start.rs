@@ -274,6 +274,7 @@ impl Engine {
             stopping: &stop_signal,
             listener: &setup.listener,
             tracer: setup.tracer.as_ref(),
+            meters: &meters,
         };
         let sources = connect.ingresses(setup.ingresses, &*recovered.store, workers, &clients)?;
         let sink_ids: Vec<String> = setup.egresses.iter().map(|(id, _)| id.clone()).collect();

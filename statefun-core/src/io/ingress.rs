@@ -12,6 +12,7 @@ use thiserror::Error;
 use crate::clock::Timestamp;
 use crate::engine::registry::check_size;
 use crate::id::{Address, MessageTypeId, TypeName};
+use crate::io::http::Unreadable;
 pub use crate::metrics::Lag;
 use crate::sdk::context::SendError;
 use crate::sdk::message::{AnyMessage, CodecError, Message, MessageDefinition, Taken, TypedValue};
@@ -376,6 +377,8 @@ pub struct IngressContext {
     /// How addresses, and so partitions and requests, are spread over the workers.
     pub(crate) key_groups: crate::id::KeyGroups,
     pub(crate) limits: MessageLimits,
+    /// Counts what cannot become a record.
+    pub(crate) unreadable: Unreadable,
     pub(crate) tracer: Option<Tracer>,
 }
 
@@ -449,6 +452,7 @@ impl IngressContext {
             wakers: Vec::new(),
             key_groups: crate::id::KeyGroups::default(),
             limits: MessageLimits::default(),
+            unreadable: Unreadable::default(),
             tracer: None,
         };
         (context, stop)

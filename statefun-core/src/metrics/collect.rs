@@ -99,7 +99,8 @@ fn ingresses(registry: &Registry, meters: &Meters) -> Vec<IngressMetrics> {
         IngressMetrics {
             ingress: id.to_owned(),
             records: own().map(|meter| meter.records.get()).sum(),
-            refused: own().map(|meter| meter.refused.get()).sum(),
+            refused: own().map(|meter| meter.refused.get()).sum::<u64>()
+                + meters.unreadable_of(Some(index as u16)).count(),
             lag: own().fold(None, |sum, meter| Lag::sum(sum, meter.lag())),
         }
     })

@@ -9,6 +9,7 @@ use super::hot::HotAddresses;
 use super::snapshot::Lag;
 use crate::clock::Stopwatch;
 use crate::engine::registry::Registry;
+use crate::io::http::Unreadable;
 
 /// One function type on one worker.
 #[derive(Debug, Default)]
@@ -212,6 +213,8 @@ pub(crate) struct EgressMeter {
 #[derive(Debug)]
 pub(crate) struct Meters {
     pub(crate) workers: Vec<Arc<WorkerMeter>>,
+    /// By ingress.
+    unreadable: Vec<Unreadable>,
     /// Delayed messages that the last process left, once they are counted, and one more.
     timers: AtomicU64,
 }
@@ -221,8 +224,18 @@ impl Meters {
         let worker = || Arc::new(WorkerMeter::new(registry));
         Self {
             workers: (0..workers).map(|_| worker()).collect(),
+            unreadable: registry
+                .ingress_ids()
+                .map(|_| Unreadable::default())
+                .collect(),
             timers: AtomicU64::new(0),
         }
+    }
+
+    /// What counts the requests to an ingress that cannot become records.
+    pub(crate) fn unreadable_of(&self, ingress: Option<u16>) -> Unreadable {
+        let known = ingress.and_then(|ingress| self.unreadable.get(usize::from(ingress)));
+        known.cloned().unwrap_or_default()
     }
 
     /// So many delayed messages were there at the start.
@@ -257,6 +270,7 @@ mod tests {
     fn timers_of_before_and_since_are_summed() {
         let meters = Meters {
             workers: (0..2).map(|_| Arc::default()).collect(),
+            unreadable: Vec::new(),
             timers: AtomicU64::new(0),
         };
         meters.workers[0].timers.add(3);

@@ -127,6 +127,8 @@ fn the_table_is_what_a_process_prints() {
     }
     let documented = documented();
     assert!(documented.len() > 40, "{documented:?}");
+    let answer = client.post(to, "/put/id-7", None, b"no json").unwrap();
+    assert_eq!(answer.status, 400, "{}", answer.text());
     // What needs a checkpoint, an applied epoch or a count of timers comes a little later.
     let text = wait_for(
         || {
@@ -147,6 +149,7 @@ fn the_table_is_what_a_process_prints() {
     for expected in [
         "statefun_ingress_records_total{ingress=\"load/puts\"} 20\n",
         "statefun_ingress_records_total{ingress=\"load/more\"} 2\n",
+        "statefun_ingress_refused_total{ingress=\"load/puts\"} 1\n",
         "statefun_ingress_refused_total{ingress=\"load/more\"} 1\n",
         "statefun_ingress_lag_bytes{ingress=\"load/more\"} 0\n",
         "statefun_function_in_total{function=\"load/counter\"} 21\n",

@@ -1,6 +1,8 @@
 //! Answers: JSON, with the cause and what to do.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, RETRY_AFTER};
@@ -15,6 +17,31 @@ pub(in crate::io) type Reply = Response<Full<Bytes>>;
 
 /// Names the type of a reply.
 const STATEFUN_TYPE: HeaderName = HeaderName::from_static("x-statefun-type");
+
+/// Counts requests that cannot become records: they never reach the worker that counts those that cannot be routed.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Unreadable(Arc<AtomicU64>);
+
+impl Unreadable {
+    /// A request is answered so.
+    pub(in crate::io) fn note(&self, reply: &Reply) {
+        let is_one = matches!(
+            reply.status(),
+            StatusCode::BAD_REQUEST
+                | StatusCode::NOT_FOUND
+                | StatusCode::PAYLOAD_TOO_LARGE
+                | StatusCode::UNSUPPORTED_MEDIA_TYPE
+        );
+        if is_one {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many there were.
+    pub(crate) fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 /// What went wrong.
 #[derive(Debug, Default, Serialize)]

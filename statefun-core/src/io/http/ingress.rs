@@ -37,7 +37,7 @@ use http::{HeaderValue, Method, Request as HttpRequest, StatusCode};
 use hyper::body::Incoming;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::answer::{self, Problem, Reply, problem};
+use super::answer::{self, Problem, Reply, Unreadable, problem};
 use super::body::{Budget, Share};
 use super::example;
 use super::outcome::{Outcome, Waiting};
@@ -145,6 +145,7 @@ struct Front {
     clock: WallClock,
     budget: Budget,
     tracer: Option<Tracer>,
+    unreadable: Unreadable,
     /// The path, with its placeholders.
     route: CompactString,
 }
@@ -200,6 +201,7 @@ impl Front {
             clock: WallClock::default(),
             budget: Budget::for_bodies(spec.max_body_bytes),
             tracer: context.tracer.clone(),
+            unreadable: context.unreadable.clone(),
             route: spec.path_template().as_str().into(),
         })
     }
@@ -444,19 +446,26 @@ impl Front {
     }
 }
 
+impl Front {
+    fn refused(&self, reply: Reply) -> Reply {
+        self.unreadable.note(&reply);
+        reply
+    }
+}
+
 impl Endpoint for Front {
     fn call(self: Arc<Self>, request: HttpRequest<Incoming>, captures: Vec<String>) -> Answering {
         Box::pin(async move {
             let Some(tracer) = &self.tracer else {
                 let answer = self.answer(request, captures, None).await;
-                return answer.unwrap_or_else(|reply| reply);
+                return answer.unwrap_or_else(|reply| self.refused(reply));
             };
             let span = ServerSpan::begin(tracer, &self.id, &self.route, request.headers());
             let parent = span
                 .as_ref()
                 .map_or(TraceParent::Unsampled, ServerSpan::parent);
             let answer = self.answer(request, captures, Some(Box::new(parent))).await;
-            let mut reply = answer.unwrap_or_else(|reply| reply);
+            let mut reply = answer.unwrap_or_else(|reply| self.refused(reply));
             if let Some(span) = span {
                 span.answered(&mut reply);
             }

@@ -30,6 +30,7 @@ pub use ingress::HttpIngress;
 pub use server::{HttpServers, Listening};
 pub use webhook::Webhook;
 
+pub(crate) use answer::Unreadable;
 pub(in crate::io) use answer::{Reply, problem, with_type};
 pub(in crate::io) use body::Budget;
 pub(crate) use parts::is_authorised;

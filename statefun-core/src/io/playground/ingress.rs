@@ -13,7 +13,7 @@ use crate::clock::WallClock;
 use crate::id::{Address, KeyGroups, TypeName};
 use crate::io::http::{
     Answering, Budget, CHANNEL, Endpoint, Example, HttpServers, Opening, Reply, Route, Segment,
-    durable, problem, trace_parent,
+    Unreadable, durable, problem, trace_parent,
 };
 use crate::io::ingress::{
     Decoder, Ingress, IngressContext, IngressError, MessageLimits, Partition, Record, RecordSender,
@@ -65,6 +65,7 @@ impl Ingress for PlaygroundIngress {
             limits: context.limits.clone(),
             clock: WallClock::default(),
             budget: Budget::for_bodies(BODY),
+            unreadable: context.unreadable.clone(),
         };
         let route = Route {
             component: context.id.clone(),
@@ -97,6 +98,7 @@ struct Front {
     limits: MessageLimits,
     clock: WallClock,
     budget: Budget,
+    unreadable: Unreadable,
 }
 
 impl Front {
@@ -160,7 +162,10 @@ impl Endpoint for Front {
         Box::pin(async move {
             self.answer(request, captures)
                 .await
-                .unwrap_or_else(|reply| reply)
+                .unwrap_or_else(|reply| {
+                    self.unreadable.note(&reply);
+                    reply
+                })
         })
     }
 }

@@ -165,6 +165,7 @@ impl Reader {
             clients: Arc::new(Clients::default()),
             wakers: vec![waker],
             key_groups: KeyGroups::new(8),
+            unreadable: crate::io::http::Unreadable::default(),
             limits: MessageLimits::default(),
         };
         let mut partitions = ingress.open(&context)?;

@@ -292,6 +292,7 @@ impl App {
                 clients: clients.clone(),
                 wakers: (0..workers).map(|_| Waker::new(|| ())).collect(),
                 key_groups: registry.key_groups,
+                unreadable: crate::io::http::Unreadable::default(),
                 limits: registry.message_limits(),
             };
             let mut ingress: Box<dyn Ingress> = match spec {
