@@ -7,6 +7,8 @@ use include_dir::{Dir, include_dir};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, UndefinedBehavior, context};
 
+use crate::image::names::name_of_package;
+
 static TEMPLATES: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/templates");
 
 /// The folder whose files every application gets.
@@ -38,11 +40,7 @@ impl<'v> Derived<'v> {
         let wiring = wiring.and_then(include_dir::File::contents_utf8);
         Self {
             values,
-            image: values
-                .name
-                .to_ascii_lowercase()
-                .trim_matches(['_', '-'])
-                .to_owned(),
+            image: name_of_package(&values.name),
             has_http: wiring.is_some_and(|wiring| wiring.contains("io.statefun.http.v1/ingress")),
         }
     }

@@ -14,7 +14,6 @@ use crate::engine::worker::WorkerError;
 use crate::io::egress::EgressError;
 use crate::io::ingress::{IngressError, Waker};
 use crate::log::LogError;
-use crate::metrics::HOLDS;
 use crate::metrics::meter::EpochMeter;
 use crate::metrics::own::OwnMetrics;
 use crate::state::StateError;
@@ -100,11 +99,11 @@ impl Hold {
     /// Its name, for machines.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::NoSpace => HOLDS[0],
-            Self::LogFull => HOLDS[1],
-            Self::StoreNoSpace => HOLDS[2],
-            Self::GathererBehind => HOLDS[3],
-            Self::NoBlobStore => HOLDS[4],
+            Self::NoSpace => "disk_full",
+            Self::LogFull => "log_full",
+            Self::StoreNoSpace => "store_full",
+            Self::GathererBehind => "store_behind",
+            Self::NoBlobStore => "blob_store",
         }
     }
 }

@@ -1,6 +1,7 @@
 //! All metrics that `/metrics` shows, as the documentation lists them.
 
 use super::snapshot::{Lag, Snapshot};
+use crate::engine::shared::Hold;
 
 /// What a metric is to Prometheus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -421,7 +422,7 @@ pub const METRICS: &[Metric] = &[
         &["reason"],
         "1 while nothing is taken in for that reason: `disk_full`, `log_full`, `store_full`, `store_behind`, `blob_store`",
         |all, out| {
-            for reason in super::HOLDS {
+            for reason in Hold::ALL.map(Hold::name) {
                 let is_held = all.epochs.holds.iter().any(|hold| hold == reason);
                 out.value(&[reason], f64::from(u8::from(is_held)));
             }

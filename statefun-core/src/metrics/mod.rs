@@ -19,12 +19,3 @@ pub use snapshot::{
     EgressMetrics, EpochMetrics, FunctionMetrics, Histogram, HotAddress, Hottest, IngressMetrics,
     Lag, OwnMetric, OwnValue, ProcessMetrics, Snapshot, StateMetrics, WorkerMetrics,
 };
-
-/// Reasons why nothing is taken in, as [`EpochMetrics::holds`] names them.
-pub const HOLDS: [&str; 5] = [
-    "disk_full",
-    "log_full",
-    "store_full",
-    "store_behind",
-    "blob_store",
-];
